@@ -1,0 +1,15 @@
+"""Units.
+
+Inside curator every quantity is in ASE's units: eV, Å, eV/Å, eV/Å³, amu, and time in ps or fs where a name
+says so. Stress has ASE's sign (tension positive) and Voigt order xx yy zz yz xz xy.
+"""
+
+from ase import units as ase_units
+
+KB_EV_PER_K: float = float(ase_units.kB)
+FS: float = float(ase_units.fs)
+"""One femtosecond in ASE's own unit of time."""
+GPA: float = float(ase_units.GPa)
+"""One gigapascal in eV/Å³."""
+CM2_PER_S_PER_A2_PER_PS: float = 1e-4
+"""Factor from Å²/ps to cm²/s."""
