@@ -1,0 +1,330 @@
+"""Extended XYZ in and out, with the ``REF_*`` keys that MACE trains on.
+
+Three conventions are met in files: ``REF_energy`` / ``REF_forces`` / ``REF_stress`` or ``REF_virial``; the keys of
+ASE's calculators (``energy``, ``forces``, ``stress``), which any later calculation overwrites and which are therefore
+taken for a label only if the caller says so; and names of the user's own.
+
+A virial is turned into ASE's stress as ``stress = -virial / volume``, the convention of MACE and quippy; a key is
+taken for a virial if its name contains ``virial``.
+"""
+
+import bz2
+import gzip
+import lzma
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote, unquote
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.io.formats import filetype
+from numpy.typing import NDArray
+
+from curator.datasets.atomic import atomic_path
+from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
+from curator.datasets.label import Label, Provenance, Record, Split, Theory
+
+STRESS_KEYS = ("REF_stress", "REF_virial", "REF_virials")
+OWN_KEY = "curator"
+"""Key in the comment line of our own files: theory, provenance and cost as JSON."""
+
+SAME_LABEL_TOLERANCE = 1e-4
+"""Two labels of one frame are the same if energies (eV) and forces (eV/Å) agree within this."""
+
+_OPEN = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+
+def read_frames(path: Path | str) -> list[Frame]:
+    """Structures of a file in any format that ASE reads; labels in it are ignored.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, empty, unreadable or holds a frame that is none; it names file and frame.
+    """
+    path = Path(path)
+    return [_frame(path, idx, atoms) for idx, atoms in enumerate(_read(path))]
+
+
+def read_records(
+    path: Path | str,
+    *,
+    theory: Theory,
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    stress_key: str | None = None,
+    use_calculator: bool = False,
+    split: Split = "train",
+    reason: str = "import",
+    group: str | None = None,
+) -> list[Record]:
+    """Labelled frames of a file.
+
+    Isolated atoms (``config_type`` IsolatedAtom, or one atom in no periodic cell) are left out: see
+    `read_isolated_atoms`. Repeated frames are merged with a warning.
+
+    Parameters
+    ----------
+    path
+        Extended XYZ, or with ``use_calculator`` any output that ASE reads (``vasprun.xml``, ``OUTCAR``, ...).
+    theory
+        Level of theory the labels in the file were calculated at.
+    energy_key, forces_key, stress_key
+        Keys of the labels; ``REF_energy``, ``REF_forces`` and ``REF_stress`` or ``REF_virial`` if None.
+    use_calculator
+        Take ASE's calculator results for the label.
+    split, reason
+        Of every record.
+    group
+        Trajectory group of every record; the whole file is one group if None.
+
+    Raises
+    ------
+    ValueError
+        If a label is missing, has the wrong shape or is not finite, or a frame comes with two different labels. The
+        text names file, frame (counted from 0) and remedy. Nothing is returned of a file with one bad frame.
+    """
+    path = Path(path)
+    keys = _keys(energy_key, forces_key, stress_key, use_calculator)
+    images = _read(path)
+    provenance = Provenance(
+        round=-1, source=f"import/{path.name}", group=group or f"import/{path.name}", split=split, reason=reason
+    )
+    first: dict[str, int] = {}
+    records: dict[str, Record] = {}
+    n_merged = 0
+    for idx, atoms in enumerate(images):
+        if _is_isolated(atoms):
+            continue
+        frame = _frame(path, idx, atoms)
+        label = _label(path, idx, atoms, theory, keys)
+        if frame.hash not in records:
+            first[frame.hash] = idx
+            records[frame.hash] = Record(frame, label, provenance)
+            continue
+        if not _agree(label, records[frame.hash].label):
+            raise ValueError(
+                f"{path}: frames {first[frame.hash]} and {idx} are the same structure with different labels; "
+                "remove one of them, or import the two levels of theory apart"
+            )
+        n_merged += 1
+    if n_merged:
+        warnings.warn(f"{path}: {n_merged} repeated frames were merged", stacklevel=2)
+    if not records:
+        raise ValueError(f"{path}: holds isolated atoms only, no frame to learn from")
+    return list(records.values())
+
+
+def read_isolated_atoms(
+    path: Path | str, *, energy_key: str | None = None, use_calculator: bool = False
+) -> dict[int, float]:
+    """Energies in eV of the isolated atoms in a file by atomic number; empty if it holds none."""
+    path = Path(path)
+    keys = _keys(energy_key, None, None, use_calculator)
+    return {
+        int(atoms.numbers[0]): _energy(path, idx, atoms, keys)
+        for idx, atoms in enumerate(_read(path))
+        if _is_isolated(atoms)
+    }
+
+
+def write_records(path: Path | str, records: Sequence[Record]) -> None:
+    """Write records to extended XYZ; `read_own_records` gives them back.
+
+    Frames keep their hash and energies every bit; forces are rounded to 1e-8 eV/Å. The file appears whole or not at
+    all, and is compressed if its name ends in ``.gz``, ``.bz2`` or ``.xz``.
+    """
+    images = []
+    for record in records:
+        label, origin = record.label, record.provenance
+        atoms = atoms_from_frame(record.frame)
+        atoms.info["REF_energy"] = label.energy
+        if label.stress is not None:
+            atoms.info["REF_stress"] = label.stress
+        texts = {"theory": label.theory, "source": origin.source, "group": origin.group, "reason": origin.reason}
+        # Percent-encoded, because the format cannot hold quotes and backslashes inside JSON.
+        own = {name: quote(text, safe=" !#$&()*+,-./:;<=>?@[]^_`{|}~") for name, text in texts.items()}
+        atoms.info[OWN_KEY] = own | {"round": origin.round, "split": origin.split, "cpu_s": label.cpu_s}
+        atoms.new_array("REF_forces", label.forces)
+        images.append(atoms)
+    with atomic_path(Path(path)) as aside:
+        ase.io.write(aside, images, format="extxyz")
+
+
+def read_own_records(path: Path | str) -> list[Record]:
+    """Records that `write_records` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is unreadable or not one of our own.
+    """
+    path = Path(path)
+    keys = _keys(None, None, None, False)
+    records = []
+    for idx, atoms in enumerate(_read(path)):
+        own = atoms.info.get(OWN_KEY)
+        try:
+            texts = {name: unquote(own[name]) for name in ("theory", "source", "group", "reason")}
+            provenance = Provenance(
+                int(own["round"]), texts["source"], texts["group"], cast(Split, own["split"]), texts["reason"]
+            )
+            cpu_s = float(own["cpu_s"])
+        except (TypeError, KeyError) as error:
+            raise ValueError(
+                f"{path}, frame {idx}: not written by curator (no '{OWN_KEY}' entry with provenance); "
+                "import it with a level of theory instead"
+            ) from error
+        label = _label(path, idx, atoms, None, keys)
+        records.append(
+            Record(_frame(path, idx, atoms), replace(label, theory=texts["theory"], cpu_s=cpu_s), provenance)
+        )
+    return records
+
+
+def _keys(
+    energy: str | None, forces: str | None, stress: str | None, use_calculator: bool
+) -> tuple[str, str, tuple[str, ...]]:
+    if use_calculator:
+        if energy or forces or stress:
+            raise ValueError("use_calculator takes ASE's own keys; leave out energy_key, forces_key and stress_key")
+        return "energy", "forces", ("stress",)
+    # A user who names keys of their own does not mean a REF_stress that happens to be in the file as well.
+    default_stress = () if energy or forces else STRESS_KEYS
+    return energy or "REF_energy", forces or "REF_forces", (stress,) if stress else default_stress
+
+
+def _read(path: Path) -> list[Atoms]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty")
+    try:
+        kind = filetype(str(path))
+        images = list(_read_xyz(path)) if kind == "extxyz" else ase.io.read(path, index=":", format=kind)
+    except _BadFrameError as error:
+        raise ValueError(f"{path}, {error}") from error
+    except Exception as error:  # ASE's readers raise whatever their parsers run into.
+        text = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: not readable as a structure file ({type(error).__name__}: {text})") from error
+    if not images:
+        raise ValueError(f"{path}: holds no frame")
+    return cast(list[Atoms], images)
+
+
+class _BadFrameError(ValueError):
+    pass
+
+
+def _read_xyz(path: Path) -> Iterator[Atoms]:
+    """Frame by frame, because ASE takes a blank line for the end of the file and names no frame in its errors."""
+    with _OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
+        lines = file.read().splitlines(keepends=True)
+    idx, start = 0, 0
+    while start < len(lines):
+        if not lines[start].strip():
+            start += 1
+            continue
+        where = f"frame {idx}, line {start + 1}"
+        try:
+            n_atoms = int(lines[start])
+        except ValueError:
+            raise _BadFrameError(
+                f"{where}: expected the number of atoms, found '{lines[start].strip()[:60]}'"
+            ) from None
+        end = start + 2 + n_atoms
+        if n_atoms < 1 or end > len(lines):
+            found = max(len(lines) - start - 2, 0)
+            raise _BadFrameError(f"{where}: {n_atoms} atoms announced, {found} lines left; is the file cut off?")
+        try:
+            yield ase.io.read(StringIO("".join(lines[start:end])), format="extxyz")
+        except Exception as error:
+            raise _BadFrameError(f"{where}: {' '.join(str(error).split())[:200] or type(error).__name__}") from error
+        idx, start = idx + 1, end
+
+
+def _frame(path: Path, idx: int, atoms: Atoms) -> Frame:
+    try:
+        return frame_from_atoms(atoms)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}, frame {idx}: {error}") from error
+
+
+def _is_isolated(atoms: Atoms) -> bool:
+    config_type = str(atoms.info.get("config_type", "")).replace("_", "").replace(" ", "").lower()
+    return len(atoms) == 1 and (config_type == "isolatedatom" or not atoms.pbc.any())
+
+
+def _found(atoms: Atoms, key: str) -> Any:
+    """Value of a key wherever ASE has put it, or None."""
+    for place in (atoms.info, atoms.arrays, atoms.calc.results if atoms.calc else {}):
+        if key in place:
+            return place[key]
+    return None
+
+
+def _energy(path: Path, idx: int, atoms: Atoms, keys: tuple[str, str, tuple[str, ...]]) -> float:
+    value = np.asarray(_required(path, idx, atoms, keys[0], "energy"))
+    if value.shape != () or value.dtype.kind not in "iuf" or not np.isfinite(value):
+        raise ValueError(f"{path}, frame {idx}: '{keys[0]}' must be one finite number, found {value}")
+    return float(value)
+
+
+def _label(path: Path, idx: int, atoms: Atoms, theory: Theory | None, keys: tuple[str, str, tuple[str, ...]]) -> Label:
+    energy = _energy(path, idx, atoms, keys)
+    forces = np.asarray(_required(path, idx, atoms, keys[1], "forces"))
+    if forces.shape != (len(atoms), 3) or forces.dtype.kind not in "iuf":
+        raise ValueError(
+            f"{path}, frame {idx}: '{keys[1]}' must be numbers of shape ({len(atoms)}, 3), found {forces.shape}"
+        )
+    if not np.isfinite(forces).all():
+        atom = int(np.argwhere(~np.isfinite(forces))[0, 0])
+        raise ValueError(f"{path}, frame {idx}: '{keys[1]}' is not finite at atom {atom}; remove the frame")
+    stress = None
+    for key in keys[2]:
+        value = _found(atoms, key)
+        if value is not None:
+            stress = _stress(path, idx, atoms, key, np.asarray(value))
+            break
+    return Label(energy, forces, stress, theory.key if theory else "")
+
+
+def _stress(path: Path, idx: int, atoms: Atoms, key: str, value: NDArray[Any]) -> NDArray[np.float64]:
+    if value.size not in (6, 9) or value.dtype.kind not in "iuf" or not np.isfinite(value).all():
+        raise ValueError(f"{path}, frame {idx}: '{key}' must be 6 or 9 finite numbers, found shape {value.shape}")
+    stress = value.astype(np.float64).ravel()
+    if stress.size == 9:
+        matrix = stress.reshape(3, 3)
+        matrix = (matrix + matrix.T) / 2
+        stress = matrix[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    if "virial" not in key.lower():
+        return stress
+    if atoms.cell.rank < 3:
+        raise ValueError(f"{path}, frame {idx}: '{key}' needs a cell with a volume; give the frame a Lattice")
+    return cast(NDArray[np.float64], -stress / atoms.get_volume())
+
+
+def _required(path: Path, idx: int, atoms: Atoms, key: str, what: str) -> Any:
+    value = _found(atoms, key)
+    if value is not None:
+        return value
+    calculated = sorted(atoms.calc.results) if atoms.calc else []
+    own = sorted(set(atoms.info) | set(atoms.arrays) - {"numbers", "positions"})
+    present = [f"'{name}'" for name in own] + [f"'{name}' (of ASE's calculator)" for name in calculated]
+    if what in calculated:
+        remedy = "pass use_calculator=True if they are labels of this level of theory"
+    else:
+        remedy = f"name the right one with {what}_key=..."
+    raise ValueError(f"{path}, frame {idx}: no '{key}'; found {', '.join(present) or 'no key at all'}; {remedy}")
+
+
+def _agree(one: Label, other: Label) -> bool:
+    return bool(
+        abs(one.energy - other.energy) < SAME_LABEL_TOLERANCE
+        and np.allclose(one.forces, other.forces, rtol=0.0, atol=SAME_LABEL_TOLERANCE)
+    )
