@@ -1,0 +1,279 @@
+"""Which candidates to label: a random share, then the uncertain and the different ones. Pure NumPy.
+
+Farthest-point sampling is the greedy k-center rule (Gonzalez, Theor. Comput. Sci. 38, 293, 1985).
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import cdist
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
+
+Reason = Literal["random", "uncertain", "diverse"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """Candidates to label, in the order in which they were chosen.
+
+    Attributes
+    ----------
+    idx
+        Indices of candidates, shape ``(k,)``.
+    reasons
+        Why each was chosen.
+    scores
+        Shape ``(k,)``. With predicted errors: the predicted force error in eV/Å. Without: the distance, in scaled
+        descriptor space, to the nearest frame labelled or chosen before.
+    """
+
+    idx: NDArray[np.intp]
+    reasons: tuple[Reason, ...]
+    scores: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SelectionMap:
+    """Candidates and labelled frames in the plane of their two largest principal components.
+
+    Attributes
+    ----------
+    xy, labelled_xy
+        Shapes ``(n, 2)`` and ``(m, 2)``.
+    explained
+        Share of the variance along each axis, shape ``(2,)``.
+    """
+
+    xy: NDArray[np.float64]
+    labelled_xy: NDArray[np.float64]
+    explained: NDArray[np.float64]
+
+
+def frame_descriptor(
+    node_features: ArrayLike, numbers: ArrayLike, elements: Sequence[int] | None = None
+) -> NDArray[np.float64]:
+    """Descriptor of a frame from the invariant features of its atoms.
+
+    For each element the mean over its atoms, then the standard deviation over its atoms: in a crystal with one
+    defect, the mean alone is dominated by the atoms that are not at the defect.
+
+    Parameters
+    ----------
+    node_features
+        Shape ``(n_atoms, n_features)``.
+    numbers
+        Atomic numbers, shape ``(n_atoms,)``.
+    elements
+        Atomic numbers that get a block, in this order; those the frame does not hold give zeros. By default those of
+        the frame, ascending. Frames of different composition need it to be comparable.
+
+    Returns
+    -------
+    NDArray
+        Shape ``(2 * n_elements * n_features,)``: all means, then all deviations.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ or the frame holds an element that is not listed.
+    """
+    features = np.asarray(node_features, dtype=np.float64)
+    z = np.asarray(numbers)
+    if features.ndim != 2 or z.shape != features.shape[:1]:
+        raise ValueError(f"node features {features.shape} do not go with {z.size} atomic numbers")
+    present = sorted(set(z.tolist()))
+    listed = present if elements is None else list(elements)
+    if missing := set(present) - set(listed):
+        raise ValueError(f"the frame holds elements {sorted(missing)} that are not among {listed}")
+    blocks = [features[z == element] for element in listed]
+    nothing = np.zeros(features.shape[1])
+    means = [b.mean(axis=0) if len(b) else nothing for b in blocks]
+    deviations = [b.std(axis=0) if len(b) else nothing for b in blocks]
+    return np.concatenate(means + deviations)
+
+
+def farthest_points(points: ArrayLike, labelled: ArrayLike, n: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Farthest-point sampling: each pick is the point farthest from everything labelled or picked before.
+
+    Ties go to the lowest index. A copy of a labelled or picked point is never picked, so there may be fewer than
+    ``n``. With nothing labelled the first pick is the point farthest from the mean.
+
+    Parameters
+    ----------
+    points, labelled
+        Shapes ``(n_points, d)`` and ``(m, d)``.
+    n
+        How many to pick.
+
+    Returns
+    -------
+    idx, distance
+        Picks in order, and how far each was from the rest when picked.
+    """
+    x = np.asarray(points, dtype=np.float64)
+    distance = _distance(x, np.asarray(labelled, dtype=np.float64))
+    picks: list[int] = []
+    distances: list[float] = []
+    while len(picks) < n and len(x):
+        best = int(np.argmax(distance))
+        if distance[best] <= 0:
+            break
+        picks.append(best)
+        distances.append(float(distance[best]))
+        distance = np.minimum(distance, cdist(x, x[best : best + 1])[:, 0])
+    return np.array(picks, dtype=np.intp), np.array(distances)
+
+
+def select(
+    descriptors: ArrayLike,
+    labelled: ArrayLike,
+    predicted_error: ArrayLike | None,
+    *,
+    n_select: int,
+    random_share: float,
+    rng: np.random.Generator,
+    n_random_min: int = 4,
+    shortlist_factor: float = 4.0,
+    groups: Sequence[str] | None = None,
+) -> Selection:
+    """Choose candidates to label.
+
+    1. A random share, drawn uniformly from all candidates before anything else: the control arm. Its errors are an
+       unbiased sample of the candidates', and it calibrates the committee.
+    2. With predicted errors: the ``shortlist_factor`` times as many candidates as are still wanted that are predicted
+       worst, thinned by farthest-point sampling against the labelled frames and the random share ("uncertain").
+    3. Whatever is still wanted: farthest-point sampling among the rest ("diverse"). In the first round, without
+       predicted errors, that is everything but the random share.
+
+    Parameters
+    ----------
+    descriptors
+        Candidates after the sanity filter, shape ``(n, d)``, unscaled.
+    labelled
+        Frames labelled already, shape ``(m, d)``; ``m`` may be 0.
+    predicted_error
+        Calibrated force error of each candidate in eV/Å, shape ``(n,)``, or None.
+    n_select
+        How many to choose; fewer come back if the candidates run out or repeat what is labelled.
+    random_share, n_random_min
+        Share drawn at random, and the fewest that are.
+    rng
+        Used for the random share only.
+    shortlist_factor
+        Length of the uncertain shortlist over the number wanted from it; 1 ignores diversity.
+    groups
+        Trajectory of each candidate. None fills more than twice its even share of the shortlist, so that one wild
+        trajectory does not take all.
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree or an input is not finite or out of range.
+    """
+    x = _matrix(descriptors, "descriptors")
+    known = _matrix(labelled, "labelled", n_columns=x.shape[1])
+    n = len(x)
+    error = None if predicted_error is None else np.asarray(predicted_error, dtype=np.float64)
+    if error is not None and (error.shape != (n,) or not np.isfinite(error).all()):
+        raise ValueError(f"predicted errors must be {n} finite numbers, one per candidate; got shape {error.shape}")
+    if n_select < 0 or not 0 <= random_share <= 1 or shortlist_factor < 1:
+        raise ValueError(
+            f"n_select={n_select} must not be negative, random_share={random_share} must lie in [0, 1] and "
+            f"shortlist_factor={shortlist_factor} be at least 1"
+        )
+    if groups is not None and len(groups) != n:
+        raise ValueError(f"{len(groups)} groups for {n} candidates")
+
+    n_select = min(n_select, n)
+    n_random = min(n_select, max(n_random_min, round(random_share * n_select)))
+    idx = rng.choice(n, size=n_random, replace=False).astype(np.intp)
+    reasons: list[Reason] = ["random"] * n_random
+
+    scaled = _scaled(np.concatenate([x, known]))
+    x, known = scaled[:n], scaled[n:]
+    distance = list(_distance(x[idx], known)) if n_random else []
+    for reason in ("uncertain", "diverse"):
+        n_wanted = n_select - len(idx)
+        rest = np.setdiff1d(np.arange(n), idx)
+        if reason == "uncertain":
+            if error is None:
+                continue
+            rest = _shortlist(error, rest, math.ceil(shortlist_factor * n_wanted), groups)
+        picks, far = farthest_points(x[rest], np.concatenate([known, x[idx]]), n_wanted)
+        idx = np.concatenate([idx, rest[picks]])
+        reasons += [reason] * len(picks)
+        distance += list(far)
+    scores = np.array(distance) if error is None else error[idx]
+    return Selection(idx, tuple(reasons), scores)
+
+
+def pca_map(descriptors: ArrayLike, labelled: ArrayLike) -> SelectionMap:
+    """Plane of the two largest principal components of candidates and labelled frames, for drawing.
+
+    Scaled as `select` scales them, so that what looks far apart was far apart for the selection.
+
+    Parameters
+    ----------
+    descriptors, labelled
+        Shapes ``(n, d)`` and ``(m, d)``.
+    """
+    x = _matrix(descriptors, "descriptors")
+    known = _matrix(labelled, "labelled", n_columns=x.shape[1])
+    scaled = _scaled(np.concatenate([x, known]))
+    n_components = min(2, *scaled.shape)
+    xy, explained = np.zeros((len(scaled), 2)), np.zeros(2)
+    # One frame, or copies of one, span no plane: PCA would divide by a variance of zero.
+    if np.ptp(scaled, axis=0).any():
+        pca = PCA(n_components=n_components, svd_solver="full")
+        xy[:, :n_components] = pca.fit_transform(scaled)
+        explained[:n_components] = pca.explained_variance_ratio_
+    return SelectionMap(xy[: len(x)], xy[len(x) :], explained)
+
+
+def _shortlist(
+    error: NDArray[np.float64], rest: NDArray[np.intp], n: int, groups: Sequence[str] | None
+) -> NDArray[np.intp]:
+    worst_first = rest[np.argsort(-error[rest], kind="stable")]
+    if groups is None:
+        return np.sort(worst_first[:n])
+    n_per_group = math.ceil(2 * n / len({groups[i] for i in rest})) if len(rest) else 0
+    taken: Counter[str] = Counter()
+    short: list[int] = []
+    for i in worst_first.tolist():
+        if len(short) < n and taken[groups[i]] < n_per_group:
+            short.append(i)
+            taken[groups[i]] += 1
+    return np.array(sorted(short), dtype=np.intp)
+
+
+def _distance(points: NDArray[np.float64], labelled: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance of each point to the nearest labelled one; with none, to the mean of the points."""
+    if not len(points):
+        return np.zeros(0)
+    anchors = labelled if len(labelled) else points.mean(axis=0, keepdims=True)
+    return np.asarray(cdist(points, anchors).min(axis=1))
+
+
+def _scaled(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(StandardScaler().fit_transform(rows)) if len(rows) else rows
+
+
+def _matrix(values: ArrayLike, name: str, n_columns: int | None = None) -> NDArray[np.float64]:
+    rows = np.asarray(values, dtype=np.float64)
+    if rows.size == 0:
+        rows = rows.reshape(0, n_columns if n_columns is not None else (rows.shape[-1] if rows.ndim == 2 else 1))
+    if rows.ndim != 2 or (n_columns is not None and rows.shape[1] != n_columns):
+        raise ValueError(f"{name} must have shape (n, {n_columns or 'd'}); got {rows.shape}")
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{name} must be finite; row {int(np.argwhere(~np.isfinite(rows))[0, 0])} is not")
+    return rows
