@@ -1,0 +1,226 @@
+"""From the campaign file to the plan: every path resolved, every name looked up, every default filled in."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+
+from curator.backends.base import LabellerSpec
+from curator.config import CampaignFile
+from curator.convergence import StopRule
+from curator.datasets.extxyz import read_frames
+from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
+from curator.datasets.sources import Hop, build_seed
+from curator.errors import BadInput
+from curator.learners.strategies import Strategy, strategy
+
+BUILDER_SUPERCELL = (2, 2, 2)
+FILE_SUPERCELL = (1, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A campaign, ready to run.
+
+    Attributes
+    ----------
+    file
+        The campaign file it was built from, with every default filled in.
+    structure
+        Name of a shipped builder, or the structure read from a file.
+    supercell
+        Repeats of the conventional cell or of the file's cell.
+    mobile
+        Symbol of the diffusing element.
+    hop
+        Hop given by the user's files, or None; a shipped builder makes its own once the lattice is known.
+    starts
+        Further structures to explore from.
+    labeller
+        What makes labels.
+    strategy
+        Row of the strategy table, with the user's overrides.
+    rule
+        When to stop.
+    """
+
+    file: CampaignFile
+    structure: str | Frame
+    supercell: tuple[int, int, int]
+    mobile: str
+    hop: Hop | None
+    starts: tuple[Frame, ...]
+    labeller: LabellerSpec
+    strategy: Strategy
+    rule: StopRule
+
+    def seed_of(self, round_: int, stage: int, index: int = 0) -> tuple[int, int, int, int]:
+        """Entropy of one task's ``numpy.random.SeedSequence``; the set-up is round -1."""
+        return (self.file.seed, round_ + 1, stage, index)
+
+
+@contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Turn what lower floors say of bad values into :class:`BadInput` that names the key of the campaign file."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except (ValueError, OSError) as error:
+        raise BadInput(f"{key}: {error}") from error
+
+
+def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan:
+    """Look up everything a campaign file names; paths are relative to ``folder``.
+
+    Raises
+    ------
+    BadInput
+        If a structure cannot be read, lacks the mobile species, or a name is not known.
+    """
+    system = file.system
+    structure: str | Frame = system.structure
+    supercell = system.supercell or BUILDER_SUPERCELL
+    if is_builder(system.structure, folder):
+        with naming("system.structure"):
+            seed = build_seed(system.structure, None, supercell)
+        symbols = set(atoms_from_frame(seed.frame).get_chemical_symbols())
+        mobile = system.mobile or seed.mobile
+    else:
+        with naming("system.structure"):
+            structure = _read_one(folder, system.structure, system.charge, system.multiplicity)
+        symbols = set(atoms_from_frame(structure).get_chemical_symbols())
+        supercell = system.supercell or FILE_SUPERCELL
+        if system.mobile is None:
+            raise BadInput(f"system.mobile: is missing; name the diffusing element, one of {', '.join(sorted(symbols))}")
+        mobile = system.mobile
+    if mobile not in chemical_symbols or not atomic_numbers[mobile]:
+        raise BadInput(f"system.mobile: {mobile!r} is not the symbol of an element")
+    if mobile not in symbols:
+        raise BadInput(
+            f"system.mobile: {system.structure} holds no {mobile}; its elements are {', '.join(sorted(symbols))}"
+        )
+    with naming("system.hop"):
+        hop = _read_hop(file, folder)
+    with naming("explore.structures"):
+        starts = tuple(_read_one(folder, path, system.charge, system.multiplicity) for path in file.explore.structures)
+    for start, path in zip(starts, file.explore.structures, strict=True):
+        if atomic_numbers[mobile] not in start.numbers:
+            raise BadInput(f"explore.structures: {path} holds no {mobile}")
+    with naming("learn.strategy"):
+        overrides = {
+            "epochs": file.learn.epochs,
+            "learning_rate": file.learn.learning_rate,
+            "batch_size": file.learn.batch_size,
+        }
+        chosen = strategy(
+            file.learn.strategy,
+            defaults=file.learn.defaults,
+            **{key: value for key, value in overrides.items() if value is not None},
+        )
+    tolerance = file.measure.diffusion.tolerance_eV if file.measure.diffusion else 0.05
+    return Plan(
+        file=file,
+        structure=structure,
+        supercell=supercell,
+        mobile=mobile,
+        hop=hop,
+        starts=starts,
+        labeller=LabellerSpec(
+            kind=file.label.kind,
+            model=_model_reference(file.label.model, folder),
+            device=file.run.device,
+            trust=trust,
+        ),
+        strategy=chosen,
+        rule=StopRule(tolerance_eV=tolerance, barrier=file.measure.barrier, diffusion=file.measure.diffusion is not None),
+    )
+
+
+def seed_structure(plan: Plan, lattice_constant_A: float | None, relaxed: Frame | None) -> tuple[Frame, Hop | None]:
+    """Structure the campaign explores, and its hop, once the lattice is known.
+
+    Parameters
+    ----------
+    lattice_constant_A
+        Lattice constant of a shipped builder's conventional cell.
+    relaxed
+        The user's structure with its final cell, before it is repeated.
+    """
+    if isinstance(plan.structure, str):
+        assert lattice_constant_A is not None
+        system = plan.file.system
+        seed = build_seed(
+            plan.structure,
+            lattice_constant_A,
+            plan.supercell,
+            charge=system.charge,
+            multiplicity=system.multiplicity,
+        )
+        return seed.frame, seed.hop
+    assert relaxed is not None
+    frame = with_charge(plan, frame_from_atoms(atoms_from_frame(relaxed).repeat(plan.supercell)))
+    if plan.hop is None:
+        return frame, None
+    ends = [None if end is None else _strained_to(end, frame) for end in (plan.hop.initial, plan.hop.final, plan.hop.saddle)]
+    assert ends[0] is not None
+    assert ends[1] is not None
+    return frame, Hop(ends[0], ends[1], ends[2])
+
+
+def _strained_to(frame: Frame, like: Frame) -> Frame:
+    """The frame in the cell of another, at the same fractional coordinates."""
+    fractional = np.linalg.solve(frame.cell.T, frame.positions.T).T
+    return Frame(frame.numbers, fractional @ like.cell, like.cell, frame.pbc, frame.charge, frame.multiplicity)
+
+
+def with_charge(plan: Plan, frame: Frame) -> Frame:
+    """The frame with the campaign's charge and multiplicity."""
+    system = plan.file.system
+    return Frame(frame.numbers, frame.positions, frame.cell, frame.pbc, system.charge, system.multiplicity)
+
+
+def is_builder(structure: str, folder: Path) -> bool:
+    """Whether a structure is named after a shipped builder rather than a file."""
+    return not (Path(structure).suffix or "/" in structure or (folder / structure).exists())
+
+
+def resolve(reference: str, folder: Path) -> str:
+    """A path made absolute from the campaign folder; any other text as it is."""
+    path = Path(reference).expanduser()
+    return str(path if path.is_absolute() else (folder / path).resolve())
+
+
+def _model_reference(reference: str, folder: Path) -> str:
+    """A model by name stays as it is, a model by path is resolved."""
+    looks_like_path = "/" in reference or reference.startswith(".") or reference.endswith(".model")
+    return resolve(reference, folder) if looks_like_path and ":" not in reference else reference
+
+
+def foundation_reference(plan: Plan, folder: Path) -> str:
+    """The foundation's name, or its path made absolute."""
+    return _model_reference(plan.file.foundation, folder)
+
+
+def _read_one(folder: Path, path: str, charge: int, multiplicity: int) -> Frame:
+    frame = read_frames(Path(resolve(path, folder)))[-1]
+    if not frame.pbc.any() or abs(np.linalg.det(frame.cell)) < 1.0:
+        raise BadInput(f"{path}: has no periodic cell; curator needs a crystal or a liquid in a box")
+    return Frame(frame.numbers, frame.positions, frame.cell, frame.pbc, charge, multiplicity)
+
+
+def _read_hop(file: CampaignFile, folder: Path) -> Hop | None:
+    files = file.system.hop
+    if files is None:
+        return None
+    charge, multiplicity = file.system.charge, file.system.multiplicity
+    initial = _read_one(folder, files.initial, charge, multiplicity)
+    final = _read_one(folder, files.final, charge, multiplicity)
+    saddle = None if files.saddle is None else _read_one(folder, files.saddle, charge, multiplicity)
+    for name, frame in (("final", final), ("saddle", saddle)):
+        if frame is not None and not np.array_equal(frame.numbers, initial.numbers):
+            raise BadInput(f"system.hop.{name}: must hold the atoms of system.hop.initial in the same order")
+    return Hop(initial, final, saddle)

@@ -1,0 +1,213 @@
+"""The campaign file: what a user may write, checked key by key.
+
+pydantic models end here and in :mod:`curator.build`; everything behind them works on frozen dataclasses.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from curator.errors import BadInput
+
+Temperature = Annotated[float, Field(gt=0, le=10000)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class HopFiles(_Section):
+    """A hop of the mobile species, given by its two end points."""
+
+    initial: str = Field(description="Structure file of the configuration before the hop.")
+    final: str = Field(description="The same atoms, in the same order, after the hop.")
+    saddle: str | None = Field(None, description="A guess of the saddle; tried before CI-NEB.")
+
+
+class System(_Section):
+    """What diffuses, and in what."""
+
+    structure: str = Field(
+        description="A shipped builder such as lif-interstitial or nacl-vacancy, or a structure file (CIF, POSCAR, extxyz, ...)."
+    )
+    supercell: tuple[int, int, int] | None = Field(
+        None, description="Repeats of the conventional cell; 2 2 2 for a shipped builder, 1 1 1 for a file."
+    )
+    cell: Literal["labeller", "foundation", "given"] = Field(
+        "labeller", description="The lattice is relaxed once, with this, and then fixed for all rounds and models."
+    )
+    mobile: str | None = Field(None, description="Symbol of the diffusing element; the rest is the host.")
+    charge: int = Field(0, description="Total charge in e.")
+    multiplicity: int = Field(0, ge=0, description="Spin multiplicity; 0 leaves it to the labeller.")
+    hop: HopFiles | None = Field(None, description="The hop whose barrier is followed; a shipped builder brings its own.")
+
+    @field_validator("supercell")
+    @classmethod
+    def _positive(cls, value: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
+        if value is not None and min(value) < 1:
+            raise ValueError("repeats must be at least 1")
+        return value
+
+
+class Explore(_Section):
+    """Molecular dynamics that proposes frames."""
+
+    temperatures_K: tuple[Temperature, ...] = Field((600.0, 900.0, 1200.0), min_length=1, description="Temperatures in K.")
+    replicas: int = Field(2, ge=1, description="Runs per temperature.")
+    duration_ps: float = Field(4.0, gt=0, description="Length of each run in ps.")
+    timestep_fs: float = Field(2.0, gt=0, le=10, description="Time step in fs.")
+    interval_ps: float = Field(0.1, gt=0, description="Time between candidates in ps.")
+    structures: tuple[str, ...] = Field((), description="Further structure files to start from; their cells are kept.")
+
+
+class Select(_Section):
+    """Which candidates are worth a label."""
+
+    method: Literal["committee+fps", "fps", "random"] = Field("committee+fps", description="How frames are chosen.")
+    labels_per_round: int = Field(16, ge=1, description="Labels bought each round, anchor not counted.")
+    random_share: float = Field(0.125, ge=0, le=1, description="Share drawn at random (at least 4 frames): the control arm.")
+    test_frames: int = Field(16, ge=2, description="Test frames, drawn at random in round 0 and never trained on.")
+    valid_share: float = Field(0.15, gt=0, lt=0.5, description="Share of trajectories kept for early stopping.")
+
+
+class Label(_Section):
+    """Where labels come from."""
+
+    kind: Literal["pseudolabel", "classical"] = Field("pseudolabel", description="Kind of source.")
+    model: str = Field(
+        "chgnet:r2scan", description="chgnet:r2scan, chgnet:0.3.0, chgnet:0.2.0, a MACE model, or lif-fumi-tosi."
+    )
+
+
+class Learn(_Section):
+    """How the model is fine-tuned."""
+
+    strategy: str = Field("multihead_replay", description="Row of the strategy table: scratch, naive, multihead_replay.")
+    defaults: Literal["paper", "small_data"] = Field("small_data", description="Column of the strategy table.")
+    members: int = Field(2, ge=1, le=16, description="Members of the committee.")
+    e0: Literal["estimated", "foundation"] = Field("estimated", description="Energies of isolated atoms.")
+    warm_start: bool = Field(True, description="Start from the last round's model instead of from the foundation.")
+    replay_frames: int = Field(64, ge=1, description="Frames replayed from the foundation's own training data.")
+    replay: str | None = Field(None, description="extxyz file of replay frames; mini-halides brings its own.")
+    epochs: int | None = Field(None, ge=1, description="Overrides the table.")
+    learning_rate: float | None = Field(None, gt=0, description="Overrides the table.")
+    batch_size: int | None = Field(None, ge=1, description="Overrides the table.")
+
+
+class Diffusion(_Section):
+    """Molecular dynamics that measures."""
+
+    temperatures_K: tuple[Temperature, ...] = Field((500.0, 700.0, 1000.0), min_length=1, description="Temperatures in K.")
+    tolerance_eV: float = Field(0.05, gt=0, description="Ea has converged when it is known to agree within this.")
+    replicas: int = Field(2, ge=1, description="Independent trajectories per temperature.")
+    duration_ps: float = Field(20.0, gt=0, description="Length of each trajectory in ps.")
+    equilibration_ps: float = Field(1.0, ge=0, description="Left out at the start of each trajectory, in ps.")
+    timestep_fs: float = Field(2.0, gt=0, le=10, description="Time step in fs.")
+    every_round: bool = Field(
+        False, description="Measure in every round; by default MD is bought when the barrier has settled, or at the end."
+    )
+
+
+class Measure(_Section):
+    """What decides whether the campaign has converged."""
+
+    barrier: bool = Field(True, description="Follow the migration barrier and label its minimum and saddle each round.")
+    diffusion: Diffusion | None = Field(Diffusion(), description="Diffusivities and their activation energy.")
+
+
+class Stop(_Section):
+    """The budget."""
+
+    max_rounds: int = Field(8, ge=1, description="Most rounds.")
+    max_labels: int = Field(300, ge=4, description="Most labels: training, validation, test and anchor alike.")
+
+
+class Run(_Section):
+    """Where the work runs."""
+
+    executor: Literal["local", "serial"] = Field("local", description="local: worker processes of Parsl; serial: in the driver.")
+    workers: int = Field(2, ge=1, description="Worker processes, one thread each.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device of the models.")
+
+
+class CampaignFile(_Section):
+    """A campaign of active learning towards a diffusion property."""
+
+    name: str = Field("campaign", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the campaign.")
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    system: System
+    foundation: str = Field("mini-halides", description="mini-halides, mace:medium-mpa-0 and its kin, or a path.")
+    explore: Explore = Explore()
+    select: Select = Select()
+    label: Label = Label()
+    learn: Learn = Learn()
+    measure: Measure = Measure()
+    stop: Stop = Stop()
+    run: Run = Run()
+
+
+def read_campaign_file(path: Path) -> CampaignFile:
+    """Read and check a campaign file.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read, is not YAML, or holds a key or value that is not allowed; each line of the
+        message names a key by its path and says what to do.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file; write one with: curator init") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read as text ({error})") from None
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise BadInput(f"{path}{where}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
+    if content is None:
+        raise BadInput(f"{path}: is empty; it needs at least system.structure. Write one with: curator init")
+    if not isinstance(content, dict):
+        raise BadInput(f"{path}: must hold keys and values, such as 'system:'; found {type(content).__name__}")
+    try:
+        return CampaignFile.model_validate(content)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        # A bad item makes its list look too short as well: only the deepest problem is worth a line.
+        deepest = [p for p in problems if not any(q is not p and q["loc"][: len(p["loc"])] == p["loc"] for q in problems)]
+        lines = [_explained(problem) for problem in deepest]
+        shown = lines[:3] if len(lines) <= 3 else [*lines[:2], f"and {len(lines) - 2} more problems"]
+        raise BadInput("\n".join(f"{path}: {line}" for line in shown)) from None
+
+
+def _explained(problem: Any) -> str:
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        return f"{key}: unknown key; {hint}"
+    if problem["type"] == "missing":
+        return f"{key}: is missing; it must be given"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem.get("input")
+    return f"{key}: {message[0].lower() + message[1:]}; got {given!r}" if message else f"{key}: got {given!r}"
+
+
+def _known_keys(location: list[str]) -> list[str]:
+    model: Any = CampaignFile
+    for part in location:
+        field = model.model_fields.get(part)
+        if field is None:
+            return []
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
+        if model is None:
+            return []
+    return list(model.model_fields)

@@ -1,0 +1,173 @@
+"""A running campaign: its plan, its folder and its tools, and the two ways in which it gets work done."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from curator.backends.base import LabelFailed
+from curator.backends.executor import Done, Executor, Failed, Outcome, Role, Task
+from curator.backends.labellers import label_frame
+from curator.build import Plan
+from curator.datasets.frame import Frame
+from curator.datasets.journal import Journal
+from curator.datasets.label import Label, Provenance, Record, Theory
+from curator.datasets.store import Store
+from curator.errors import CuratorError
+from curator.progress import Display, fraction_done
+from curator.state import CampaignFolder, log_event
+
+FOUNDATION = "foundation"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every stage of a running campaign is given.
+
+    Attributes
+    ----------
+    plan
+        The campaign.
+    folder
+        Where it lives.
+    theory
+        Level of theory of its labels.
+    journal
+        Labels as they arrive; held by this driver alone.
+    executor
+        Where tasks run.
+    display
+        What the user sees.
+    """
+
+    plan: Plan
+    folder: CampaignFolder
+    theory: Theory
+    journal: Journal
+    executor: Executor
+    display: Display
+
+    @property
+    def foundation(self) -> Path:
+        """Folder of the foundation, in our own format."""
+        return self.folder.setup / FOUNDATION
+
+    def members(self, round_: int) -> list[Path]:
+        """Folders of the committee that a round trained; the foundation alone before round 0."""
+        if round_ < 0:
+            return [self.foundation]
+        return [self.folder.round(round_) / "model" / f"member-{i}" for i in range(self.plan.file.learn.members)]
+
+
+def run_tasks(
+    context: Context,
+    role: Role,
+    tasks: Sequence[Task],
+    *,
+    round_: int,
+    stage: str,
+    progress: Sequence[Path] = (),
+    on_outcome: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Run tasks and return their outcomes in the order of ``tasks``, whatever the order they end in.
+
+    Parameters
+    ----------
+    round_
+        Round they belong to; -1 for the set-up.
+    stage
+        What the user is told they do.
+    progress
+        File in which each task tells how far it is.
+    on_outcome
+        Called with each outcome as soon as it is there.
+    """
+    place = "set-up" if round_ < 0 else f"round {round_}"
+    outcomes: dict[int, Outcome] = {}
+    files = list(progress) or [Path("/nonexistent")] * len(tasks)
+
+    def tick() -> None:
+        context.display.update(fraction_done(files, frozenset(outcomes)), context.executor.running())
+
+    log_event(context.folder, "stage_started", round=round_, stage=stage, n_tasks=len(tasks))
+    with context.display.stage(place, stage):
+        for outcome in context.executor.run(role, tasks, tick=tick):
+            outcomes[outcome.index] = outcome
+            about = {"round": round_, "stage": stage, "role": role, "task": tasks[outcome.index].name}
+            if isinstance(outcome, Done):
+                cpu_s = getattr(outcome.value, "cpu_s", None)
+                log_event(context.folder, "task_finished", **about, seconds=outcome.seconds, cpu_s=cpu_s)
+            else:
+                log_event(context.folder, "task_failed", **about, error=outcome.error)
+            if on_outcome is not None:
+                on_outcome(outcome)
+            tick()
+    log_event(context.folder, "stage_finished", round=round_, stage=stage)
+    return [outcomes[index] for index in range(len(tasks))]
+
+
+def values_of(outcomes: Sequence[Outcome], what: str) -> list[object]:
+    """Values of tasks none of which may fail.
+
+    Raises
+    ------
+    CuratorError
+        If one of them failed, with its reason.
+    """
+    for outcome in outcomes:
+        if isinstance(outcome, Failed):
+            raise CuratorError(f"{what} failed: {outcome.error}. What is done is kept; run again to continue")
+    return [outcome.value for outcome in outcomes if isinstance(outcome, Done)]
+
+
+def buy_labels(
+    context: Context, wanted: Sequence[tuple[Frame, Provenance]], *, round_: int, stage: str
+) -> list[Label | LabelFailed]:
+    """Labels of frames, in their order; published to the journal as they arrive, then folded into the store.
+
+    A frame whose label is published already is not calculated again, nor one whose calculation is known to fail.
+    """
+    known: dict[int, Label | LabelFailed] = {}
+    published = context.journal.labels(context.theory.key)
+    quarantined = context.journal.failures(context.theory.key)
+    for index, (frame, _) in enumerate(wanted):
+        if frame.hash in published:
+            known[index] = published[frame.hash]
+        elif frame.hash in quarantined:
+            known[index] = quarantined[frame.hash]
+    missing = [index for index in range(len(wanted)) if index not in known]
+
+    def publish(outcome: Outcome) -> None:
+        index = missing[outcome.index]
+        frame, provenance = wanted[index]
+        result = outcome.value if isinstance(outcome, Done) else LabelFailed("crash", outcome.error, context.theory.key)
+        if isinstance(result, Label):
+            context.journal.publish(Record(frame, result, provenance))
+        else:
+            context.journal.publish_failure(frame, result, provenance)
+            log_event(context.folder, "label_failed", round=round_, stage=stage, frame=frame.hash, reason=result.reason)
+        known[index] = result
+
+    if missing:
+        tasks = [
+            Task(label_frame, (context.plan.labeller, wanted[index][0]), f"label {wanted[index][1].source}")
+            for index in missing
+        ]
+        run_tasks(context, "label", tasks, round_=round_, stage=stage, on_outcome=publish)
+    _fold(context, [(wanted[index], known[index]) for index in range(len(wanted))])
+    return [known[index] for index in range(len(wanted))]
+
+
+def _fold(context: Context, bought: Sequence[tuple[tuple[Frame, Provenance], Label | LabelFailed]]) -> None:
+    """Append labels to the store in the order of their frames, so that the store never depends on who was first."""
+    records = [Record(frame, label, origin) for (frame, origin), label in bought if isinstance(label, Label)]
+    with Store(context.folder.store) as store:
+        store.append(records)
+
+
+def count_labels(context: Context) -> Mapping[str, int]:
+    """Labels of the campaign's theory by reason; the sum is what the budget counts."""
+    counts: dict[str, int] = {}
+    with Store(context.folder.store) as store:
+        for record in store.records(theory=context.theory.key):
+            counts[record.provenance.reason] = counts.get(record.provenance.reason, 0) + 1
+    return counts

@@ -1,0 +1,379 @@
+"""The stages of a round that spend labels: explore, select, label, train. Each is skipped where its output exists."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from ase.io import iread, write
+from numpy.typing import NDArray
+
+from curator.backends.executor import Done, Failed, Task
+from curator.context import Context, buy_labels, run_tasks, values_of
+from curator.datasets.atomic import atomic_path
+from curator.datasets.extxyz import write_records
+from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
+from curator.datasets.label import Label, Provenance, Record
+from curator.datasets.split import assign_splits
+from curator.datasets.store import Store
+from curator.errors import CuratorError
+from curator.explore import Candidate, candidates_of
+from curator.md import MDSettings, Trajectory
+from curator.selection import pca_map, select
+from curator.state import Stage, read_json, write_json
+from curator.tasks import (
+    CandidatePrediction,
+    TrainedMember,
+    TrainingJob,
+    predict_candidates,
+    run_trajectory,
+    train_member,
+)
+from curator.uncertainty import Calibration, committee_spread, fit_calibration, force_error, frame_score
+
+CHUNK_PS = 2.0
+PREDICT_BATCH = 64
+
+
+def explore(context: Context, round_: int, starts: Sequence[Frame]) -> list[Candidate]:
+    """Candidates of a round: MD with the newest model, from several structures, at several temperatures."""
+    return _explore(context, round_, starts, "candidates", "explore")
+
+
+def explore_for_test(context: Context, starts: Sequence[Frame]) -> list[Candidate]:
+    """Candidates for test frames, from trajectories of their own in round 0."""
+    return _explore(context, 0, starts, "test", "explore for test frames")
+
+
+def _explore(context: Context, round_: int, starts: Sequence[Frame], kind: str, stage: str) -> list[Candidate]:
+    folder = context.folder.round(round_) / "explore"
+    out = folder / f"{kind}.extxyz"
+    if out.exists():
+        return read_candidates(out)
+    settings = context.plan.file.explore
+    replicas = settings.replicas if kind == "candidates" else 1
+    model = context.members(round_ - 1)[0]
+    tasks, folders = [], []
+    for run, (replica, temperature_K) in enumerate(
+        (replica, temperature_K) for replica in range(replicas) for temperature_K in settings.temperatures_K
+    ):
+        start = starts[run % len(starts)]
+        md = MDSettings(
+            temperature_K=temperature_K,
+            duration_ps=settings.duration_ps,
+            timestep_fs=settings.timestep_fs,
+            frame_interval_fs=1000 * settings.interval_ps,
+            chunk_ps=CHUNK_PS,
+        )
+        # Test trajectories take seeds of their own, far from those of any replica.
+        seed = context.plan.seed_of(round_, Stage.EXPLORE, run if kind == "candidates" else 10_000 + run)
+        where = folder / f"{kind}-T{temperature_K:g}-r{replica}"
+        tasks.append(Task(run_trajectory, (model, start, md, seed, where), f"MD {temperature_K:g} K"))
+        folders.append(where)
+    outcomes = run_tasks(
+        context, "md", tasks, round_=round_, stage=stage, progress=[path / "progress.json" for path in folders]
+    )
+    candidates: list[Candidate] = []
+    runs = []
+    for outcome, where in zip(outcomes, folders, strict=True):
+        if isinstance(outcome, Failed):
+            runs.append({"run": where.name, "status": "failed", "reason": outcome.error, "cpu_s": 0.0})
+            continue
+        trajectory = cast(Trajectory, outcome.value)
+        group = f"round-{round_}/{where.name}"
+        found = candidates_of(trajectory, group=group, source=f"explore/{where.name}")
+        candidates.extend(found)
+        runs.append(
+            {
+                "run": where.name,
+                "status": trajectory.status,
+                "reason": trajectory.reason,
+                "cpu_s": trajectory.cpu_s,
+                "n_candidates": len(found),
+            }
+        )
+    if not candidates:
+        raise CuratorError(f"round {round_}: no trajectory gave a sane frame; {runs[0]['reason']}")
+    write_json(folder / f"{kind}.json", {"runs": runs})
+    write_candidates(out, candidates)
+    return candidates
+
+
+def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
+    """Write candidates to extended XYZ, with the group and source of each."""
+    images = []
+    for candidate in candidates:
+        atoms = atoms_from_frame(candidate.frame)
+        atoms.info |= {"group": candidate.group, "source": candidate.source}
+        images.append(atoms)
+    with atomic_path(path) as aside:
+        write(aside, images, format="extxyz")
+
+
+def read_candidates(path: Path) -> list[Candidate]:
+    """Candidates that :func:`write_candidates` wrote."""
+    return [
+        Candidate(frame_from_atoms(atoms), group=atoms.info["group"], source=atoms.info["source"])
+        for atoms in iread(path, index=":", format="extxyz")
+    ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """Frames that a round will label.
+
+    Attributes
+    ----------
+    idx
+        Indices into the candidates of the round.
+    reasons
+        Why each was chosen.
+    forces
+        Forces in eV/Å of each by each committee member of the previous round, shape ``(n_members, n_atoms, 3)``.
+    """
+
+    idx: tuple[int, ...]
+    reasons: tuple[str, ...]
+    forces: tuple[NDArray[np.float64], ...]
+
+
+def choose(context: Context, round_: int, candidates: Sequence[Candidate], n_select: int) -> Chosen:
+    """Choose what to label: a random share, then what is uncertain and different from what is labelled."""
+    folder = context.folder.round(round_)
+    out, arrays = folder / "selection.json", folder / "selection.npz"
+    if not out.exists():
+        _choose(context, round_, candidates, n_select)
+    content = read_json(out)
+    with np.load(arrays) as stored:
+        forces = tuple(stored[f"forces_{i}"] for i in range(len(content["idx"])))
+    return Chosen(tuple(content["idx"]), tuple(content["reasons"]), forces)
+
+
+def _choose(context: Context, round_: int, candidates: Sequence[Candidate], n_select: int) -> None:
+    folder = context.folder.round(round_)
+    method = context.plan.file.select.method
+    known = _frames_for_distance(context)
+    files = {"candidates": folder / "explore" / "candidates.extxyz", "known": folder / "explore" / "known.extxyz"}
+    with atomic_path(files["known"]) as aside:
+        write(aside, [atoms_from_frame(frame) for frame in known], format="extxyz")
+    members = context.members(round_ - 1)
+    elements = sorted({int(number) for candidate in candidates for number in candidate.frame.numbers})
+    tasks, places = [], []
+    for member, model in enumerate(members):
+        for name, n in (("candidates", len(candidates)), ("known", len(known) if member == 0 else 0)):
+            for start in range(0, n, PREDICT_BATCH):
+                stop = min(n, start + PREDICT_BATCH)
+                tasks.append(Task(predict_candidates, (model, files[name], start, stop, elements), f"predict {name}"))
+                places.append((member, name))
+    outcomes = run_tasks(context, "md", tasks, round_=round_, stage="select: committee and descriptors")
+    parts: dict[tuple[int, str], list[CandidatePrediction]] = {}
+    for place, value in zip(places, values_of(outcomes, "prediction on candidates"), strict=True):
+        parts.setdefault(place, []).extend(cast(list[CandidatePrediction], value))
+    predictions = [parts[member, "candidates"] for member in range(len(members))]
+    descriptors = np.array([prediction.descriptor for prediction in predictions[0]])
+    labelled = np.array([prediction.descriptor for prediction in parts.get((0, "known"), [])])
+    labelled = labelled.reshape(-1, descriptors.shape[1])
+    forces = [np.array([member[i].forces for member in predictions]) for i in range(len(candidates))]
+
+    calibration = calibration_before(context, round_) if len(members) > 1 else None
+    scores = None
+    if len(members) > 1 and method == "committee+fps":
+        spreads = [committee_spread(frame_forces) for frame_forces in forces]
+        errors = spreads if calibration is None else [calibration(spread) for spread in spreads]
+        scores = np.array([frame_score(error) for error in errors])
+    selection = select(
+        descriptors,
+        labelled,
+        scores,
+        n_select=n_select,
+        random_share=1.0 if method == "random" else context.plan.file.select.random_share,
+        rng=np.random.default_rng(context.plan.seed_of(round_, Stage.SELECT)),
+        groups=[candidate.group for candidate in candidates],
+    )
+    chart = pca_map(descriptors, labelled)
+    reason_of = dict(zip((int(i) for i in selection.idx), selection.reasons, strict=True))
+    with atomic_path(folder / "selection.npz") as aside:
+        np.savez(
+            aside,
+            map_xy=chart.xy,
+            map_labelled_xy=chart.labelled_xy,
+            map_explained=chart.explained,
+            map_reason=np.array([reason_of.get(i, "") for i in range(len(candidates))]),
+            **{f"forces_{k}": forces[i] for k, i in enumerate(selection.idx)},
+        )
+    write_json(
+        folder / "selection.json",
+        {
+            "n_candidates": len(candidates),
+            "idx": [int(i) for i in selection.idx],
+            "reasons": list(selection.reasons),
+            "scores": [float(score) for score in selection.scores],
+            "hashes": [candidates[i].frame.hash for i in selection.idx],
+            "calibration": None if calibration is None else asdict(calibration),
+        },
+    )
+
+
+def _frames_for_distance(context: Context) -> list[Frame]:
+    """Labelled frames that a new one should differ from; test frames must not steer the selection."""
+    if not context.folder.store.exists():
+        return []
+    with Store(context.folder.store) as store:
+        records = store.records(theory=context.theory.key)
+    return [record.frame for record in records if record.provenance.split != "test"]
+
+
+def calibration_before(context: Context, round_: int) -> Calibration | None:
+    """Map from committee spread to force error, from the errors seen before a round.
+
+    The pooled random shares of all earlier rounds, each predicted before it was trained on; while there are none, the
+    validation frames of the last round.
+    """
+    spreads: list[NDArray[np.float64]] = []
+    errors: list[NDArray[np.float64]] = []
+    for earlier in range(round_):
+        with np.load(context.folder.round(earlier) / "evidence.npz") as stored:
+            chosen = stored["error_is_random"].astype(bool)
+            if stored["spread_is_known"]:
+                spreads.append(stored["spread_eV_per_A"][chosen])
+                errors.append(stored["error_eV_per_A"][chosen])
+    if not spreads and round_ > 0:
+        with np.load(context.folder.round(round_ - 1) / "evidence.npz") as stored:
+            spreads.append(stored["valid_spread_eV_per_A"])
+            errors.append(stored["valid_error_eV_per_A"])
+    if not spreads:
+        return None
+    return fit_calibration(np.concatenate(spreads), np.concatenate(errors))
+
+
+def label_test_frames(context: Context, candidates: Sequence[Candidate]) -> None:
+    """Draw the test frames at random and label them, before anything else."""
+    rng = np.random.default_rng(context.plan.seed_of(0, Stage.LABEL))
+    n_test = min(context.plan.file.select.test_frames, len(candidates))
+    idx = np.sort(rng.choice(len(candidates), size=n_test, replace=False))
+    wanted = [
+        (
+            candidates[i].frame,
+            Provenance(round=0, source=candidates[i].source, group=candidates[i].group, split="test", reason="test"),
+        )
+        for i in idx
+    ]
+    buy_labels(context, wanted, round_=0, stage="label test frames")
+
+
+def label_chosen(context: Context, round_: int, candidates: Sequence[Candidate], chosen: Chosen) -> None:
+    """Label the chosen frames; whole trajectories go to training or to validation."""
+    out = context.folder.round(round_) / "labels.json"
+    if out.exists():
+        return
+    valid_share = context.plan.file.select.valid_share
+    splits = assign_splits(
+        sorted({candidates[i].group for i in chosen.idx}),
+        {"train": 1 - valid_share, "valid": valid_share},
+        np.random.default_rng(context.plan.seed_of(round_, Stage.LABEL, 1)),
+    )
+    wanted = [
+        (
+            candidates[i].frame,
+            Provenance(round_, candidates[i].source, candidates[i].group, splits[candidates[i].group], reason),
+        )
+        for i, reason in zip(chosen.idx, chosen.reasons, strict=True)
+    ]
+    labels = buy_labels(context, wanted, round_=round_, stage="label")
+    results = [
+        {
+            "frame": frame.hash,
+            "reason": origin.reason,
+            "source": origin.source,
+            "split": origin.split,
+            "failed": None if isinstance(label, Label) else label.reason,
+            "cpu_s": label.cpu_s if isinstance(label, Label) else None,
+        }
+        for (frame, origin), label in zip(wanted, labels, strict=True)
+    ]
+    if all(result["failed"] for result in results):
+        raise CuratorError(
+            f"round {round_}: every one of {len(results)} labels failed, the first with {results[0]['failed']!r}; "
+            "see label.* in the campaign file"
+        )
+    write_json(out, {"theory": context.theory.key, "labels": results})
+
+
+def records_for_training(context: Context) -> tuple[list[Record], list[Record]]:
+    """Training and validation records, in an order that does not depend on which label arrived first."""
+    with Store(context.folder.store) as store:
+        records = store.records(theory=context.theory.key)
+    train = [record for record in records if record.provenance.split == "train"]
+    valid = [record for record in records if record.provenance.split == "valid"]
+    return train, valid
+
+
+def train(context: Context, round_: int) -> list[TrainedMember]:
+    """Train the committee; member 0 sees every training frame, the others a bootstrap sample each."""
+    folder = context.folder.round(round_) / "model"
+    out = folder / "training.json"
+    if out.exists():
+        return [_member_from_json(member) for member in json.loads(out.read_text())["members"]]
+    learn = context.plan.file.learn
+    folder.mkdir(parents=True, exist_ok=True)
+    training, validation = records_for_training(context)
+    write_records(folder / "train.extxyz", training)
+    write_records(folder / "valid.extxyz", validation)
+    replay = context.folder.setup / "replay-train.extxyz"
+    scratch = context.plan.strategy.name == "scratch"
+    jobs = []
+    for member in range(learn.members):
+        warm = learn.warm_start and round_ > 0
+        base = context.members(round_ - 1)[member] if warm else (None if scratch else context.foundation)
+        jobs.append(
+            TrainingJob(
+                base=base,
+                train=folder / "train.extxyz",
+                valid=folder / "valid.extxyz",
+                replay_train=replay if replay.exists() else None,
+                replay_valid=context.folder.setup / "replay-valid.extxyz" if replay.exists() else None,
+                strategy=context.plan.strategy,
+                e0=learn.e0,
+                bootstrap=member > 0,
+                seed=int(np.random.SeedSequence(context.plan.seed_of(round_, Stage.TRAIN, member)).generate_state(1)[0]),
+                out=folder / f"member-{member}",
+            )
+        )
+    tasks = [Task(train_member, (job,), f"train member {member}") for member, job in enumerate(jobs)]
+    outcomes = run_tasks(
+        context,
+        "train",
+        tasks,
+        round_=round_,
+        stage=f"train {learn.members} members on {len(training)} frames",
+        progress=[folder / f"member-{member}-progress.json" for member in range(learn.members)],
+    )
+    values_of(outcomes, f"training in round {round_}")
+    members = [cast(TrainedMember, outcome.value) for outcome in outcomes if isinstance(outcome, Done)]
+    write_json(out, {"members": [asdict(member) for member in members]})
+    return members
+
+
+def _member_from_json(content: dict[str, object]) -> TrainedMember:
+    return TrainedMember(**content)  # type: ignore[arg-type]
+
+
+def errors_of(
+    forces: Sequence[NDArray[np.float64]], references: Sequence[NDArray[np.float64]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Committee spread and true force error of each atom, eV/Å, pooled over frames.
+
+    Parameters
+    ----------
+    forces
+        Of each frame, the forces of every member, shape ``(n_members, n_atoms, 3)``.
+    references
+        Of each frame, the labelled forces, shape ``(n_atoms, 3)``.
+    """
+    spreads = [committee_spread(frame) for frame in forces]
+    errors = [force_error(frame.mean(axis=0), reference) for frame, reference in zip(forces, references, strict=True)]
+    if not spreads:
+        return np.zeros(0), np.zeros(0)
+    return np.concatenate(spreads), np.concatenate(errors)

@@ -1,0 +1,247 @@
+"""What runs in workers: plain functions of plain values, one for each kind of task.
+
+Heavy imports stay inside the functions, so that the driver can name a task without loading torch.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase.filters import FrechetCellFilter
+from ase.io import iread
+from ase.optimize import LBFGS
+from numpy.typing import NDArray
+
+from curator.backends.base import LabellerSpec
+from curator.barrier import Barrier, find_barrier
+from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
+from curator.datasets.label import Record
+from curator.datasets.sources import Hop
+from curator.learners.base import Prediction, TrainEvent, Want
+from curator.learners.strategies import Strategy
+from curator.md import MDSettings, Trajectory, run_md
+from curator.progress import tell
+from curator.selection import frame_descriptor
+
+CELL_FMAX_EV_PER_A = 0.01
+CELL_MAX_STEPS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RelaxedCell:
+    """A structure whose lattice and positions were relaxed.
+
+    Attributes
+    ----------
+    frame
+        The relaxed structure.
+    n_calls
+        Energy and force calls it took.
+    cpu_s
+        CPU seconds it took.
+    converged
+        Whether the forces and the stress fell below the threshold.
+    """
+
+    frame: Frame
+    n_calls: int
+    cpu_s: float
+    converged: bool
+
+
+def relax_cell(spec: LabellerSpec | None, model: Path | None, frame: Frame, isotropic: bool) -> RelaxedCell:
+    """Relax lattice and positions with a labeller, or with the model in a folder.
+
+    Parameters
+    ----------
+    isotropic
+        Whether the lattice keeps its shape.
+    """
+    began = time.process_time()
+    atoms = atoms_from_frame(frame)
+    if spec is not None:
+        from curator.backends.labellers import labeller_calculator
+
+        atoms.calc = labeller_calculator(spec)
+    else:
+        from curator.learners.mace import load_model
+
+        assert model is not None
+        atoms.calc = load_model(model).calculator()
+    optimiser = LBFGS(FrechetCellFilter(atoms, hydrostatic_strain=isotropic), logfile=None)
+    converged = optimiser.run(fmax=CELL_FMAX_EV_PER_A, steps=CELL_MAX_STEPS)
+    relaxed = frame_from_atoms(atoms, frame.charge, frame.multiplicity)
+    return RelaxedCell(relaxed, optimiser.get_number_of_steps() + 1, time.process_time() - began, bool(converged))
+
+
+def run_trajectory(model: Path, start: Frame, settings: MDSettings, seed: Sequence[int], folder: Path) -> Trajectory:
+    """Molecular dynamics with the model in a folder; chunks already in ``folder`` are continued."""
+    from curator.learners.mace import load_model
+
+    progress = folder / "progress.json"
+    return run_md(
+        start,
+        load_model(model).calculator(),
+        settings,
+        seed=seed,
+        folder=folder,
+        on_progress=lambda done, total: tell(progress, done, total),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CandidatePrediction:
+    """What selection needs to know of a candidate.
+
+    Attributes
+    ----------
+    forces
+        float64, shape ``(n_atoms, 3)``, eV/Å.
+    descriptor
+        Descriptor of the whole frame, shape ``(n_features,)``.
+    """
+
+    forces: NDArray[np.float64]
+    descriptor: NDArray[np.float64]
+
+
+def predict_candidates(
+    model: Path, file: Path, start: int, stop: int, elements: Sequence[int]
+) -> list[CandidatePrediction]:
+    """Forces and descriptors of frames ``start`` to ``stop`` of a file, by the model in a folder."""
+    from curator.learners.mace import load_model
+
+    frames = [frame_from_atoms(atoms) for atoms in iread(file, index=slice(start, stop), format="extxyz")]
+    predictions = load_model(model).predict(frames, ("energy", "forces", "node_features"))
+    found = []
+    for frame, prediction in zip(frames, predictions, strict=True):
+        assert prediction.forces is not None
+        assert prediction.node_features is not None
+        descriptor = frame_descriptor(prediction.node_features, frame.numbers, elements)
+        found.append(CandidatePrediction(prediction.forces, descriptor))
+    return found
+
+
+def predict_frames(model: Path, frames: Sequence[Frame], want: Sequence[Want]) -> list[Prediction]:
+    """Predictions of the model in a folder."""
+    from curator.learners.mace import load_model
+
+    return load_model(model).predict(frames, want)
+
+
+def barrier_of(model: Path, hop: Hop) -> Barrier:
+    """Migration barrier of a hop in the model in a folder."""
+    from curator.learners.mace import load_model
+
+    return find_barrier(hop, load_model(model).calculator())
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedMember:
+    """What is told of the training of one committee member.
+
+    Attributes
+    ----------
+    epochs, best_epoch
+        Epochs run, and the one whose weights were kept.
+    valid_force_rmse
+        Force RMSE in eV/Å on the validation frames, by head.
+    curve
+        ``(epoch, target, replay)`` of each epoch; NaN where there is no replay.
+    e0
+        Energies of isolated atoms in eV by atomic number, and what is to be said of them.
+    cpu_s
+        CPU seconds it took.
+    """
+
+    epochs: int
+    best_epoch: int
+    valid_force_rmse: dict[str, float]
+    curve: tuple[tuple[int, float, float], ...]
+    e0: dict[int, float]
+    e0_message: str | None
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """Everything one member is trained from.
+
+    Attributes
+    ----------
+    base
+        Folder of the model to start from, or None for scratch.
+    train, valid
+        extxyz files with labels.
+    replay_train, replay_valid
+        extxyz files of replayed frames, or None.
+    bootstrap
+        Whether the training frames are drawn with replacement.
+    seed
+        Seed of the member.
+    out
+        Folder of the trained model.
+    """
+
+    base: Path | None
+    train: Path
+    valid: Path
+    replay_train: Path | None
+    replay_valid: Path | None
+    strategy: Strategy
+    e0: str
+    bootstrap: bool
+    seed: int
+    out: Path
+
+
+def train_member(job: TrainingJob) -> TrainedMember:
+    """Train one member of the committee; a checkpoint beside it is continued."""
+    from curator.learners.committee import bootstrap
+    from curator.learners.mace import load_model
+    from curator.learners.train import fit
+
+    progress = job.out.parent / f"{job.out.name}-progress.json"
+    curve: list[tuple[int, float, float]] = []
+
+    def on_event(event: TrainEvent) -> None:
+        errors = event.valid_force_rmse
+        text = f"valid {1000 * errors.get('target', np.nan):.0f} meV/Å"
+        tell(progress, event.epoch, event.n_epochs, text)
+
+    train = _records(job.train)
+    checkpoint = job.out.parent / f"{job.out.name}-checkpoint"
+    model, report = fit(
+        None if job.base is None else load_model(job.base),
+        bootstrap(train, job.seed) if job.bootstrap else train,
+        _records(job.valid),
+        job.strategy,
+        seed=job.seed,
+        replay_train=_records(job.replay_train),
+        replay_valid=_records(job.replay_valid),
+        e0=job.e0,
+        checkpoint=checkpoint,
+        on_event=on_event,
+    )
+    for event in report.curve:
+        errors = event.valid_force_rmse
+        curve.append((event.epoch, errors.get("target", np.nan), errors.get("replay", np.nan)))
+    model.save(job.out)
+    checkpoint.unlink(missing_ok=True)
+    return TrainedMember(
+        epochs=report.epochs,
+        best_epoch=report.best_epoch,
+        valid_force_rmse=dict(report.valid_force_rmse),
+        curve=tuple(curve),
+        e0=dict(report.e0.values),
+        e0_message=report.e0.message,
+        cpu_s=report.cpu_s,
+    )
+
+
+def _records(path: Path | None) -> list[Record]:
+    from curator.datasets.extxyz import read_own_records
+
+    return [] if path is None else read_own_records(path)
