@@ -54,3 +54,9 @@ class LabellerSpec:
     model: str
     device: str = "auto"
     trust: bool = False
+
+
+def one_line(error: BaseException) -> str:
+    """Kind and message of an exception on one line of at most 300 characters."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 300 else text[:299] + "…"
