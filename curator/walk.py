@@ -1,0 +1,232 @@
+"""Random walks: unwrapping, the frame of the host, and the diffusivity of a walk seen through vibrations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import dst
+from scipy.optimize import minimize_scalar
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class WalkFit:
+    """Maximum-likelihood estimate of a diffusivity.
+
+    Attributes
+    ----------
+    D_A2_per_ps
+        Diffusivity in Å²/ps.
+    error_A2_per_ps
+        Its standard error for Gaussian increments, from the Fisher information.
+    noise_A2
+        Variance of the localisation noise (vibrations) along one axis in Å².
+    stride
+        Frames between the positions it was fitted to.
+    """
+
+    D_A2_per_ps: float
+    error_A2_per_ps: float
+    noise_A2: float
+    stride: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MSDCurve:
+    """Mean squared displacement over lag time, averaged over all origins.
+
+    Attributes
+    ----------
+    lag_ps, msd_A2, error_A2
+        Lag in ps, mean squared displacement in Å² and its standard error, each of shape ``(n_lags,)``.
+    """
+
+    lag_ps: Floats
+    msd_A2: Floats
+    error_A2: Floats
+
+
+def unwrap(positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
+    """Positions followed across periodic boundaries.
+
+    Parameters
+    ----------
+    positions
+        Wrapped or unwrapped, Å, shape ``(n_frames, n_atoms, 3)``.
+    cell
+        Lattice vectors as rows in Å, shape ``(3, 3)``, the same for all frames.
+    pbc
+        Periodicity along each lattice vector, shape ``(3,)``.
+
+    Returns
+    -------
+    ndarray
+        Shape ``(n_frames, n_atoms, 3)``. Positions that were unwrapped already come back unchanged.
+
+    Raises
+    ------
+    ValueError
+        If an atom moves between two frames by so much, a third of a lattice vector or more, that its image cannot be
+        told.
+    """
+    if not pbc.any():
+        return positions
+    steps = np.diff(positions, axis=0) @ np.linalg.pinv(cell)
+    steps -= np.where(pbc, np.rint(steps), 0.0)
+    # Under the minimum image convention no step exceeds 1/2; near it, the true step may have been a longer one.
+    worst = float(np.abs(steps[..., pbc]).max(initial=0.0))
+    if worst > MAX_STEP:
+        frame, atom = np.argwhere(np.abs(steps[..., pbc]).max(axis=-1) == worst)[0]
+        raise ValueError(
+            f"atom {atom} moves by {worst:.2f} of a lattice vector from frame {frame} to frame {frame + 1}: too far to "
+            "follow it across the boundary; store frames more often"
+        )
+    unwrapped = np.concatenate([np.zeros_like(positions[:1]), np.cumsum(steps, axis=0) @ cell])
+    return np.asarray(positions[:1] + unwrapped)
+
+
+MAX_STEP = 1 / 3
+"""Largest step of an atom between two frames that is believed, as a fraction of a lattice vector."""
+
+
+def in_host_frame(positions: Floats, host: NDArray[np.bool_]) -> Floats:
+    """Positions with the mean displacement of the host atoms taken out of every frame.
+
+    Not the centre of mass: with that at rest, mobile ions of mass fraction m drag the host along and their summed
+    displacement comes out short by the factor 1 - m, its diffusivity by (1 - m)²; 0.53 in LiF at any cell size.
+
+    Parameters
+    ----------
+    positions
+        Unwrapped, Å, shape ``(n_frames, n_atoms, 3)``.
+    host
+        Which atoms are the host, shape ``(n_atoms,)``.
+    """
+    drift = (positions[:, host] - positions[0, host]).mean(axis=1)
+    return np.asarray(positions - drift[:, None, :])
+
+
+def fit_walk(paths: Sequence[Floats], interval_ps: float, stride: int = 1) -> WalkFit:
+    r"""Diffusivity of random walks observed with white localisation noise, by maximum likelihood.
+
+    Increments of such a walk have the covariance :math:`(2 D \tau + 2 \sigma^2) \delta_{ij} - \sigma^2
+    \delta_{|i-j|,1}`: an MA(1) process, which the type-I discrete sine transform makes diagonal, with eigenvalues
+    :math:`2 D \tau + 2 \sigma^2 (1 - \cos \frac{k \pi}{n + 1})`, k = 1..n (Vestergaard, Blainey and Flyvbjerg, Phys.
+    Rev. E 89, 022726 (2014); Bullerjahn, von Bülow and Hummer, J. Chem. Phys. 153, 024116 (2020)). All ``stride``
+    interleaved walks are used; the error counts them as one.
+
+    Parameters
+    ----------
+    paths
+        Coordinates in Å, each of shape ``(n_frames, n_coordinates)``; frames of different paths, and coordinates,
+        are independent. Lengths may differ.
+    interval_ps
+        Time between frames in ps.
+    stride
+        Frames between the positions that are used.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two increments.
+    """
+    powers, curves, weights = [], [], []
+    for path in paths:
+        for offset in range(stride):
+            increments = np.diff(path[offset::stride], axis=0)
+            n = len(increments)
+            if n == 0:
+                continue
+            powers.append((dst(increments, type=1, axis=0, norm="ortho") ** 2).mean(axis=1))
+            curves.append(2 - 2 * np.cos(np.arange(1, n + 1) * np.pi / (n + 1)))
+            weights.append(np.full(n, path.shape[1] / stride))
+    if sum(len(power) for power in powers) < 2:
+        raise ValueError("a diffusivity needs at least two increments; the trajectory is too short for this stride")
+    power, curve, weight = np.concatenate(powers), np.concatenate(curves), np.concatenate(weights)
+    total = weight.sum()
+    if not power.any():
+        return WalkFit(0.0, 0.0, 0.0, stride)
+
+    def scale(u: float) -> float:
+        """Best (1 - u) 2Dτ + u σ² at a share u of noise."""
+        return float((weight * power / (1 - u + u * curve)).sum() / total)
+
+    def cost(u: float) -> float:
+        return float(np.log(scale(u)) + (weight * np.log(1 - u + u * curve)).sum() / total)
+
+    u = float(minimize_scalar(cost, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-9}).x)
+    walk, noise = scale(u) * (1 - u), scale(u) * u
+    spectrum = walk + noise * curve
+    aa, ab, bb = ((weight / (2 * spectrum**2) * curve**power_).sum() for power_ in (0, 1, 2))
+    determinant = aa * bb - ab**2
+    variance = bb / determinant if determinant > 0 else 1 / aa
+    tau = 2 * interval_ps * stride
+    return WalkFit(walk / tau, float(np.sqrt(variance)) / tau, noise, stride)
+
+
+def plateau(paths: Sequence[Floats], interval_ps: float, shortest_ps: float = 0.0) -> list[WalkFit]:
+    """Fits at growing strides, the one to use first.
+
+    The shortest stride whose diffusivity agrees with those of the next two: vibrations and immediate back jumps, which
+    are not white noise, raise the diffusivity at strides that resolve them. Since an efficient estimate is
+    uncorrelated with its difference from a less efficient one of the same data, the variance of that difference is
+    the difference of their variances (Hausman, Econometrica 46, 1251 (1978)).
+
+    Parameters
+    ----------
+    paths, interval_ps
+        As for `fit_walk`.
+    shortest_ps
+        Strides shorter than this are not considered.
+
+    Returns
+    -------
+    list of WalkFit
+        Empty if the paths are too short for any; else the chosen one first, then longer strides.
+    """
+    longest = max(len(path) for path in paths) - 1
+    fits: list[WalkFit] = []
+    for stride in STRIDES:
+        n_increments = sum((len(path) - 1) // stride for path in paths)
+        if stride * interval_ps < shortest_ps - 1e-9:
+            continue
+        if n_increments < MIN_INCREMENTS or longest // stride < 2:
+            break
+        fits.append(fit_walk(paths, interval_ps, stride))
+    for idx, fit in enumerate(fits):
+        if all(_agree(fit, longer) for longer in fits[idx + 1 : idx + 3]):
+            return fits[idx:]
+    return fits[-1:]
+
+
+STRIDES = tuple(int(m * 10**e) for e in range(5) for m in (1, 1.5, 2, 3, 5, 7) if m * 10**e == int(m * 10**e))
+MIN_INCREMENTS = 16
+"""Fewest increments, over all paths, that a diffusivity is fitted to."""
+
+
+def _agree(fit: WalkFit, longer: WalkFit) -> bool:
+    variance = max(longer.error_A2_per_ps**2 - fit.error_A2_per_ps**2, 0.0)
+    return bool(abs(fit.D_A2_per_ps - longer.D_A2_per_ps) <= 2 * np.sqrt(variance))
+
+
+def msd_curve(paths: Sequence[Floats], interval_ps: float, n_lags: int = 40) -> MSDCurve:
+    """Mean squared displacement of walks with three coordinates each, at lags up to half of the longest path.
+
+    The error counts displacements that do not overlap as independent.
+    """
+    longest = max(len(path) for path in paths) - 1
+    lags = np.unique(np.geomspace(1, max(1, longest // 2), n_lags).astype(int))
+    rows = []
+    for lag in lags:
+        squares = [
+            ((path[lag:] - path[:-lag]) ** 2).reshape(len(path) - lag, -1, 3).sum(axis=2)
+            for path in paths
+            if len(path) > lag
+        ]
+        n_independent = sum(max(1, len(square) // lag) * square.shape[1] for square in squares)
+        values = np.concatenate([square.ravel() for square in squares])
+        rows.append((lag * interval_ps, values.mean(), values.std() / np.sqrt(n_independent)))
+    lag_ps, msd_A2, error_A2 = np.array(rows, dtype=np.float64).T
+    return MSDCurve(lag_ps, msd_A2, error_A2)
