@@ -1,0 +1,130 @@
+"""Fine-tuning strategies: rows of a table, not classes.
+
+The column ``paper`` is Table 7 of arXiv:2606.12704 (hundreds to thousands of frames, hours on a GPU). The column
+``small_data`` is for tens of frames of 30 to 65 atoms and minutes on one core: fewer steps, so a faster average and
+a learning rate that decays, small batches, and an energy weight under which differences of total energy count.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Defaults = Literal["small_data", "paper"]
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """Weights of one head in the loss."""
+
+    energy: float
+    forces: float
+    stress: float
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """How a model is trained.
+
+    Attributes
+    ----------
+    name
+        Row of the table it comes from.
+    trainable
+        Prefixes of the names of the parameters that change; the empty prefix is all of them.
+    replay
+        ``none``, or ``data``: a second head keeps learning frames of the foundation's own training set.
+    from_foundation
+        Whether it starts from a model rather than from random weights.
+    learning_rate, schedule, lr_decay
+        AdamW's learning rate of the first epoch, and how it goes on: ``constant``, ``exponential`` (times
+        ``lr_decay`` each epoch), ``cosine`` (down to ``lr_decay`` times the first over all epochs).
+    ema_decay
+        Decay per step of the moving average of the weights that is validated and returned.
+    clip_norm
+        Largest norm of the gradient.
+    target, replay_weights
+        Loss weights of the two heads.
+    difference
+        Weight of the Huber loss of differences of total energy within each anchor group.
+    huber_delta
+        Error in eV/atom, eV/Å, eV/Å³ beyond which the loss grows linearly.
+    batch_size, max_epochs, patience
+        Frames a step; most epochs; epochs without a better validation force error before it stops.
+    """
+
+    name: str
+    trainable: tuple[str, ...] = ("",)
+    replay: Literal["none", "data"] = "none"
+    from_foundation: bool = True
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "exponential", "cosine"] = "constant"
+    lr_decay: float = 1.0
+    ema_decay: float = 0.999
+    clip_norm: float = 10.0
+    weight_decay: float = 0.0
+    amsgrad: bool = True
+    target: LossWeights = LossWeights(10.0, 10.0, 1.0)
+    replay_weights: LossWeights = LossWeights(1.0, 10.0, 1.0)
+    difference: float = 0.0
+    huber_delta: float = 0.01
+    batch_size: int = 4
+    max_epochs: int = 200
+    patience: int = 50
+
+    def learning_rate_at(self, epoch: int) -> float:
+        """Learning rate of an epoch, counted from 0."""
+        if self.schedule == "exponential":
+            return self.learning_rate * self.lr_decay**epoch
+        if self.schedule == "cosine":
+            fraction = (1 + math.cos(math.pi * epoch / self.max_epochs)) / 2
+            return self.learning_rate * (self.lr_decay + (1 - self.lr_decay) * fraction)
+        return self.learning_rate
+
+
+_PAPER: tuple[Strategy, ...] = (
+    Strategy("scratch", from_foundation=False, learning_rate=1e-2, ema_decay=0.99, clip_norm=10.0),
+    Strategy("naive", learning_rate=1e-3, ema_decay=0.999, clip_norm=1.0),
+    Strategy("multihead_replay", replay="data", learning_rate=1e-4, ema_decay=0.9999, clip_norm=1.0),
+)
+
+_SMALL = Strategy(
+    "",
+    schedule="exponential",
+    lr_decay=0.955,
+    ema_decay=0.99,
+    clip_norm=10.0,
+    difference=1.0,
+    max_epochs=75,
+    patience=25,
+)
+_SMALL_DATA: tuple[Strategy, ...] = (
+    dataclasses.replace(_SMALL, name="scratch", from_foundation=False, learning_rate=1e-2),
+    dataclasses.replace(_SMALL, name="naive", learning_rate=5e-3),
+    dataclasses.replace(_SMALL, name="multihead_replay", replay="data", learning_rate=5e-3),
+)
+
+STRATEGIES: dict[Defaults, dict[str, Strategy]] = {
+    "paper": {row.name: row for row in _PAPER},
+    "small_data": {row.name: row for row in _SMALL_DATA},
+}
+
+
+def strategy(name: str, defaults: Defaults = "small_data", **overrides: Any) -> Strategy:
+    """Row of the table, with some of its values replaced.
+
+    Raises
+    ------
+    ValueError
+        If the row, the column or a value to replace is unknown.
+    """
+    if defaults not in STRATEGIES:
+        raise ValueError(f"unknown defaults {defaults!r}; known are {', '.join(STRATEGIES)}")
+    table = STRATEGIES[defaults]
+    if name not in table:
+        raise ValueError(f"unknown strategy {name!r}; known are {', '.join(table)}")
+    known = {field.name for field in dataclasses.fields(Strategy)} - {"name"}
+    unknown = set(overrides) - known
+    if unknown:
+        raise ValueError(f"a strategy has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")
+    return dataclasses.replace(table[name], **overrides)
