@@ -1,0 +1,411 @@
+"""The migration barrier of one hop: relaxed end points and a saddle point that is proved to be one.
+
+A hop whose middle is fixed by symmetry needs no band: the guess of the saddle point is relaxed with its symmetry
+kept, and accepted only if the Hessian there has exactly one negative mode and that mode points along the hop. Any
+other hop, or one that fails the proof, is relaxed as a climbing-image nudged elastic band.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.constraints import FixSymmetry
+from ase.geometry import find_mic
+from ase.mep import NEB
+from ase.mep.neb import NEBOptimizer
+from ase.optimize import BFGS
+from numpy.typing import NDArray
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
+from curator.datasets.sources import Hop
+from curator.errors import CuratorError
+
+Method = Literal["symmetric", "ci-neb"]
+Floats = NDArray[np.float64]
+
+SAME_ENERGY_EV = 0.005
+"""End points closer in energy than this count as equivalent."""
+MIN_OVERLAP = 0.5
+"""Least cosine between the negative mode and the hop."""
+NEGATIVE_EV_PER_A2 = -0.02
+"""A curvature below this is a negative mode; what lies above is noise of a single-precision model."""
+DISPLACEMENT_A = 0.02
+"""Norm of the displacement in a finite difference of forces."""
+STIFF_EV_PER_A2 = 50.0
+"""Curvature given to directions that are left out; stiffer than any mode that is looked for."""
+TOLERANCE_EV_PER_A2 = 0.02
+"""Residual at which a mode counts as found."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Barrier:
+    """A migration barrier, or why there is none.
+
+    Attributes
+    ----------
+    barrier_eV, reverse_eV
+        Energy of the saddle point over the initial and over the final minimum in eV; None unless everything it rests
+        on converged and was found to be what it should be.
+    minimum, saddle
+        Relaxed initial state, and the saddle point; if the search failed, the highest point it reached, or None.
+    path
+        Initial state, images, final state. From symmetry there is one image, the saddle point: energies along a
+        straight line in between would not be those of the path.
+    energies_eV
+        Energies along the path relative to the minimum, eV.
+    method
+        ``symmetric`` or ``ci-neb``.
+    negative_modes
+        Number of negative curvatures at the saddle point, counted to 3 at most; None if not examined.
+    mode_overlap
+        Cosine between the lowest mode at the saddle point and the path there, 0 to 1; None if not examined.
+    converged
+        Whether all optimisations met the force criterion.
+    reasons
+        What a reader should know: why a route was refused, what is odd about the path. Empty if nothing is.
+    n_calls, cpu_s
+        Force calls, and CPU seconds of this process.
+    """
+
+    barrier_eV: float | None
+    reverse_eV: float | None
+    minimum: Frame
+    saddle: Frame | None
+    path: tuple[Frame, ...]
+    energies_eV: tuple[float, ...]
+    method: Method
+    negative_modes: int | None
+    mode_overlap: float | None
+    converged: bool
+    reasons: tuple[str, ...]
+    n_calls: int
+    cpu_s: float
+
+
+def anchor_frames(barrier: Barrier) -> tuple[Frame, ...]:
+    """Frames to label each round: the minimum and, if there is one, the saddle point.
+
+    The reference's barrier is its energy of the second less that of the first.
+    """
+    return (barrier.minimum,) if barrier.saddle is None else (barrier.minimum, barrier.saddle)
+
+
+def find_barrier(
+    hop: Hop,
+    calculator: Calculator,
+    *,
+    fmax_eV_per_A: float = 0.01,
+    method: Literal["auto", "symmetric", "ci-neb"] = "auto",
+    n_images: int = 5,
+    max_steps: int = 300,
+) -> Barrier:
+    """Find the barrier of a hop on the potential energy surface of a calculator, in a fixed cell.
+
+    Parameters
+    ----------
+    hop
+        End points and, if symmetry fixes it, a guess of the saddle point.
+    calculator
+        Gives energy and forces. It is used for all images in turn.
+    fmax_eV_per_A
+        Force left at convergence: norm on an atom for end points and saddle point, largest component for the band.
+    method
+        ``auto`` tries the symmetric route where there is a guess and falls back on the band.
+    n_images
+        Images of the band between its ends.
+    max_steps
+        Most steps of each optimisation.
+
+    Returns
+    -------
+    Barrier
+        Also where none was found: its reasons say why.
+
+    Raises
+    ------
+    ValueError
+        If the symmetric route is asked for and the hop has no guess of its saddle point, or ``n_images`` is below 1.
+
+    References
+    ----------
+    G. Henkelman, B. P. Uberuaga, H. Jónsson, J. Chem. Phys. 113, 9901 (2000): climbing image.
+    G. Henkelman, H. Jónsson, J. Chem. Phys. 113, 9978 (2000): improved tangent.
+    """
+    if method == "symmetric" and hop.saddle is None:
+        raise ValueError("this hop has no guess of its saddle point; use method 'auto' or 'ci-neb'")
+    if n_images < 1:
+        raise ValueError(f"a band needs at least one image; got n_images={n_images}")
+    counted = _Counted(calculator)
+    began = time.process_time()
+    minimum = hop.initial
+    routes: list[_Route] = []
+    faults: list[str] = []
+    try:
+        initial, final = (_relax(frame, counted, fmax_eV_per_A, max_steps) for frame in (hop.initial, hop.final))
+        minimum = frame_from_atoms(initial.atoms)
+        faults = _end_point_faults(hop, initial, final)
+        if not faults and method != "ci-neb" and hop.saddle is not None:
+            routes.append(_from_symmetry(hop.saddle, initial, final, counted, fmax_eV_per_A, max_steps))
+        if not faults and (method == "ci-neb" or (method == "auto" and (not routes or routes[-1].faults))):
+            routes.append(_band(initial, final, counted, fmax_eV_per_A, max_steps, n_images))
+    except _UnusableForces as error:
+        faults.append(str(error))
+
+    wanted: Method = "symmetric" if method != "ci-neb" and hop.saddle is not None else "ci-neb"
+    route = routes[-1] if routes else _Route(wanted, (minimum,), (0.0,), None, converged=False)
+    reasons = [f"symmetric route refused: {fault}" for earlier in routes[:-1] for fault in earlier.faults]
+    reasons += [*faults, *route.faults, *route.notes]
+    found = not faults and not route.faults and route.saddle is not None
+    top = route.energies_eV[route.saddle] if route.saddle is not None else 0.0
+    return Barrier(
+        barrier_eV=top if found else None,
+        reverse_eV=top - route.energies_eV[-1] if found else None,
+        minimum=minimum,
+        saddle=None if route.saddle is None else route.path[route.saddle],
+        path=route.path,
+        energies_eV=route.energies_eV,
+        method=route.method,
+        negative_modes=route.negative_modes,
+        mode_overlap=route.mode_overlap,
+        converged=route.converged and not faults,
+        reasons=tuple(reasons),
+        n_calls=counted.n_calls,
+        cpu_s=time.process_time() - began,
+    )
+
+
+class _UnusableForces(CuratorError):
+    """Forces that are not numbers, or too noisy to tell a saddle point from a minimum."""
+
+
+class _Counted(Calculator):  # type: ignore[misc]
+    """Passes calls on, counts them, and refuses numbers that are not finite."""
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+
+    def __init__(self, calculator: Calculator) -> None:
+        super().__init__()
+        self.inner = calculator
+        self.n_calls = 0
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.n_calls += 1
+        energy = self.inner.get_potential_energy(self.atoms)
+        forces = self.inner.get_forces(self.atoms)
+        if not (np.isfinite(energy) and np.isfinite(forces).all()):
+            raise _UnusableForces("the model gave an energy or a force that is not a number; it needs more training")
+        self.results = {"energy": energy, "forces": forces}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Relaxed:
+    atoms: Atoms
+    energy_eV: float
+    converged: bool
+    fmax_eV_per_A: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Route:
+    """What one way of looking for the saddle point found; ``saddle`` is its index on the path."""
+
+    method: Method
+    path: tuple[Frame, ...]
+    energies_eV: tuple[float, ...]
+    saddle: int | None
+    converged: bool
+    negative_modes: int | None = None
+    mode_overlap: float | None = None
+    faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _relax(frame: Frame, calculator: _Counted, fmax: float, max_steps: int, *, keep_symmetry: bool = False) -> _Relaxed:
+    atoms = atoms_from_frame(frame)
+    atoms.calc = calculator
+    if keep_symmetry:
+        atoms.set_constraint(FixSymmetry(atoms))
+    with BFGS(atoms, logfile=None) as optimizer:
+        converged = bool(optimizer.run(fmax=fmax, steps=max_steps))
+    atoms.set_constraint()
+    forces = atoms.get_forces()
+    return _Relaxed(atoms, float(atoms.get_potential_energy()), converged, float(np.linalg.norm(forces, axis=1).max()))
+
+
+def _end_point_faults(hop: Hop, initial: _Relaxed, final: _Relaxed) -> list[str]:
+    hop_length = _longest_move(hop.initial, hop.final.positions - hop.initial.positions)[1]
+    faults = []
+    for name, guess, relaxed in (("initial", hop.initial, initial), ("final", hop.final, final)):
+        if not relaxed.converged:
+            faults.append(f"the {name} state did not relax: {relaxed.fmax_eV_per_A:.3g} eV/Å left on an atom")
+        atom, length = _longest_move(guess, relaxed.atoms.positions - guess.positions)
+        if length > hop_length / 2:
+            faults.append(f"the {name} state left its site: atom {atom} relaxed by {length:.2f} of {hop_length:.2f} Å")
+    apart = _longest_move(hop.initial, final.atoms.positions - initial.atoms.positions)[1]
+    if apart < hop_length / 2:
+        faults.append(f"both end points relax to the same place, {apart:.2f} Å apart (hop {hop_length:.2f} Å)")
+    if not faults:
+        curvature, _ = _lowest_mode(initial.atoms, [])
+        if curvature < NEGATIVE_EV_PER_A2:
+            faults.append(f"the initial state is no minimum: a mode of it has curvature {curvature:.2f} eV/Å²")
+    return faults
+
+
+def _from_symmetry(
+    guess: Frame, initial: _Relaxed, final: _Relaxed, calculator: _Counted, fmax: float, max_steps: int
+) -> _Route:
+    difference = final.energy_eV - initial.energy_eV
+    if abs(difference) > SAME_ENERGY_EV:
+        fault = f"the end points differ by {1000 * difference:.0f} meV, so symmetry does not fix the saddle point"
+        return _Route("symmetric", (frame_from_atoms(initial.atoms),), (0.0,), None, converged=True, faults=(fault,))
+    top = _relax(guess, calculator, fmax, max_steps, keep_symmetry=True)
+    height = top.energy_eV - initial.energy_eV
+    faults: list[str] = []
+    n_negative: int | None = None
+    overlap: float | None = None
+    if not top.converged:
+        faults.append(f"the guess of the saddle point did not relax: {top.fmax_eV_per_A:.3g} eV/Å left on an atom")
+    elif height <= 0:
+        faults.append(f"the guess of the saddle point relaxes to {1000 * height:.0f} meV relative to the minimum")
+    else:
+        n_negative, overlap = _saddle_modes(top.atoms, final.atoms.positions - initial.atoms.positions)
+        if n_negative != 1:
+            faults.append(f"the symmetric point has {_count(n_negative)} negative modes, a saddle point has one")
+        elif overlap < MIN_OVERLAP:
+            faults.append(f"the negative mode does not point along the hop (overlap {overlap:.2f})")
+    path = tuple(frame_from_atoms(x.atoms) for x in (initial, top, final))
+    return _Route(
+        "symmetric", path, (0.0, height, difference), 1, top.converged, n_negative, overlap, faults=tuple(faults)
+    )
+
+
+def _band(
+    initial: _Relaxed, final: _Relaxed, calculator: _Counted, fmax: float, max_steps: int, n_images: int
+) -> _Route:
+    images = [initial.atoms.copy() for _ in range(n_images + 1)] + [final.atoms.copy()]
+    for image in images:
+        image.calc = calculator
+    neb = NEB(images, method="improvedtangent", allow_shared_calculator=True)
+    neb.interpolate("idpp", mic=True)
+    # Climbing starts once the band knows which way is up.
+    for climb, target in ((False, 10 * fmax), (True, fmax)):
+        neb.climb = climb
+        NEBOptimizer(neb, logfile=None).run(fmax=target, steps=max_steps)
+    # The optimizer calls a band that ran out of steps converged: ask the band itself.
+    left = float(neb.get_residual())
+    converged = left <= fmax
+
+    energies = np.array([image.get_potential_energy() for image in images]) - initial.energy_eV
+    top = int(np.argmax(energies))
+    faults: list[str] = []
+    n_negative: int | None = None
+    overlap: float | None = None
+    if not converged:
+        faults.append(
+            f"the band did not converge: {left:.3g} eV/Å left; its highest image is at {energies[top]:.3f} eV"
+        )
+    elif top in (0, len(images) - 1):
+        faults.append("the energy has no maximum between the end points")
+    else:
+        along = _nearest(images[top], images[top + 1].positions - images[top].positions)
+        along += _nearest(images[top], images[top].positions - images[top - 1].positions)
+        n_negative, overlap = _saddle_modes(images[top], along)
+        if n_negative != 1:
+            faults.append(f"the climbing image has {_count(n_negative)} negative modes, a saddle point has one")
+    inner = range(1, len(images) - 1)
+    dips = [k for k in inner if energies[k] < min(energies[k - 1], energies[k + 1]) - SAME_ENERGY_EV]
+    notes = []
+    for k in dips:
+        depth = energies[k] - min(0.0, energies[-1])
+        below = ", below both end points: the hop does not start from the ground state" if depth < 0 else ""
+        notes.append(f"the path has an intermediate minimum at image {k}, {energies[k]:.3f} eV{below}")
+    return _Route(
+        "ci-neb",
+        tuple(frame_from_atoms(image) for image in images),
+        tuple(energies.tolist()),
+        top if top in inner else None,
+        converged,
+        n_negative,
+        overlap,
+        tuple(faults),
+        tuple(notes),
+    )
+
+
+def _saddle_modes(atoms: Atoms, direction: Floats) -> tuple[int, float]:
+    """Count negative modes (up to 3), and the overlap of the lowest mode with a direction.
+
+    Masses are left out: the number of negative eigenvalues does not depend on them (Sylvester's law of inertia).
+    """
+    modes: list[Floats] = []
+    while len(modes) < 3:
+        curvature, mode = _lowest_mode(atoms, modes)
+        if not modes:
+            lowest = mode
+        if curvature >= NEGATIVE_EV_PER_A2:
+            break
+        modes.append(mode)
+    hop = _nearest(atoms, direction)
+    return len(modes), float(abs(np.vdot(lowest, hop)) / np.linalg.norm(hop))
+
+
+def _lowest_mode(atoms: Atoms, known: list[Floats]) -> tuple[float, Floats]:
+    """Lowest curvature in eV/Å² and its direction, shape ``(n_atoms, 3)``, beyond translations and known modes.
+
+    Lanczos iterations on finite differences of forces: about a quarter of the calls of the full Hessian at 65 atoms.
+    Modes are found one by one, each orthogonal to those before, since Lanczos alone sees one of a degenerate pair.
+    """
+    n = 3 * len(atoms)
+    translations = np.tile(np.eye(3), (len(atoms), 1)) / np.sqrt(len(atoms))
+    outside = np.column_stack([translations, *(mode.ravel() for mode in known)])
+    work = atoms.copy()
+    work.calc = atoms.calc
+    origin = atoms.positions.copy()
+
+    def apply(vector: Floats) -> Floats:
+        inside = vector.ravel() - outside @ (outside.T @ vector.ravel())
+        length = np.linalg.norm(inside)
+        if length < 1e-12:
+            return np.zeros(n)
+        step = DISPLACEMENT_A * (inside / length).reshape(-1, 3)
+        work.positions = origin + step
+        forward = work.get_forces()
+        work.positions = origin - step
+        backward = work.get_forces()
+        product = (backward - forward).ravel() * length / (2 * DISPLACEMENT_A)
+        # Shifted down as a whole, so that what is left out, at zero, is at the top of the spectrum.
+        return np.asarray(product - outside @ (outside.T @ product) - STIFF_EV_PER_A2 * inside)
+
+    operator = LinearOperator((n, n), matvec=apply, dtype=np.float64)
+    # A start without symmetry: the hop's own direction would never meet a mode of another symmetry.
+    start = np.random.default_rng(0).standard_normal(n)
+    try:
+        values, vectors = eigsh(
+            operator, k=1, which="SA", v0=start, tol=TOLERANCE_EV_PER_A2 / STIFF_EV_PER_A2, maxiter=40
+        )
+    except ArpackNoConvergence as error:
+        raise _UnusableForces("the lowest mode of the Hessian was not found: forces are too noisy") from error
+    return float(values[0]) + STIFF_EV_PER_A2, vectors[:, 0].reshape(-1, 3)
+
+
+def _nearest(atoms: Atoms, displacement: Floats) -> Floats:
+    return np.asarray(find_mic(displacement, atoms.cell, atoms.pbc)[0])
+
+
+def _longest_move(frame: Frame, displacement: Floats) -> tuple[int, float]:
+    lengths = find_mic(displacement, frame.cell, frame.pbc)[1]
+    return int(np.argmax(lengths)), float(np.max(lengths))
+
+
+def _count(n_negative: int) -> str:
+    return f"{n_negative} or more" if n_negative >= 3 else str(n_negative)
