@@ -12,7 +12,7 @@ import bz2
 import gzip
 import lzma
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -36,7 +36,7 @@ OWN_KEY = "curator"
 SAME_LABEL_TOLERANCE = 1e-4
 """Two labels of one frame are the same if energies (eV) and forces (eV/Å) agree within this."""
 
-_OPEN = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 def read_frames(path: Path | str) -> list[Frame]:
@@ -157,7 +157,7 @@ def write_records(path: Path | str, records: Sequence[Record]) -> None:
 
 
 def read_own_records(path: Path | str) -> list[Record]:
-    """Records that `write_records` wrote.
+    """Read the records that `write_records` wrote.
 
     Raises
     ------

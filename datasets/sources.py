@@ -8,7 +8,7 @@ its saddle point is fixed by symmetry.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 from ase import Atoms
@@ -159,7 +159,7 @@ def build_seed(
         hop=hop,
         host_formula=formula,
         mobile=mobile,
-        defect=defect or None,  # type: ignore[arg-type]
+        defect=cast(Defect, defect) if defect else None,
         lattice_constant_A=a,
         supercell=supercell,
     )

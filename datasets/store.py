@@ -218,7 +218,10 @@ class Store(Sequence[Frame]):
     def _write(self, new: dict[tuple[bytes, str], Record]) -> None:
         by_hash = dict(self._by_hash)
         texts = {text: code for code, text in enumerate(self._texts)}
-        code = lambda text: texts.setdefault(text, len(texts))  # noqa: E731
+
+        def code(text: str) -> int:
+            return texts.setdefault(text, len(texts))
+
         frames, frame_rows, label_rows = [], [], []
         atom_end, force_end = self._end(self._frames), self._end(self._labels)
         for (content, theory), record in new.items():
