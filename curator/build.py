@@ -112,7 +112,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             raise BadInput(f"explore.structures: {path} holds no {mobile}")
     with naming("learn.strategy"):
         overrides = {
-            "epochs": file.learn.epochs,
+            "max_epochs": file.learn.epochs,
             "learning_rate": file.learn.learning_rate,
             "batch_size": file.learn.batch_size,
         }

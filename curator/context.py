@@ -9,7 +9,7 @@ from curator.backends.executor import Done, Executor, Failed, Outcome, Role, Tas
 from curator.backends.labellers import label_frame
 from curator.build import Plan
 from curator.datasets.frame import Frame
-from curator.datasets.journal import Journal
+from curator.datasets.journal import Failure, Journal
 from curator.datasets.label import Label, Provenance, Record, Theory
 from curator.datasets.store import Store
 from curator.errors import CuratorError
@@ -127,13 +127,13 @@ def buy_labels(
     A frame whose label is published already is not calculated again, nor one whose calculation is known to fail.
     """
     known: dict[int, Label | LabelFailed] = {}
-    published = context.journal.labels(context.theory.key)
-    quarantined = context.journal.failures(context.theory.key)
+    labels, failures = context.journal.labels(context.theory.key), context.journal.failures(context.theory.key)
     for index, (frame, _) in enumerate(wanted):
-        if frame.hash in published:
-            known[index] = published[frame.hash]
-        elif frame.hash in quarantined:
-            known[index] = quarantined[frame.hash]
+        if frame.hash in labels:
+            known[index] = labels[frame.hash]
+        elif frame.hash in failures:
+            failure = failures[frame.hash]
+            known[index] = LabelFailed(failure.reason, failure.message, failure.theory)
     missing = [index for index in range(len(wanted)) if index not in known]
 
     def publish(outcome: Outcome) -> None:
@@ -141,9 +141,10 @@ def buy_labels(
         frame, provenance = wanted[index]
         result = outcome.value if isinstance(outcome, Done) else LabelFailed("crash", outcome.error, context.theory.key)
         if isinstance(result, Label):
-            context.journal.publish(Record(frame, result, provenance))
+            context.journal.publish(Record(frame, result, provenance), context.theory)
         else:
-            context.journal.publish_failure(frame, result, provenance)
+            failure = Failure(frame, result.theory, result.reason, result.message, provenance)
+            context.journal.publish(failure, context.theory)
             log_event(context.folder, "label_failed", round=round_, stage=stage, frame=frame.hash, reason=result.reason)
         known[index] = result
 

@@ -322,11 +322,10 @@ def train(context: Context, round_: int) -> list[TrainedMember]:
     write_records(folder / "train.extxyz", training)
     write_records(folder / "valid.extxyz", validation)
     replay = context.folder.setup / "replay-train.extxyz"
-    scratch = context.plan.strategy.name == "scratch"
     jobs = []
     for member in range(learn.members):
         warm = learn.warm_start and round_ > 0
-        base = context.members(round_ - 1)[member] if warm else (None if scratch else context.foundation)
+        base = context.members(round_ - 1)[member] if warm else context.foundation
         jobs.append(
             TrainingJob(
                 base=base,

@@ -14,10 +14,15 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from curator.datasets.atomic import write_atomically
 from curator.errors import BadInput
 
 Json = dict[str, Any]
+
+CAMPAIGN_FILE = "campaign.yaml"
+RESOLVED_FILE = "resolved.yaml"
 
 
 class Stage(IntEnum):
@@ -36,16 +41,13 @@ class CampaignFolder:
     """Names of the files of a campaign."""
 
     path: Path
-
-    @property
-    def campaign_file(self) -> Path:
-        """The campaign file as given."""
-        return self.path / "campaign.yaml"
+    campaign_file: Path
+    """The campaign file as given."""
 
     @property
     def resolved(self) -> Path:
         """The campaign file with every default, version and hash filled in."""
-        return self.path / "resolved.yaml"
+        return self.path / RESOLVED_FILE
 
     @property
     def store(self) -> Path:
@@ -100,21 +102,27 @@ class CampaignFolder:
 
 
 def campaign_folder(target: Path) -> CampaignFolder:
-    """Campaign folder of what a user names: the folder itself, or the campaign file in it.
+    """Campaign that a user names: its folder, or its file.
+
+    A file called ``campaign.yaml`` lies in the folder of its campaign; any other, such as ``lif.yaml``, beside a folder
+    named after it, ``lif``.
 
     Raises
     ------
     BadInput
-        If there is no campaign file there.
+        If nothing is there.
     """
-    folder = CampaignFolder(target if target.is_dir() else target.parent)
-    if target.is_dir() and not folder.campaign_file.exists():
-        raise BadInput(f"{target}: holds no campaign.yaml; write one with: curator init lif {target}")
-    if not target.is_dir() and target.name != "campaign.yaml":
-        if not target.exists():
-            raise BadInput(f"{target}: no such file or folder")
-        raise BadInput(f"{target}: a campaign file is called campaign.yaml and has a folder of its own; move it to one")
-    return folder
+    if target.is_dir():
+        given = target / CAMPAIGN_FILE
+        resolved = target / RESOLVED_FILE
+        if not given.exists() and resolved.exists():
+            given = Path(yaml.safe_load(resolved.read_text(encoding="utf-8"))["provenance"]["file"])
+        if not given.exists():
+            raise BadInput(f"{target}: holds no {CAMPAIGN_FILE}; write one with: curator init lif {target}")
+        return CampaignFolder(target, given)
+    if not target.exists():
+        raise BadInput(f"{target}: no such file or folder; write a campaign with: curator init")
+    return CampaignFolder(target.parent if target.name == CAMPAIGN_FILE else target.with_suffix(""), target)
 
 
 def read_json(path: Path) -> Json:
@@ -139,17 +147,17 @@ def read_json(path: Path) -> Json:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON aside, sync, rename; not-a-number becomes null."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(plain_json(content), indent=1, allow_nan=False) + "\n")
 
 
-def _plain(value: Any) -> Any:
+def plain_json(value: Any) -> Any:
     """JSON values only: tuples to lists, NumPy numbers to Python's, not-a-number to null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_json(item) for item in value]
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain_json(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Path):
@@ -160,9 +168,36 @@ def _plain(value: Any) -> Any:
 def log_event(folder: CampaignFolder, event: str, **fields: Any) -> None:
     """Append one line to the campaign's log, in one write."""
     time = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    line = json.dumps(_plain({"time": time, "event": event, **fields})) + "\n"
+    line = json.dumps(plain_json({"time": time, "event": event, **fields})) + "\n"
     descriptor = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         os.write(descriptor, line.encode())
     finally:
         os.close(descriptor)
+
+
+def read_log(folder: CampaignFolder) -> list[Json]:
+    """Lines of the campaign's log; a line cut short by a kill is left out."""
+    if not folder.log.exists():
+        return []
+    events = []
+    for line in folder.log.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            continue
+    return events
+
+
+def wall_seconds(folder: CampaignFolder, round_: int) -> float:
+    """Wall time of the finished stages of a round, over every run that worked on it."""
+    total, began = 0.0, None
+    for event in read_log(folder):
+        if event.get("round") != round_:
+            continue
+        if event["event"] == "stage_started":
+            began = datetime.datetime.fromisoformat(event["time"])
+        elif event["event"] == "stage_finished" and began is not None:
+            total += (datetime.datetime.fromisoformat(event["time"]) - began).total_seconds()
+            began = None
+    return total

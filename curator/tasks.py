@@ -172,7 +172,7 @@ class TrainingJob:
     Attributes
     ----------
     base
-        Folder of the model to start from, or None for scratch.
+        Folder of the model to start from; a strategy that starts from scratch takes only its architecture.
     train, valid
         extxyz files with labels.
     replay_train, replay_valid
@@ -185,7 +185,7 @@ class TrainingJob:
         Folder of the trained model.
     """
 
-    base: Path | None
+    base: Path
     train: Path
     valid: Path
     replay_train: Path | None
@@ -213,8 +213,10 @@ def train_member(job: TrainingJob) -> TrainedMember:
 
     train = _records(job.train)
     checkpoint = job.out.parent / f"{job.out.name}-checkpoint"
+    base = load_model(job.base)
+    from_foundation = job.strategy.from_foundation
     model, report = fit(
-        None if job.base is None else load_model(job.base),
+        base if from_foundation else None,
         bootstrap(train, job.seed) if job.bootstrap else train,
         _records(job.valid),
         job.strategy,
@@ -224,6 +226,7 @@ def train_member(job: TrainingJob) -> TrainedMember:
         e0=job.e0,
         checkpoint=checkpoint,
         on_event=on_event,
+        architecture=None if from_foundation else base.architecture,
     )
     for event in report.curve:
         errors = event.valid_force_rmse
@@ -231,7 +234,7 @@ def train_member(job: TrainingJob) -> TrainedMember:
     model.save(job.out)
     checkpoint.unlink(missing_ok=True)
     return TrainedMember(
-        epochs=report.epochs,
+        epochs=report.n_epochs,
         best_epoch=report.best_epoch,
         valid_force_rmse=dict(report.valid_force_rmse),
         curve=tuple(curve),

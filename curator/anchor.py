@@ -1,0 +1,121 @@
+"""The anchor: the barrier of the followed hop in each model, and the labeller's word on the same two configurations.
+
+Minimum and saddle of the current model are labelled before it is trained on them, so the difference of the two labels
+is a fair reference for the model's barrier; afterwards they join the training data.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from curator.backends.executor import Task
+from curator.barrier import Barrier
+from curator.context import Context, buy_labels, run_tasks, values_of
+from curator.datasets.atomic import atomic_path
+from curator.datasets.frame import Frame
+from curator.datasets.label import Label, Provenance
+from curator.datasets.sources import Hop
+from curator.state import read_json, write_json
+from curator.tasks import barrier_of
+
+N_ANCHOR_LABELS = 2
+"""Labels an anchor costs: minimum and saddle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A barrier and its reference.
+
+    Attributes
+    ----------
+    barrier_eV
+        Barrier of the model (the first committee member), or None if it was not found.
+    reference_eV
+        The labeller's energy difference between the model's own saddle and minimum, or None.
+    members_eV
+        Barrier of each committee member that has one.
+    method
+        How the saddle was found.
+    path_eV
+        Energies along the path, relative to the minimum.
+    reasons
+        What there is to say about the barrier.
+    cpu_s
+        CPU seconds of the search.
+    """
+
+    barrier_eV: float | None
+    reference_eV: float | None
+    members_eV: tuple[float, ...]
+    method: str | None
+    path_eV: tuple[float, ...]
+    reasons: tuple[str, ...]
+    cpu_s: float
+
+    @property
+    def gap_eV(self) -> float | None:
+        """Model minus reference, or None."""
+        if self.barrier_eV is None or self.reference_eV is None:
+            return None
+        return self.barrier_eV - self.reference_eV
+
+
+def measure_anchor(context: Context, round_: int, hop: Hop, folder: Path) -> Anchor:
+    """Find the barrier in every member of a round's committee, and label the first member's minimum and saddle."""
+    out = folder / "anchor.json"
+    if out.exists():
+        content = read_json(out)
+        tuples = {key: tuple(content[key]) for key in ("members_eV", "path_eV", "reasons")}
+        return Anchor(**{**content, **tuples})
+    barriers = _barriers(context, round_, hop, folder)
+    first = barriers[0]
+    reference_eV, reasons = None, list(first.reasons)
+    if first.barrier_eV is not None and first.saddle is not None:
+        where = "set-up" if round_ < 0 else f"round-{round_}"
+        wanted = [
+            (frame, Provenance(round_, f"anchor/{name}", f"anchor/{where}", "train", "anchor"))
+            for name, frame in (("minimum", first.minimum), ("saddle", first.saddle))
+        ]
+        labels = buy_labels(context, wanted, round_=round_, stage="label the anchor")
+        energies = [label.energy for label in labels if isinstance(label, Label)]
+        reasons += [f"label failed: {label.message}" for label in labels if not isinstance(label, Label)]
+        if len(energies) == N_ANCHOR_LABELS:
+            reference_eV = energies[1] - energies[0]
+    anchor = Anchor(
+        barrier_eV=first.barrier_eV,
+        reference_eV=reference_eV,
+        members_eV=tuple(barrier.barrier_eV for barrier in barriers if barrier.barrier_eV is not None),
+        method=first.method,
+        path_eV=tuple(float(energy) for energy in first.energies_eV),
+        reasons=tuple(reasons),
+        cpu_s=sum(barrier.cpu_s for barrier in barriers),
+    )
+    write_json(out, asdict(anchor))
+    return anchor
+
+
+def anchor_frames(folder: Path, like: Frame) -> list[Frame]:
+    """Minimum and saddle found in a folder; empty if there were none."""
+    path = folder / "anchor.npz"
+    if not path.exists():
+        return []
+    with np.load(path) as stored:
+        return [
+            Frame(like.numbers, stored[name], like.cell, like.pbc, like.charge, like.multiplicity)
+            for name in ("minimum", "saddle")
+            if name in stored
+        ]
+
+
+def _barriers(context: Context, round_: int, hop: Hop, folder: Path) -> list[Barrier]:
+    members = context.members(round_)
+    tasks = [Task(barrier_of, (model, hop), f"barrier of {model.name}") for model in members]
+    outcomes = run_tasks(context, "md", tasks, round_=round_, stage="relax minimum and saddle")
+    barriers = cast(list[Barrier], values_of(outcomes, "search for the barrier"))
+    found = {"minimum": barriers[0].minimum, "saddle": barriers[0].saddle}
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / "anchor.npz") as aside:
+        np.savez(aside, **{name: frame.positions for name, frame in found.items() if frame is not None})
+    return barriers

@@ -1,0 +1,197 @@
+"""The command line: campaigns. Commands that run one stage on files are in :mod:`curator.commands`."""
+
+import errno
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from importlib.resources import files
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import curator
+from curator.errors import BadInput, CuratorError
+
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOT_CONVERGED = 1, 2, 3
+TEMPLATES = ("lif", "own", "classical")
+DEFAULT_TARGET = Path()
+
+app = typer.Typer(
+    name="curator",
+    help="Active learning and data-set curation for machine-learned interatomic potentials, until diffusion converges.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Target = Annotated[Path, typer.Argument(help="Folder of a campaign, or its YAML file.", show_default="here")]
+Trust = Annotated[bool, typer.Option("--trust", help="Load pickled models of unknown origin; they can run any code.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"curator {curator.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def init(
+    template: Annotated[str, typer.Argument(help=f"One of {', '.join(TEMPLATES)}.")] = "lif",
+    folder: Annotated[Path | None, typer.Argument(help="Where; a folder named after the template by default.")] = None,
+) -> None:
+    """Write a campaign file to start from."""
+    if template not in TEMPLATES:
+        raise BadInput(f"{template}: no such template; there are {', '.join(TEMPLATES)}")
+    folder = Path(template) if folder is None else folder
+    target = folder / "campaign.yaml"
+    if target.exists():
+        raise BadInput(f"{target}: is there already; choose another folder, or edit it and run: curator run {folder}")
+    text = files("curator").joinpath("templates", f"{template}.yaml").read_text(encoding="utf-8")
+    name = folder.resolve().name
+    if all(letter.isalnum() or letter in "._-" for letter in name) and name[:1].isalnum():
+        text = text.replace(f"name: {template}\n", f"name: {name}\n", 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+    print(f"wrote {target}; next: curator check {folder}, then curator run {folder}")
+
+
+@app.command()
+def check(target: Target = DEFAULT_TARGET, trust: Trust = False, as_json: AsJson = False) -> None:
+    """Check a campaign file and forecast what it will cost."""
+    from curator.forecast import forecast
+
+    told = forecast(target, trust=trust)
+    if as_json:
+        print(json.dumps(told.numbers, indent=1))
+    else:
+        for line in told.lines:
+            print(line)
+
+
+@app.command()
+def run(target: Target = DEFAULT_TARGET, trust: Trust = False) -> None:
+    """Run a campaign, or continue it from wherever it stopped."""
+    from curator.campaign import run as run_campaign
+
+    _as_interrupt(signal.SIGTERM)
+    campaign = run_campaign(target, Console(), trust=trust)
+    if campaign["verdict"] != "converged":
+        raise typer.Exit(EXIT_NOT_CONVERGED)
+
+
+@app.command()
+def status(target: Target = DEFAULT_TARGET, as_json: AsJson = False) -> None:
+    """Tell the verdict so far, and what is running."""
+    from curator.status import campaign_status, status_lines
+
+    content = campaign_status(target)
+    if as_json:
+        print(json.dumps(content, indent=1))
+    else:
+        for line in status_lines(content):
+            print(line)
+
+
+@app.command()
+def report(
+    target: Target = DEFAULT_TARGET,
+    out: Annotated[Path | None, typer.Option(help="Where; report.html of the campaign by default.")] = None,
+) -> None:
+    """Write the report: one HTML page that opens offline."""
+    from curator.report import write_report
+    from curator.state import campaign_folder
+
+    folder = campaign_folder(target)
+    if not folder.evidence.exists():
+        raise BadInput(f"{folder.path}: nothing to report yet; run it first: curator run {folder.path}")
+    path = folder.report if out is None else out
+    write_report(folder.path, path)
+    print(path)
+
+
+@app.command()
+def export(
+    target: Target = DEFAULT_TARGET,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("export"),
+) -> None:
+    """Write the data set as extxyz with MACE's keys, and the newest model as a MACE .model file."""
+    from curator.export import export_campaign
+
+    for path in export_campaign(target, out):
+        print(path)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of the campaign file, for editors."""
+    from curator.config import CampaignFile
+
+    print(json.dumps(CampaignFile.model_json_schema(), indent=1))
+
+
+def _as_interrupt(number: signal.Signals) -> None:
+    """End on a signal as on Ctrl-C, so that workers are stopped and nothing is left half-written."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(number, interrupt)
+
+
+def main() -> None:
+    """Entry point: every error ends as one to three lines and an exit status."""
+    # One thread each: curator runs one process a core, and threads on shared cores make MACE up to 7 times slower.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from curator import commands  # noqa: F401  (adds its commands to the app)
+
+    sys.exit(_run_app())
+
+
+def _run_app() -> int:
+    try:
+        result: Any = app(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("stopped; what is done is kept, run again to continue", EXIT_FAILED)
+    except CuratorError as error:
+        return _say(str(error), error.exit_status)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _say(f"the disk is full ({error.filename or 'while writing'}); what is done is kept: "
+                        "free some space and run again", EXIT_FAILED)
+        return _unexpected(error)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's own complaints about arguments
+            return _say(f"{error.format_message()}; see curator --help", EXIT_BAD_INPUT)
+        return _unexpected(error)
+    return int(result) if isinstance(result, int) else 0
+
+
+def _say(message: str, status: int) -> int:
+    print(f"curator: {message}", file=sys.stderr)
+    return status
+
+
+def _unexpected(error: Exception) -> int:
+    path = Path(f"curator-error-{time.strftime('%Y%m%d-%H%M%S')}.log")
+    try:
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        where = f"details are in {path}; please report it"
+    except OSError:
+        where = "its details could not be written"
+    text = " ".join(str(error).split())[:300]
+    return _say(f"unexpected {type(error).__name__}: {text}\n{where}", EXIT_FAILED)

@@ -1,0 +1,274 @@
+"""The stages of a round that measure: test errors, forgetting, the barrier, diffusion; and their evidence."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from curator.anchor import Anchor
+from curator.backends.executor import Done, Task
+from curator.context import Context, run_tasks, values_of
+from curator.datasets.atomic import atomic_path
+from curator.datasets.extxyz import read_own_records
+from curator.datasets.frame import Frame
+from curator.datasets.label import Record
+from curator.datasets.store import Store
+from curator.diffusion import Arrhenius, Diffusivity, as_json, fit_arrhenius, measure_diffusion
+from curator.learners.base import Prediction
+from curator.learners.metrics import energy_rmse_per_atom, force_rmse
+from curator.md import MDSettings, Trajectory
+from curator.round import CHUNK_PS, Chosen, errors_of, read_candidates
+from curator.state import Json, Stage
+from curator.tasks import TrainedMember, predict_frames, run_trajectory
+from curator.uncertainty import Calibration
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Errors:
+    """Errors of a round's models.
+
+    Attributes
+    ----------
+    numbers
+        Of the round's JSON.
+    arrays
+        For figures.
+    """
+
+    numbers: Json
+    arrays: Arrays
+
+
+def measure_errors(context: Context, round_: int) -> Errors:
+    """Errors of foundation and model on the test frames, on the probe, and of the committee on validation frames."""
+    with Store(context.folder.store) as store:
+        records = store.records(theory=context.theory.key)
+    test = [record for record in records if record.provenance.split == "test"]
+    valid = [record for record in records if record.provenance.split == "valid"]
+    probe_file = context.folder.setup / "probe.extxyz"
+    probe = read_own_records(probe_file) if probe_file.exists() else []
+    members = context.members(round_)
+    wanted: list[tuple[Path, list[Record]]] = [
+        (context.foundation, test),
+        (members[0], test),
+        (context.foundation, probe),
+        (members[0], probe),
+        *((member, valid) for member in members),
+    ]
+    tasks = [
+        Task(predict_frames, (model, [record.frame for record in part], ("energy", "forces")), f"predict {model.name}")
+        for model, part in wanted
+    ]
+    outcomes = run_tasks(context, "md", tasks, round_=round_, stage="measure errors")
+    found = cast(list[list[Prediction]], values_of(outcomes, "prediction on labelled frames"))
+    numbers: Json = {
+        "force_rmse_eV_per_A": {
+            "foundation": force_rmse(found[0], test),
+            "model": force_rmse(found[1], test),
+        },
+        "energy_rmse_eV_per_atom": {
+            "foundation": energy_rmse_per_atom(found[0], test, centred=True),
+            "model": energy_rmse_per_atom(found[1], test, centred=True),
+        },
+        "probe_force_rmse_eV_per_A": {
+            "foundation": force_rmse(found[2], probe),
+            "model": force_rmse(found[3], probe),
+        }
+        if probe
+        else None,
+    }
+    committee = [
+        np.array([_forces(found[4 + member][i]) for member in range(len(members))]) for i in range(len(valid))
+    ]
+    spread, error = errors_of(committee, [record.label.forces for record in valid])
+    arrays: Arrays = {"valid_spread_eV_per_A": spread, "valid_error_eV_per_A": error}
+    for name, predictions in (("foundation", found[0]), ("model", found[1])):
+        arrays[f"test_forces_{name}"] = np.concatenate([_forces(prediction) for prediction in predictions])
+        arrays[f"test_energies_{name}"] = _centred([prediction.energy for prediction in predictions], test)
+    arrays["test_forces_reference"] = np.concatenate([record.label.forces for record in test])
+    arrays["test_energies_reference"] = _centred([record.label.energy for record in test], test)
+    return Errors(numbers, arrays)
+
+
+def fresh_errors(context: Context, round_: int, chosen: Chosen, calibration: Calibration | None) -> Errors:
+    """Errors of the previous committee on the frames of this round, before anything was trained on them.
+
+    Those of the random share alone are unbiased; the others were chosen for being hard.
+    """
+    with Store(context.folder.store) as store:
+        by_hash = {record.frame.hash: record for record in store.records(theory=context.theory.key)}
+    candidates = read_candidates(context.folder.round(round_) / "explore" / "candidates.extxyz")
+    forces, references, random = [], [], []
+    for idx, reason, predicted in zip(chosen.idx, chosen.reasons, chosen.forces, strict=True):
+        record = by_hash.get(candidates[idx].frame.hash)
+        if record is not None:
+            forces.append(predicted)
+            references.append(record.label.forces)
+            random.append(np.full(len(record.frame), reason == "random"))
+    spread, error = errors_of(forces, references)
+    is_random = np.concatenate(random) if random else np.zeros(0, dtype=bool)
+    n_members = len(context.members(round_ - 1))
+    arrays: Arrays = {
+        "spread_eV_per_A": spread,
+        "calibrated_eV_per_A": spread if calibration is None else calibration(spread),
+        "error_eV_per_A": error,
+        "error_is_random": is_random,
+        "spread_is_known": np.array(n_members > 1),
+    }
+    fresh = float(np.sqrt(np.mean(error[is_random] ** 2))) if is_random.any() else None
+    return Errors({"fresh_force_rmse_eV_per_A": fresh}, arrays)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Diffusion:
+    """Diffusivities of one round.
+
+    Attributes
+    ----------
+    measured
+        One a temperature.
+    arrhenius
+        Their activation energy, or None if too few were measured.
+    n_exploded
+        Trajectories that exploded.
+    cpu_s
+        CPU seconds of the MD.
+    """
+
+    measured: tuple[Diffusivity, ...]
+    arrhenius: Arrhenius | None
+    n_exploded: int
+    cpu_s: float
+
+
+def diffusion_json(diffusion: Diffusion) -> Json:
+    """Diffusivities and activation energy as the round's JSON holds them."""
+    return {
+        "diffusion": [as_json(measured) for measured in diffusion.measured],
+        "arrhenius": None if diffusion.arrhenius is None else as_json(diffusion.arrhenius),
+    }
+
+
+def measure_diffusion_of(context: Context, round_: int, start: Frame) -> Diffusion:
+    """Diffusivity at every temperature by MD with the round's model, and the activation energy."""
+    settings = context.plan.file.measure.diffusion
+    assert settings is not None
+    folder = context.folder.round(round_) / "measure"
+    tasks, folders, temperatures = [], [], []
+    for i, temperature_K in enumerate(settings.temperatures_K):
+        for replica in range(settings.replicas):
+            md = MDSettings(
+                temperature_K=temperature_K,
+                duration_ps=settings.duration_ps + settings.equilibration_ps,
+                timestep_fs=settings.timestep_fs,
+                chunk_ps=CHUNK_PS,
+            )
+            where = folder / f"T{temperature_K:g}-r{replica}"
+            # The same seeds in every round: what changes between rounds is the model.
+            seed = context.plan.seed_of(-1, Stage.MEASURE, 1000 * i + replica)
+            tasks.append(Task(run_trajectory, (context.members(round_)[0], start, md, seed, where), f"MD {temperature_K:g} K"))
+            folders.append(where)
+            temperatures.append(temperature_K)
+    outcomes = run_tasks(
+        context,
+        "md",
+        tasks,
+        round_=round_,
+        stage="measure diffusion",
+        progress=[path / "progress.json" for path in folders],
+    )
+    measured: list[Diffusivity] = []
+    everything: list[Trajectory] = []
+    for temperature_K in settings.temperatures_K:
+        mine = [outcome for outcome, T in zip(outcomes, temperatures, strict=True) if temperature_K == T]
+        trajectories = [cast(Trajectory, outcome.value) for outcome in mine if isinstance(outcome, Done)]
+        everything.extend(trajectories)
+        if trajectories:
+            measured.append(
+                measure_diffusion(trajectories, context.plan.mobile, equilibration_ps=settings.equilibration_ps)
+            )
+    n_exploded = sum(trajectory.status == "exploded" for trajectory in everything) + len(tasks) - len(everything)
+    return Diffusion(
+        tuple(measured), fit_arrhenius(measured), n_exploded, sum(trajectory.cpu_s for trajectory in everything)
+    )
+
+
+def round_numbers(
+    context: Context, round_: int, members: Sequence[TrainedMember], anchor: Anchor | None
+) -> Json:
+    """What a round's JSON says of labels, training and barrier."""
+    with Store(context.folder.store) as store:
+        records = store.records(theory=context.theory.key)
+    splits = Counter(record.provenance.split for record in records)
+    first = members[0]
+    return {
+        "round": round_,
+        "n_labels_total": len(records),
+        "n_new_labels": sum(record.provenance.round == round_ for record in records),
+        "n_train": splits["train"],
+        "n_valid": splits["valid"],
+        "n_test": splits["test"],
+        "labels_by_reason": dict(Counter(record.provenance.reason for record in records)),
+        "barrier_eV": anchor.barrier_eV if anchor else None,
+        "barrier_reference_eV": anchor.reference_eV if anchor else None,
+        "barrier_gap_eV": anchor.gap_eV if anchor else None,
+        "barrier_members_eV": list(anchor.members_eV) if anchor else [],
+        "barrier_method": anchor.method if anchor else None,
+        "barrier_path_eV": list(anchor.path_eV) if anchor else None,
+        "barrier_reasons": list(anchor.reasons) if anchor else ["no hop is followed; give system.hop"],
+        "e0": {
+            "values_eV": {chemical_symbols[number]: value for number, value in sorted(first.e0.items())},
+            "message": first.e0_message,
+        },
+        "training": [
+            {"epochs": member.epochs, "best_epoch": member.best_epoch, "valid_force_rmse_eV_per_A": member.valid_force_rmse}
+            for member in members
+        ],
+    }
+
+
+def save_evidence(path: Path, *parts: Arrays) -> None:
+    """Write the arrays behind a round's figures."""
+    merged: Arrays = {}
+    for part in parts:
+        merged |= part
+    with atomic_path(path) as aside:
+        np.savez_compressed(aside, **merged)
+
+
+def figure_arrays(context: Context, round_: int, members: Sequence[TrainedMember], measured: Sequence[Diffusivity]) -> Arrays:
+    """Selection map, learning curve and mean squared displacements, for the report."""
+    arrays: Arrays = {}
+    with np.load(context.folder.round(round_) / "selection.npz") as stored:
+        arrays |= {name: stored[name] for name in stored if name.startswith("map_")}
+    curve = np.array(members[0].curve, dtype=float).reshape(-1, 3)
+    arrays |= {
+        "learning_epoch": curve[:, 0],
+        "learning_valid_target": curve[:, 1],
+        "learning_valid_replay": curve[:, 2],
+    }
+    for diffusivity in measured:
+        name = f"msd_T{diffusivity.temperature_K:g}"
+        arrays[f"{name}_lag_ps"] = np.asarray(diffusivity.msd_lag_ps)
+        arrays[f"{name}_A2"] = np.asarray(diffusivity.msd_A2)
+        arrays[f"{name}_error_A2"] = np.asarray(diffusivity.msd_error_A2)
+    return arrays
+
+
+def _forces(prediction: Prediction) -> NDArray[np.float64]:
+    assert prediction.forces is not None
+    return prediction.forces
+
+
+def _centred(energies: Sequence[float], records: Sequence[Record]) -> NDArray[np.float64]:
+    per_atom = np.array([energy / len(record.frame) for energy, record in zip(energies, records, strict=True)])
+    return per_atom - per_atom.mean()
+
+

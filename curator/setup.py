@@ -1,0 +1,142 @@
+"""What happens once, before round 0: the foundation is copied in, the lattice is fixed, the foundation is examined."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from curator.anchor import Anchor, measure_anchor
+from curator.backends.executor import Task
+from curator.build import Plan, foundation_reference, naming, resolve, seed_structure
+from curator.context import Context, run_tasks, values_of
+from curator.datasets.extxyz import write_records
+from curator.datasets.frame import Frame
+from curator.datasets.sources import Hop, build_seed, rocksalt
+from curator.errors import BadInput, CuratorError
+from curator.learners.foundation import load_foundation
+from curator.learners.mace import MaceModel
+from curator.learners.replay import probe_records, replay_records
+from curator.state import CampaignFolder, Stage, read_json, write_json
+from curator.tasks import RelaxedCell, relax_cell
+
+MINI_HALIDES = "mini-halides"
+N_PROBE = 100
+"""Frames on which forgetting is measured."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Setup:
+    """What every round starts from.
+
+    Attributes
+    ----------
+    frame
+        The structure in its final cell.
+    hop
+        The hop whose barrier is followed, in the same cell, or None.
+    anchor
+        Barrier of the foundation and its reference, or None without a hop.
+    """
+
+    frame: Frame
+    hop: Hop | None
+    anchor: Anchor | None
+
+
+def set_up(context: Context) -> Setup:
+    """Fix the lattice and examine the foundation; what is there already is used."""
+    frame, hop = _fix_cell(context)
+    anchor = measure_anchor(context, -1, hop, context.folder.setup) if hop is not None else None
+    return Setup(frame, hop, anchor)
+
+
+def copy_foundation(plan: Plan, folder: CampaignFolder, *, trust: bool) -> None:
+    """Copy the foundation and its replay frames into the campaign, so that it can never change underneath.
+
+    Raises
+    ------
+    BadInput
+        If the model is not there, does not know an element of the system, or replay has nothing to replay.
+    """
+    target = folder.setup / "foundation"
+    if not (target / "model.json").exists():
+        with naming("foundation"):
+            model = load_foundation(foundation_reference(plan, folder.path), trust=trust, device="cpu")
+        check_elements(plan, model)
+        target.mkdir(parents=True, exist_ok=True)
+        model.save(target)
+    _copy_replay(plan, folder)
+
+
+def check_elements(plan: Plan, model: MaceModel) -> None:
+    """Raise :class:`BadInput` if the foundation lacks an element of the system."""
+    frames = [_template(plan), *plan.starts]
+    missing = {int(number) for frame in frames for number in frame.numbers} - set(model.elements)
+    if missing:
+        symbols = ", ".join(chemical_symbols[number] for number in sorted(missing))
+        raise BadInput(f"foundation: {plan.file.foundation} does not know {symbols}; choose one that does")
+
+
+def _copy_replay(plan: Plan, folder: CampaignFolder) -> None:
+    learn = plan.file.learn
+    own = plan.file.foundation == MINI_HALIDES
+    probe = folder.setup / "probe.extxyz"
+    rng = np.random.default_rng(plan.seed_of(-1, Stage.SETUP))
+    if own and not probe.exists():
+        frames = probe_records()
+        idx = np.sort(rng.permutation(len(frames))[:N_PROBE])
+        write_records(probe, [frames[i] for i in idx])
+    train, valid = folder.setup / "replay-train.extxyz", folder.setup / "replay-valid.extxyz"
+    if plan.strategy.replay == "none" or (train.exists() and valid.exists()):
+        return
+    if learn.replay is None and not own:
+        raise BadInput(
+            f"learn.replay: {plan.strategy.name} needs frames to replay and {plan.file.foundation} brings none; "
+            "name an extxyz file with labels of the foundation's level of theory, or use strategy naive"
+        )
+    source = MINI_HALIDES if learn.replay is None else resolve(learn.replay, folder.path)
+    with naming("learn.replay"):
+        records = replay_records(source, None, learn.replay_frames, rng)
+    write_records(valid, records[1])
+    write_records(train, records[0])
+
+
+def _template(plan: Plan) -> Frame:
+    """Conventional cell of a shipped builder with textbook lattice constant, or the user's structure."""
+    if isinstance(plan.structure, Frame):
+        return plan.structure
+    return rocksalt(build_seed(plan.structure, None, plan.supercell).host_formula, build_seed(plan.structure).lattice_constant_A)
+
+
+def _fix_cell(context: Context) -> tuple[Frame, Hop | None]:
+    plan = context.plan
+    out = context.folder.setup / "cell.json"
+    cell = plan.file.system.cell
+    builder = isinstance(plan.structure, str)
+    template = _template(plan)
+    if not out.exists():
+        relaxed = RelaxedCell(template, 0, 0.0, True)
+        if cell != "given":
+            spec = plan.labeller if cell == "labeller" else None
+            tasks = [Task(relax_cell, (spec, context.foundation, template, builder), f"relax the cell with the {cell}")]
+            outcomes = run_tasks(context, "label", tasks, round_=-1, stage=f"relax the cell with the {cell}")
+            relaxed = cast(RelaxedCell, values_of(outcomes, "relaxation of the cell")[0])
+        if not relaxed.converged:
+            raise CuratorError(
+                f"system.cell: the cell did not relax in {relaxed.n_calls} steps with the {cell}; "
+                "check the structure, or relax it yourself and use cell: given"
+            )
+        content = {
+            "cell": cell,
+            "numbers": relaxed.frame.numbers,
+            "positions": relaxed.frame.positions,
+            "cell_A": relaxed.frame.cell,
+            "pbc": relaxed.frame.pbc,
+            "n_calls": relaxed.n_calls,
+            "cpu_s": relaxed.cpu_s,
+        }
+        write_json(out, content)
+    content = read_json(out)
+    frame = Frame(content["numbers"], content["positions"], content["cell_A"], content["pbc"])
+    return seed_structure(plan, float(frame.cell[0, 0]) if builder else None, frame)

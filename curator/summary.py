@@ -1,0 +1,85 @@
+"""What a round and a campaign add up to, as JSON."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from curator.anchor import Anchor
+from curator.context import Context
+from curator.convergence import Verdict
+from curator.datasets.store import Store
+from curator.setup import Setup
+from curator.state import CampaignFolder, Json, read_json, wall_seconds
+from curator.tasks import TrainedMember
+
+
+def verdict_json(verdict: Verdict) -> Json:
+    """Verdict, reasons and next purchase."""
+    purchase = asdict(verdict.next_purchase)
+    return {"verdict": verdict.verdict, "reasons": list(verdict.reasons), "next_purchase": purchase}
+
+
+def round_cost(
+    context: Context,
+    round_: int,
+    members: Sequence[TrainedMember],
+    anchor: Anchor | None,
+    md_cpu_s: float,
+) -> Json:
+    """CPU seconds of a round by kind, and its wall time."""
+    with Store(context.folder.store, "r") as store:
+        records = store.records(theory=context.theory.key)
+    explored = sum(run["cpu_s"] for run in exploration_runs(context.folder, round_))
+    return {
+        "label_cpu_s": sum(record.label.cpu_s for record in records if record.provenance.round == round_),
+        "train_cpu_s": sum(member.cpu_s for member in members),
+        "md_cpu_s": explored + md_cpu_s + (anchor.cpu_s if anchor else 0.0),
+        "wall_s": wall_seconds(context.folder, round_),
+    }
+
+
+def exploration_runs(folder: CampaignFolder, round_: int) -> list[Json]:
+    """Trajectories that explored in a round."""
+    runs: list[Json] = []
+    for kind in ("candidates", "test"):
+        path = folder.round(round_) / "explore" / f"{kind}.json"
+        if path.exists():
+            runs.extend(read_json(path)["runs"])
+    return runs
+
+
+def campaign_json(context: Context, setup: Setup, rounds: Sequence[Json], *, finished: bool) -> Json:
+    """All that ``curator status`` tells of a campaign."""
+    file = context.plan.file
+    last: Mapping[str, Any] = rounds[-1] if rounds else {}
+    foundation = read_json(context.foundation / "model.json")
+    cell = read_json(context.folder.setup / "cell.json")
+    anchor = setup.anchor
+    return {
+        "name": file.name,
+        "verdict": last.get("verdict"),
+        "reasons": last.get("reasons", ["no round is finished"]),
+        "next_purchase": last.get("next_purchase"),
+        "state": {"round": len(rounds), "finished": finished},
+        "theory": context.theory.key,
+        "foundation": {"reference": file.foundation, "hash": foundation["hash"]},
+        "mobile": context.plan.mobile,
+        "n_labels_total": len(context.journal.published),
+        "n_failed_labels": len(context.journal.quarantined),
+        "setup": {
+            "cell_A": cell["cell_A"],
+            "n_atoms": len(setup.frame),
+            "lattice_relaxation_calls": cell["n_calls"],
+            "foundation": None
+            if anchor is None
+            else {
+                "barrier_eV": anchor.barrier_eV,
+                "barrier_reference_eV": anchor.reference_eV,
+                "barrier_method": anchor.method,
+                "reasons": list(anchor.reasons),
+            },
+        },
+        "tolerance_eV": context.plan.rule.tolerance_eV,
+        "budget": {"max_rounds": file.stop.max_rounds, "max_labels": file.stop.max_labels},
+        "rounds": list(rounds),
+    }
