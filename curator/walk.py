@@ -1,4 +1,4 @@
-"""Random walks: unwrapping, the frame of the host, and the diffusivity of a walk seen through vibrations."""
+"""Random walks: the diffusivity of a walk seen through vibrations, and its mean squared displacement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,11 @@ from scipy.fft import dst
 from scipy.optimize import minimize_scalar
 
 Floats = NDArray[np.float64]
+
+STRIDES = (1, 2, 3, 5, 7, *(m * 10**e for e in range(1, 5) for m in (1, 2, 3, 5, 7)))
+"""Frames between the positions of a walk that are tried."""
+MIN_INCREMENTS = 16
+"""Fewest increments, over all paths, that a diffusivity is fitted to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,66 +51,6 @@ class MSDCurve:
     lag_ps: Floats
     msd_A2: Floats
     error_A2: Floats
-
-
-def unwrap(positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
-    """Positions followed across periodic boundaries.
-
-    Parameters
-    ----------
-    positions
-        Wrapped or unwrapped, Å, shape ``(n_frames, n_atoms, 3)``.
-    cell
-        Lattice vectors as rows in Å, shape ``(3, 3)``, the same for all frames.
-    pbc
-        Periodicity along each lattice vector, shape ``(3,)``.
-
-    Returns
-    -------
-    ndarray
-        Shape ``(n_frames, n_atoms, 3)``. Positions that were unwrapped already come back unchanged.
-
-    Raises
-    ------
-    ValueError
-        If an atom moves between two frames by so much, a third of a lattice vector or more, that its image cannot be
-        told.
-    """
-    if not pbc.any():
-        return positions
-    steps = np.diff(positions, axis=0) @ np.linalg.pinv(cell)
-    steps -= np.where(pbc, np.rint(steps), 0.0)
-    # Under the minimum image convention no step exceeds 1/2; near it, the true step may have been a longer one.
-    worst = float(np.abs(steps[..., pbc]).max(initial=0.0))
-    if worst > MAX_STEP:
-        frame, atom = np.argwhere(np.abs(steps[..., pbc]).max(axis=-1) == worst)[0]
-        raise ValueError(
-            f"atom {atom} moves by {worst:.2f} of a lattice vector from frame {frame} to frame {frame + 1}: too far to "
-            "follow it across the boundary; store frames more often"
-        )
-    unwrapped = np.concatenate([np.zeros_like(positions[:1]), np.cumsum(steps, axis=0) @ cell])
-    return np.asarray(positions[:1] + unwrapped)
-
-
-MAX_STEP = 1 / 3
-"""Largest step of an atom between two frames that is believed, as a fraction of a lattice vector."""
-
-
-def in_host_frame(positions: Floats, host: NDArray[np.bool_]) -> Floats:
-    """Positions with the mean displacement of the host atoms taken out of every frame.
-
-    Not the centre of mass: with that at rest, mobile ions of mass fraction m drag the host along and their summed
-    displacement comes out short by the factor 1 - m, its diffusivity by (1 - m)²; 0.53 in LiF at any cell size.
-
-    Parameters
-    ----------
-    positions
-        Unwrapped, Å, shape ``(n_frames, n_atoms, 3)``.
-    host
-        Which atoms are the host, shape ``(n_atoms,)``.
-    """
-    drift = (positions[:, host] - positions[0, host]).mean(axis=1)
-    return np.asarray(positions - drift[:, None, :])
 
 
 def fit_walk(paths: Sequence[Floats], interval_ps: float, stride: int = 1) -> WalkFit:
@@ -166,44 +111,38 @@ def fit_walk(paths: Sequence[Floats], interval_ps: float, stride: int = 1) -> Wa
     return WalkFit(walk / tau, float(np.sqrt(variance)) / tau, noise, stride)
 
 
-def plateau(paths: Sequence[Floats], interval_ps: float, shortest_ps: float = 0.0) -> list[WalkFit]:
-    """Fits at growing strides, the one to use first.
+def plateau(paths: Sequence[Floats], interval_ps: float, shortest_ps: float = 1.0) -> tuple[WalkFit, bool] | None:
+    """Fit at the shortest stride at which the walk is a random walk.
 
-    The shortest stride whose diffusivity agrees with those of the next two: vibrations and immediate back jumps, which
-    are not white noise, raise the diffusivity at strides that resolve them. Since an efficient estimate is
-    uncorrelated with its difference from a less efficient one of the same data, the variance of that difference is
-    the difference of their variances (Hausman, Econometrica 46, 1251 (1978)).
+    That is the shortest stride whose diffusivity agrees, within two standard errors, with those of the next two:
+    vibrations and immediate back jumps, which are not white noise, raise it at strides that resolve them. Since an
+    efficient estimate is uncorrelated with its difference from a less efficient one of the same data, the variance of
+    that difference is the difference of their variances (Hausman, Econometrica 46, 1251 (1978)).
 
     Parameters
     ----------
     paths, interval_ps
         As for `fit_walk`.
     shortest_ps
-        Strides shorter than this are not considered.
+        Strides shorter than this, some ten vibrations, are not considered.
 
     Returns
     -------
-    list of WalkFit
-        Empty if the paths are too short for any; else the chosen one first, then longer strides.
+    fit, agrees
+        The fit, and whether two longer strides were there to agree with it; None if the paths are too short for any.
     """
     longest = max(len(path) for path in paths) - 1
     fits: list[WalkFit] = []
     for stride in STRIDES:
         n_increments = sum((len(path) - 1) // stride for path in paths)
-        if stride * interval_ps < shortest_ps - 1e-9:
-            continue
         if n_increments < MIN_INCREMENTS or longest // stride < 2:
             break
-        fits.append(fit_walk(paths, interval_ps, stride))
-    for idx, fit in enumerate(fits):
+        if stride * interval_ps > shortest_ps - 1e-9:
+            fits.append(fit_walk(paths, interval_ps, stride))
+    for idx, fit in enumerate(fits[:-2]):
         if all(_agree(fit, longer) for longer in fits[idx + 1 : idx + 3]):
-            return fits[idx:]
-    return fits[-1:]
-
-
-STRIDES = tuple(int(m * 10**e) for e in range(5) for m in (1, 1.5, 2, 3, 5, 7) if m * 10**e == int(m * 10**e))
-MIN_INCREMENTS = 16
-"""Fewest increments, over all paths, that a diffusivity is fitted to."""
+            return fit, True
+    return (fits[-1], False) if fits else None
 
 
 def _agree(fit: WalkFit, longer: WalkFit) -> bool:
