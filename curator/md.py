@@ -37,7 +37,16 @@ from curator.trajectory import (
     write_chunk,
 )
 
-__all__ = ["Gates", "MDSettings", "Trajectory", "frames", "min_distance_ratio", "read_trajectory", "run_md"]
+__all__ = [
+    "DEFAULT_GATES",
+    "Gates",
+    "MDSettings",
+    "Trajectory",
+    "frames",
+    "min_distance_ratio",
+    "read_trajectory",
+    "run_md",
+]
 
 DEFAULT_GATES = Gates()
 RELAXED_FORCE_EV_PER_A = 0.2

@@ -1,0 +1,160 @@
+"""Exploration: which trajectories to run for new frames, and which frames of them to consider."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from curator.datasets.frame import Frame
+from curator.md import DEFAULT_GATES, min_distance_ratio
+from curator.trajectory import Gates, MDSettings, Trajectory
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlannedRun:
+    """A trajectory to run.
+
+    Attributes
+    ----------
+    index
+        Its place in the plan; results are sorted by it, whatever order they arrive in.
+    name
+        Where it belongs: ``start0/T900/r1``.
+    start, settings, seed
+        As `curator.md.run_md` takes them.
+    """
+
+    index: int
+    name: str
+    start: Frame
+    settings: MDSettings
+    seed: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A frame that may be chosen for labelling.
+
+    Attributes
+    ----------
+    frame
+        The frame.
+    group
+        Trajectory it comes from: frames of one group are correlated.
+    source
+        The same, and when: ``explore/start0/T900/r1 @ 1.20 ps``.
+    """
+
+    frame: Frame
+    group: str
+    source: str
+
+
+def plan_exploration(
+    starts: Sequence[Frame],
+    temperatures_K: Sequence[float],
+    replicas: int,
+    *,
+    seed: Sequence[int],
+    duration_ps: float = 4.0,
+    timestep_fs: float = 2.0,
+    frame_interval_fs: float = 100.0,
+) -> list[PlannedRun]:
+    """Plan every start at every temperature, ``replicas`` times.
+
+    Parameters
+    ----------
+    starts
+        Structures to start from.
+    temperatures_K
+        Temperatures in K.
+    replicas
+        Trajectories for each start and temperature, apart in their seeds.
+    seed
+        Seed of the campaign, round and stage; the index of the run is appended, so that each run has random numbers
+        of its own (``numpy.random.SeedSequence([seed, round, stage, index])``).
+    duration_ps, timestep_fs, frame_interval_fs
+        As in `MDSettings`.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to plan.
+    """
+    if not starts or not temperatures_K or replicas < 1:
+        raise ValueError(
+            f"nothing to explore: {len(starts)} starts, {len(temperatures_K)} temperatures, {replicas} replicas"
+        )
+    runs: list[PlannedRun] = []
+    for idx, start in enumerate(starts):
+        for temperature_K in temperatures_K:
+            settings = MDSettings(
+                temperature_K=temperature_K,
+                duration_ps=duration_ps,
+                timestep_fs=timestep_fs,
+                frame_interval_fs=frame_interval_fs,
+            )
+            for replica in range(replicas):
+                name = f"start{idx}/T{temperature_K:g}/r{replica}"
+                runs.append(PlannedRun(len(runs), name, start, settings, (*seed, len(runs))))
+    return runs
+
+
+def candidates(
+    trajectories: Sequence[tuple[PlannedRun, Trajectory]],
+    *,
+    interval_ps: float = 0.2,
+    equilibration_ps: float = 0.2,
+    gates: Gates = DEFAULT_GATES,
+    known: Sequence[Frame] = (),
+    prefix: str = "explore",
+) -> list[Candidate]:
+    """Frames of trajectories that are worth considering.
+
+    One frame each ``interval_ps`` after equilibration, and the last sane frames of a trajectory that exploded, which
+    show where the model goes wrong. Frames with a pair distance or a force beyond the gates, and frames that occur
+    twice or are known already, are left out.
+
+    Parameters
+    ----------
+    trajectories
+        Each run with its trajectory, in any order.
+    interval_ps
+        Time between candidates of one trajectory; frames closer than a vibration say the same twice.
+    equilibration_ps
+        Time left out at the beginning.
+    gates
+        Limits on force and pair distance.
+    known
+        Frames to leave out, such as those labelled already.
+    prefix
+        First part of group and source.
+
+    Returns
+    -------
+    list of Candidate
+        In the order of the plan and of time.
+    """
+    seen = {frame.hash for frame in known}
+    found: list[Candidate] = []
+    for run, trajectory in sorted(trajectories, key=lambda pair: pair[0].index):
+        group = f"{prefix}/{run.name}"
+        every = max(1, round(interval_ps / _interval_ps(trajectory)))
+        first = int(np.searchsorted(trajectory.times_ps, equilibration_ps - 1e-9))
+        moments = [
+            (replace(trajectory.start, positions=trajectory.positions[idx]), f"{trajectory.times_ps[idx]:.2f} ps")
+            for idx in range(first, len(trajectory), every)
+            if trajectory.max_forces_eV_per_A[idx] <= gates.max_force_eV_per_A
+        ]
+        n_last = len(trajectory.last_frames)
+        moments += [(frame, f"explosion -{n_last - idx}") for idx, frame in enumerate(trajectory.last_frames)]
+        for frame, moment in moments:
+            if frame.hash in seen or min_distance_ratio(frame, gates.min_distance_ratio) < gates.min_distance_ratio:
+                continue
+            seen.add(frame.hash)
+            found.append(Candidate(frame, group, f"{group} @ {moment}"))
+    return found
+
+
+def _interval_ps(trajectory: Trajectory) -> float:
+    return trajectory.settings.steps_per_frame * trajectory.settings.timestep_fs / 1000
