@@ -1,6 +1,6 @@
 """Arrhenius fit: an activation energy from diffusivities at several temperatures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -130,7 +130,7 @@ def fit_arrhenius(diffusivities: Sequence[_Measurement]) -> Arrhenius | None:
     )
 
 
-def arrhenius_as_json(fit: Arrhenius) -> Mapping[str, object]:
+def arrhenius_as_json(fit: Arrhenius) -> dict[str, object]:
     """Arrhenius fit as JSON values, with the unit in the name of each key."""
     return {
         "Ea_eV": fit.Ea_eV,

@@ -9,7 +9,7 @@ from ase.data import chemical_symbols
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2
 
-from curator.arrhenius import Arrhenius, fit_arrhenius
+from curator.arrhenius import Arrhenius, arrhenius_as_json, fit_arrhenius
 from curator.datasets.units import CM2_PER_S_PER_A2_PER_PS
 from curator.positions import (
     Positions,
@@ -283,9 +283,11 @@ def diffusivity_of_positions(
     )
 
 
-def as_json(diffusivity: Diffusivity) -> dict[str, object]:
-    """Diffusivity as JSON values, with the unit in the name of each key."""
-    d = diffusivity
+def as_json(result: Diffusivity | Arrhenius) -> dict[str, object]:
+    """Diffusivity or Arrhenius fit as JSON values, with the unit in the name of each key."""
+    if isinstance(result, Arrhenius):
+        return arrhenius_as_json(result)
+    d = result
     tracer = d.tracer and {"D_A2_per_ps": d.tracer.D_A2_per_ps, "error_A2_per_ps": d.tracer.error_A2_per_ps}
     return {
         "temperature_K": d.temperature_K,

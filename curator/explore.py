@@ -109,22 +109,14 @@ def candidates(
     known: Sequence[Frame] = (),
     prefix: str = "explore",
 ) -> list[Candidate]:
-    """Frames of trajectories that are worth considering.
-
-    One frame each ``interval_ps`` after equilibration, and the last sane frames of a trajectory that exploded, which
-    show where the model goes wrong. Frames with a pair distance or a force beyond the gates, and frames that occur
-    twice or are known already, are left out.
+    """Frames of an exploration that are worth considering, each once.
 
     Parameters
     ----------
     trajectories
         Each run with its trajectory, in any order.
-    interval_ps
-        Time between candidates of one trajectory; frames closer than a vibration say the same twice.
-    equilibration_ps
-        Time left out at the beginning.
-    gates
-        Limits on force and pair distance.
+    interval_ps, equilibration_ps, gates
+        As for `candidates_of`.
     known
         Frames to leave out, such as those labelled already.
     prefix
@@ -138,21 +130,65 @@ def candidates(
     seen = {frame.hash for frame in known}
     found: list[Candidate] = []
     for run, trajectory in sorted(trajectories, key=lambda pair: pair[0].index):
-        group = f"{prefix}/{run.name}"
-        every = max(1, round(interval_ps / _interval_ps(trajectory)))
-        first = int(np.searchsorted(trajectory.times_ps, equilibration_ps - 1e-9))
-        moments = [
-            (replace(trajectory.start, positions=trajectory.positions[idx]), f"{trajectory.times_ps[idx]:.2f} ps")
-            for idx in range(first, len(trajectory), every)
-            if trajectory.max_forces_eV_per_A[idx] <= gates.max_force_eV_per_A
-        ]
-        n_last = len(trajectory.last_frames)
-        moments += [(frame, f"explosion -{n_last - idx}") for idx, frame in enumerate(trajectory.last_frames)]
-        for frame, moment in moments:
-            if frame.hash in seen or min_distance_ratio(frame, gates.min_distance_ratio) < gates.min_distance_ratio:
-                continue
+        name = f"{prefix}/{run.name}"
+        for candidate in candidates_of(
+            trajectory,
+            group=name,
+            source=name,
+            interval_ps=interval_ps,
+            equilibration_ps=equilibration_ps,
+            gates=gates,
+        ):
+            if candidate.frame.hash not in seen:
+                seen.add(candidate.frame.hash)
+                found.append(candidate)
+    return found
+
+
+def candidates_of(
+    trajectory: Trajectory,
+    *,
+    group: str,
+    source: str,
+    interval_ps: float = 0.0,
+    equilibration_ps: float = 0.2,
+    gates: Gates = DEFAULT_GATES,
+) -> list[Candidate]:
+    """Frames of one trajectory that are worth considering.
+
+    One stored frame each ``interval_ps`` after equilibration, and the last sane frames of a trajectory that exploded,
+    which show where the model goes wrong. Frames with a pair distance or a force beyond the gates, and those that
+    occur twice, are left out.
+
+    Parameters
+    ----------
+    trajectory
+        Where the frames come from.
+    group, source
+        Of the candidates; the time is appended to the source.
+    interval_ps
+        Time between candidates; every stored frame if 0. Frames closer than a vibration say the same twice.
+    equilibration_ps
+        Time left out at the beginning.
+    gates
+        Limits on force and pair distance.
+    """
+    every = max(1, round(interval_ps / _interval_ps(trajectory)))
+    first = int(np.searchsorted(trajectory.times_ps, equilibration_ps - 1e-9))
+    moments = [
+        (replace(trajectory.start, positions=trajectory.positions[idx]), f"{trajectory.times_ps[idx]:.2f} ps")
+        for idx in range(first, len(trajectory), every)
+        if trajectory.max_forces_eV_per_A[idx] <= gates.max_force_eV_per_A
+    ]
+    n_last = len(trajectory.last_frames)
+    moments += [(frame, f"explosion -{n_last - idx}") for idx, frame in enumerate(trajectory.last_frames)]
+    seen: set[str] = set()
+    found: list[Candidate] = []
+    for frame, moment in moments:
+        sane = min_distance_ratio(frame, gates.min_distance_ratio) >= gates.min_distance_ratio
+        if sane and frame.hash not in seen:
             seen.add(frame.hash)
-            found.append(Candidate(frame, group, f"{group} @ {moment}"))
+            found.append(Candidate(frame, group, f"{source} @ {moment}"))
     return found
 
 
