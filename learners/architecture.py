@@ -1,6 +1,7 @@
 """What a MACE model is made of, as plain values, and the torch module they describe."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -298,7 +299,7 @@ def load_state(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> No
 def _head_blocks(name: str, value: torch.Tensor, n_heads: int, sources: list[int], mlp_irreps: str) -> torch.Tensor:
     """Take from a state entry what belongs to the chosen heads."""
     n_mlp = o3.Irreps(mlp_irreps).count(o3.Irrep(0, 1))
-    gain = (len(sources) / n_heads) ** 0.5
+    gain = math.sqrt(len(sources) / n_heads)
     if name.startswith(("atomic_energies_fn.", "scale_shift.")):
         return value.reshape(n_heads, -1)[sources]
     if not name.startswith("readouts.") or value.numel() == 0:

@@ -1,15 +1,18 @@
 """What a learner is to the rest of curator: a model that predicts, and the events of its training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal, Protocol
 
 import numpy as np
+from ase import Atoms
 from ase.calculators.calculator import Calculator
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from curator.datasets.frame import Frame
+from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
+from curator.datasets.label import Record
 
 Want = Literal["energy", "forces", "stress", "node_features"]
 
@@ -85,3 +88,180 @@ class TrainEvent:
     loss: float
     valid_force_rmse: Mapping[str, float]
     learning_rate: float
+
+
+def check_model(
+    model: Model,
+    frames: Sequence[Frame],
+    rng: np.random.Generator,
+    *,
+    load: Callable[[Path], Model] | None = None,
+    tolerance: float = 1e-9,
+) -> None:
+    """Conformance test of a model: symmetry, conservative forces, batches, files.
+
+    Parameters
+    ----------
+    model
+        In double precision.
+    frames
+        A few small frames of elements it knows, rattled off their symmetric positions.
+    rng
+        Draws rotations, permutations and displacements.
+    load
+        Inverse of ``model.save``; files are tested if it is given.
+    tolerance
+        Largest difference in eV, eV/Å, eV/Å³ that rounding explains. Finite differences are allowed 1e-5.
+
+    Raises
+    ------
+    AssertionError
+        That says which property failed, on which frame, and by how much.
+    """
+    everything: tuple[Want, ...] = ("energy", "forces", "stress", "node_features")
+    predictions = model.predict(frames, everything, batch_size=1)
+    for idx, (one, again) in enumerate(zip(predictions, model.predict(frames, everything, batch_size=1), strict=True)):
+        _check_shapes(frames[idx], one, idx)
+        _check_equal(one, again, 0.0, f"frame {idx}: two predictions of it")
+    for idx, batched in enumerate(model.predict(frames, everything, batch_size=len(frames))):
+        _check_equal(predictions[idx], batched, tolerance, f"frame {idx}: alone and in a batch")
+    for idx, frame in enumerate(frames):
+        _check_symmetry(model, frame, rng, tolerance, f"frame {idx}")
+        _check_derivatives(model, frame, rng, f"frame {idx}")
+        turned = _turned(atoms_from_frame(frame), _orthogonal(rng))
+        (features,) = model.predict([frame_from_atoms(turned)], ("energy", "node_features"))
+        # Single precision, and positions of a frame are rounded to 1e-8 Å.
+        _check_close(
+            features.node_features, predictions[idx].node_features, 1e-5, f"frame {idx}: turned, node features"
+        )
+    if load is not None:
+        with TemporaryDirectory() as folder:
+            model.save(Path(folder))
+            loaded = load(Path(folder))
+            if loaded.hash != model.hash:
+                raise AssertionError(
+                    f"the hash changed from {model.hash[:12]} to {loaded.hash[:12]} on the way to a file"
+                )
+            for idx, one in enumerate(loaded.predict(frames, everything, batch_size=1)):
+                _check_equal(predictions[idx], one, 0.0, f"frame {idx}: before and after a file")
+
+
+def check_learner(
+    learn: Callable[[Sequence[Record], Sequence[Record], int], Model], train: Sequence[Record], valid: Sequence[Record]
+) -> None:
+    """Conformance test of a learner, called as ``learn(train, valid, seed)``.
+
+    The same seed must give the same model and another seed another one, or a committee has no spread; and forces on
+    training frames must come out better than no forces at all.
+
+    Raises
+    ------
+    AssertionError
+        That says which of these failed.
+    """
+    model, again, other = learn(train, valid, 1), learn(train, valid, 1), learn(train, valid, 2)
+    if model.hash != again.hash:
+        raise AssertionError(f"two runs with one seed gave different models: {model.hash[:12]} and {again.hash[:12]}")
+    if model.hash == other.hash:
+        raise AssertionError("two seeds gave the same model; a committee of such members has no spread")
+    predictions = model.predict([record.frame for record in train])
+    errors = [p.forces - r.label.forces for p, r in zip(predictions, train, strict=True) if p.forces is not None]
+    error = np.sqrt(np.mean(np.concatenate(errors) ** 2))
+    reference = np.sqrt(np.mean(np.concatenate([r.label.forces for r in train]) ** 2))
+    if not error < reference:
+        raise AssertionError(
+            f"force error {error:.3g} eV/Å on training frames whose forces have an rms of {reference:.3g}"
+        )
+
+
+def _check_shapes(frame: Frame, prediction: Prediction, idx: int) -> None:
+    n = len(frame)
+    forces, features, stress = prediction.forces, prediction.node_features, prediction.stress
+    if forces is None or forces.shape != (n, 3) or forces.dtype != np.float64:
+        raise AssertionError(f"frame {idx}: forces must be float64 of shape {(n, 3)}")
+    if features is None or features.ndim != 2 or len(features) != n or features.dtype != np.float32:
+        raise AssertionError(f"frame {idx}: node features must be float32, one row for each of {n} atoms")
+    if (stress is not None) != bool(frame.pbc.all()) or (stress is not None and stress.shape != (6,)):
+        raise AssertionError(f"frame {idx}: stress must have shape (6,) if all directions are periodic, else be None")
+
+
+def _check_close(one: ArrayLike | None, other: ArrayLike | None, tolerance: float, what: str) -> None:
+    if (one is None) != (other is None):
+        raise AssertionError(f"{what}: one is missing")
+    if one is None or other is None:
+        return
+    difference = float(np.abs(np.asarray(one, dtype=float) - np.asarray(other, dtype=float)).max())
+    if not difference <= tolerance:
+        raise AssertionError(f"{what}: differ by {difference:.2e}, more than {tolerance:.0e}")
+
+
+def _check_equal(one: Prediction, other: Prediction, tolerance: float, what: str) -> None:
+    _check_close(one.energy, other.energy, tolerance, f"{what}: energies")
+    _check_close(one.forces, other.forces, tolerance, f"{what}: forces")
+    _check_close(one.stress, other.stress, tolerance, f"{what}: stresses")
+    _check_close(
+        one.node_features, other.node_features, max(tolerance, 1e-6 * (tolerance > 0)), f"{what}: node features"
+    )
+
+
+def _orthogonal(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Random rotation or reflection."""
+    q, r = np.linalg.qr(rng.normal(size=(3, 3)))
+    return np.asarray(q * np.sign(np.diag(r)))
+
+
+def _turned(atoms: Atoms, matrix: NDArray[np.float64]) -> Atoms:
+    turned = atoms.copy()
+    turned.set_cell(atoms.cell.array @ matrix.T, scale_atoms=False)
+    turned.positions = atoms.positions @ matrix.T
+    return turned
+
+
+def _evaluate(model: Model, atoms: Atoms) -> tuple[float, NDArray[np.float64], NDArray[np.float64] | None]:
+    atoms.calc = model.calculator()
+    stress = atoms.get_stress(voigt=False) if atoms.pbc.all() else None
+    return float(atoms.get_potential_energy()), atoms.get_forces(), stress
+
+
+def _check_symmetry(model: Model, frame: Frame, rng: np.random.Generator, tolerance: float, what: str) -> None:
+    energy, forces, stress = _evaluate(model, atoms_from_frame(frame))
+    proper = _orthogonal(rng)
+    proper *= np.linalg.det(proper)
+    for name, matrix in (("rotated", proper), ("reflected", -proper)):
+        e, f, s = _evaluate(model, _turned(atoms_from_frame(frame), matrix))
+        _check_close(e, energy, tolerance, f"{what}: {name}, energies")
+        _check_close(f, forces @ matrix.T, tolerance, f"{what}: {name}, forces")
+        turned = None if stress is None else matrix @ stress @ matrix.T
+        _check_close(s, turned, tolerance, f"{what}: {name}, stresses")
+    moved = atoms_from_frame(frame)
+    moved.positions += rng.normal(size=3)
+    e, f, _ = _evaluate(model, moved)
+    _check_close(e, energy, tolerance, f"{what}: translated, energies")
+    _check_close(f, forces, tolerance, f"{what}: translated, forces")
+    order = rng.permutation(len(frame))
+    e, f, _ = _evaluate(model, atoms_from_frame(frame)[order])
+    _check_close(e, energy, tolerance, f"{what}: permuted, energies")
+    _check_close(f, forces[order], tolerance, f"{what}: permuted, forces")
+
+
+def _check_derivatives(model: Model, frame: Frame, rng: np.random.Generator, what: str) -> None:
+    """Forces and stress against central differences of the energy along random directions."""
+    _, forces, stress = _evaluate(model, atoms_from_frame(frame))
+    step = 1e-4
+    direction = rng.normal(size=(len(frame), 3))
+    direction /= np.linalg.norm(direction)
+    strain = rng.normal(size=(3, 3))
+    strain = (strain + strain.T) / np.linalg.norm(strain + strain.T)
+
+    def energy(displacement: float, scale: float) -> float:
+        atoms = atoms_from_frame(frame)
+        atoms.positions += displacement * direction
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) + scale * strain), scale_atoms=True)
+        return _evaluate(model, atoms)[0]
+
+    slope = (energy(step, 0.0) - energy(-step, 0.0)) / (2 * step)
+    _check_close(-slope, (forces * direction).sum(), 1e-5, f"{what}: forces and the slope of the energy")
+    if stress is not None:
+        slope = (energy(0.0, step) - energy(0.0, -step)) / (2 * step)
+        expected = (stress * strain).sum() * atoms_from_frame(frame).get_volume()
+        _check_close(slope, expected, 1e-5, f"{what}: stress and the slope of the energy")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
+from types import MappingProxyType
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -31,12 +32,15 @@ class E0Estimate:
     message: str | None
 
 
-def estimate_e0s(model: MaceModel, records: Sequence[Record]) -> E0Estimate:
+def estimate_e0s(
+    model: MaceModel, records: Sequence[Record], known: Mapping[int, float] = MappingProxyType({})
+) -> E0Estimate:
     """Model-aware E0s: the model's own, shifted to fit the labels of ``records`` by least squares.
 
     Solves ``A x = E_label - E_model`` with the composition matrix ``A`` (frames by elements) and adds ``x`` to the
     model's E0s (arXiv:2606.12704, section on E0 re-estimation). Where ``A`` has not full rank, ``x`` has the least
-    norm. An isolated atom among the records fixes the E0 of its element; an element in no record keeps the model's.
+    norm. An isolated atom among the records, or a value in ``known``, fixes the E0 of its element; an element in no
+    record keeps the model's.
     """
     periodic = [record for record in records if not is_isolated_atom(record)]
     predictions = model.predict([record.frame for record in periodic], ("energy",))
@@ -44,14 +48,17 @@ def estimate_e0s(model: MaceModel, records: Sequence[Record]) -> E0Estimate:
         model.e0s(),
         records,
         [r.label.energy - p.energy for r, p in zip(periodic, predictions, strict=True)],
+        known,
         start="from the model's own E0s",
     )
 
 
-def fit_e0s(elements: Sequence[int], records: Sequence[Record]) -> E0Estimate:
+def fit_e0s(
+    elements: Sequence[int], records: Sequence[Record], known: Mapping[int, float] = MappingProxyType({})
+) -> E0Estimate:
     """E0s by least squares on the energies alone, for training from scratch; 0 for an element in no record."""
     energies = [record.label.energy for record in records if not is_isolated_atom(record)]
-    return _solve(dict.fromkeys(elements, 0.0), records, energies, start="from zero")
+    return _solve(dict.fromkeys(elements, 0.0), records, energies, known, start="from zero")
 
 
 def is_isolated_atom(record: Record) -> bool:
@@ -59,16 +66,22 @@ def is_isolated_atom(record: Record) -> bool:
     return len(record.frame) == 1 and not record.frame.pbc.any()
 
 
-def _solve(base: Mapping[int, float], records: Sequence[Record], residuals: Sequence[float], start: str) -> E0Estimate:
-    isolated = {int(r.frame.numbers[0]): r.label.energy for r in records if is_isolated_atom(r)}
+def _solve(
+    base: Mapping[int, float],
+    records: Sequence[Record],
+    residuals: Sequence[float],
+    known: Mapping[int, float],
+    start: str,
+) -> E0Estimate:
+    isolated = {int(r.frame.numbers[0]): r.label.energy for r in records if is_isolated_atom(r)} | dict(known)
     shift = {z: energy - base[z] for z, energy in isolated.items()}
     frames = [record.frame for record in records if not is_isolated_atom(record)]
     elements = sorted({int(z) for frame in frames for z in frame.numbers} - isolated.keys())
     message = None
     if elements:
         counts = np.array([[np.count_nonzero(frame.numbers == z) for z in elements] for frame in frames])
-        known = np.array([sum(shift.get(int(z), 0.0) for z in frame.numbers) for frame in frames])
-        solution, _, rank, _ = np.linalg.lstsq(counts.astype(float), np.asarray(residuals) - known, rcond=None)
+        fixed = np.array([sum(shift.get(int(z), 0.0) for z in frame.numbers) for frame in frames])
+        solution, _, rank, _ = np.linalg.lstsq(counts.astype(float), np.asarray(residuals) - fixed, rcond=None)
         shift |= dict(zip(elements, map(float, solution), strict=True))
         if rank < len(elements):
             message = _deficiency(counts, elements, int(rank), start)

@@ -1,6 +1,5 @@
 """Training and fine-tuning of MACE models: one thin loop on mace's own modules."""
 
-import copy
 import dataclasses
 import hashlib
 import json
@@ -9,35 +8,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from torch_ema import ExponentialMovingAverage
 
-from curator.datasets.atomic import atomic_path
 from curator.datasets.label import Record
 from curator.learners.architecture import Architecture, Head, build_module, with_heads
 from curator.learners.base import TrainEvent
 from curator.learners.e0 import E0Estimate, estimate_e0s, fit_e0s, is_isolated_atom
 from curator.learners.graphs import Graph
+from curator.learners.loop import TrainingRun
 from curator.learners.mace import REPLAY, TARGET, MaceModel
-from curator.learners.samples import (
-    LabelledBatch,
-    Sample,
-    batch_indices,
-    batch_loss,
-    make_batch,
-    make_samples,
-    run_module,
-)
+from curator.learners.samples import make_samples
 from curator.learners.strategies import Strategy
 
 E0Choice = Literal["estimated", "foundation"] | Mapping[int, float]
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss is not a finite number any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +32,7 @@ class FitReport:
 
     Attributes
     ----------
-    n_epochs
+    epochs
         Epochs done.
     best_epoch
         Epoch, counted from 1, whose weights were returned.
@@ -62,7 +48,7 @@ class FitReport:
         CPU seconds, those before a restart included.
     """
 
-    n_epochs: int
+    epochs: int
     best_epoch: int
     valid_force_rmse: Mapping[str, float]
     valid_energy_rmse: Mapping[str, float]
@@ -98,7 +84,7 @@ def fit(
     Parameters
     ----------
     base
-        Model to start from, which is not changed; None trains from scratch and needs ``architecture``.
+        Model to start from, which is not changed; None trains from scratch.
     train, valid
         Frames of the target. Isolated atoms in ``train`` fix E0s and are not trained on. May have no ``valid``.
     strategy
@@ -106,16 +92,21 @@ def fit(
     seed
         Of the order of the frames, and of the weights if there is no base.
     replay_train, replay_valid
-        Frames of the foundation's own training set, for a strategy with replay.
+        Frames of the foundation's own training set, for a strategy with replay; the others leave them alone.
     e0
         ``estimated``: the base's E0s, shifted to fit the labels (from scratch: least squares on the labels);
-        ``foundation``: as they are; or values in eV by atomic number, the rest as they are.
+        ``foundation``: as they are; or values in eV by atomic number, the rest estimated.
     checkpoint
         File that holds the state of the run, written at the end of an epoch when ``checkpoint_interval_s`` seconds
         have passed, and at the last. A run finds it and goes on; one of other data or settings is ignored. It stays
         when the run is over.
     on_event
         Called after each epoch.
+    architecture
+        Of a model trained from scratch; by default the small one with short-range repulsion, for the elements of
+        the training frames. Heads, E0s, scale and mean coordination are set from the data.
+    device
+        Of a model trained from scratch; one that has a base stays where the base is.
 
     Raises
     ------
@@ -125,7 +116,9 @@ def fit(
         If the loss becomes infinite or not a number.
     """
     start_cpu_s = time.process_time()
-    _check(base, train, strategy, replay_train, architecture)
+    _check(base, train, strategy, replay_train)
+    if base is None and architecture is None:
+        architecture = Architecture(_elements(train), pair_repulsion=True)
     key = _run_key(base, architecture, [train, valid, replay_train, replay_valid], strategy, seed, e0)
     module, architecture, e0_estimate = _prepare(base, train, strategy, seed, e0, architecture)
     module.to(device if base is None else base.device)
@@ -140,7 +133,7 @@ def fit(
         samples += make_samples(replay_train, architecture, replay, graphs)
         valid_samples[REPLAY] = make_samples(replay_valid, architecture, replay, graphs)
 
-    run = _Run(module, samples, {name: part for name, part in valid_samples.items() if part}, strategy, seed)
+    run = TrainingRun(module, samples, {name: part for name, part in valid_samples.items() if part}, strategy, seed)
     if checkpoint is not None:
         run.restore(checkpoint, key)
     spent_s = run.cpu_s
@@ -165,7 +158,7 @@ def fit(
         "versions": {name: version(name) for name in ("mace-torch", "torch", "e3nn")},
     }
     report = FitReport(
-        n_epochs=len(run.curve),
+        epochs=len(run.curve),
         best_epoch=run.best_epoch,
         valid_force_rmse=run.best_errors[0],
         valid_energy_rmse=run.best_errors[1],
@@ -178,175 +171,19 @@ def fit(
     return MaceModel(architecture, module, metadata), report
 
 
-class _Run:
-    """State of a training run between two epochs."""
-
-    def __init__(
-        self,
-        module: torch.nn.Module,
-        samples: Sequence[Sample],
-        valid: Mapping[str, Sequence[Sample]],
-        strategy: Strategy,
-        seed: int,
-    ) -> None:
-        self.module = module
-        self.samples = samples
-        self.strategy = strategy
-        self.seed = seed
-        self.parameters = []
-        for name, parameter in module.named_parameters():
-            parameter.requires_grad_(name.startswith(strategy.trainable))
-            if parameter.requires_grad:
-                self.parameters.append(parameter)
-        if not self.parameters:
-            raise ValueError(
-                f"strategy {strategy.name!r} trains nothing: no parameter begins with {strategy.trainable}"
-            )
-        self.optimizer = torch.optim.AdamW(
-            self.parameters,
-            lr=strategy.learning_rate,
-            weight_decay=strategy.weight_decay,
-            amsgrad=strategy.amsgrad,
-        )
-        self.ema = ExponentialMovingAverage(self.parameters, decay=strategy.ema_decay)
-        self.weights = [strategy.target, strategy.replay_weights]
-        self.valid = {
-            head: [self._batch(part[i : i + 8]) for i in range(0, len(part), 8)] for head, part in valid.items()
-        }
-        self.curve: list[TrainEvent] = []
-        self.best_epoch = 0
-        self.best_state: dict[str, torch.Tensor] = {}
-        self.best_errors: tuple[dict[str, float], dict[str, float]] = ({}, {})
-        self.cpu_s = 0.0
-
-    @property
-    def finished(self) -> bool:
-        """Whether the last epoch is done, or patience is at an end."""
-        n_done = len(self.curve)
-        has_valid = TARGET in self.valid
-        return n_done >= self.strategy.max_epochs or (has_valid and n_done - self.best_epoch >= self.strategy.patience)
-
-    def epoch(self) -> TrainEvent:
-        """Train on every sample once, validate, and keep the weights if they are the best."""
-        strategy, n_done = self.strategy, len(self.curve)
-        learning_rate = strategy.learning_rate_at(n_done)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        # The order depends on seed and epoch alone, so that a continued run goes on as if nothing had happened.
-        rng = np.random.default_rng([self.seed, n_done])
-        losses, counts = [], []
-        self.module.train()
-        for idx in batch_indices([s.group for s in self.samples], strategy.batch_size, rng):
-            losses.append(self._step(self._batch([self.samples[i] for i in idx])))
-            counts.append(len(idx))
-        forces, energies = self._validate()
-        event = TrainEvent(
-            epoch=n_done + 1,
-            n_epochs=strategy.max_epochs,
-            loss=float(np.average(losses, weights=counts)),
-            valid_force_rmse=forces,
-            learning_rate=learning_rate,
-        )
-        self.curve.append(event)
-        if TARGET not in forces or not self.best_state or forces[TARGET] < self.best_errors[0][TARGET]:
-            self.best_epoch = event.epoch
-            self.best_errors = (forces, energies)
-            with self.ema.average_parameters():
-                self.best_state = copy.deepcopy(self.module.state_dict())
-        return event
-
-    def _step(self, batch: LabelledBatch) -> float:
-        out = run_module(self.module, batch, training=True)
-        loss = batch_loss(
-            out, batch, self.weights, huber_delta=self.strategy.huber_delta, difference=self.strategy.difference
-        )
-        value = float(loss)
-        if not np.isfinite(value):
-            raise TrainingDiverged(
-                f"the loss became {value} in epoch {len(self.curve) + 1} at learning rate "
-                f"{self.optimizer.param_groups[0]['lr']:.1e}; lower learning_rate or look for absurd labels"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.strategy.clip_norm)
-        self.optimizer.step()
-        self.ema.update()
-        return value
-
-    def _validate(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Force RMSE in eV/Å and energy RMSE in eV/atom of the averaged weights, by head."""
-        forces: dict[str, float] = {}
-        energies: dict[str, float] = {}
-        self.module.eval()
-        with self.ema.average_parameters():
-            for head, batches in self.valid.items():
-                force_errors, energy_errors = [], []
-                for batch in batches:
-                    out = run_module(self.module, batch, training=False)
-                    force_errors.append((out["forces"] - batch.forces).detach().flatten())
-                    energy_errors.append(((out["interaction_energy"] - batch.energy) / batch.n_atoms).detach())
-                forces[head] = float(torch.cat(force_errors).square().mean().sqrt())
-                energies[head] = float(torch.cat(energy_errors).square().mean().sqrt())
-        return forces, energies
-
-    def _batch(self, samples: Sequence[Sample]) -> LabelledBatch:
-        parameter = next(self.module.parameters())
-        n_elements = self.module.get_buffer("atomic_numbers").numel()
-        return make_batch(samples, n_elements=n_elements, dtype=parameter.dtype, device=parameter.device)
-
-    def save(self, path: Path, key: str) -> None:
-        """Write the whole state to ``path``, at once or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        state = {
-            "key": key,
-            "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "ema": self.ema.state_dict(),
-            "curve": [dataclasses.asdict(event) for event in self.curve],
-            "best_epoch": self.best_epoch,
-            "best_state": self.best_state,
-            "best_errors": list(self.best_errors),
-            "cpu_s": self.cpu_s,
-        }
-        with atomic_path(path) as aside:
-            torch.save(state, aside)
-
-    def restore(self, path: Path, key: str) -> None:
-        """Take up the state in ``path`` if there is one of this very run."""
-        if not path.is_file():
-            return
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if state["key"] != key:
-            return
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.ema.load_state_dict(state["ema"])
-        self.curve = [TrainEvent(**event) for event in state["curve"]]
-        self.best_epoch = state["best_epoch"]
-        self.best_state = state["best_state"]
-        self.best_errors = tuple(state["best_errors"])
-        self.cpu_s = state["cpu_s"]
+def _elements(records: Sequence[Record]) -> tuple[int, ...]:
+    return tuple(sorted({int(z) for record in records for z in record.frame.numbers}))
 
 
-def _check(
-    base: MaceModel | None,
-    train: Sequence[Record],
-    strategy: Strategy,
-    replay_train: Sequence[Record],
-    architecture: Architecture | None,
-) -> None:
+def _check(base: MaceModel | None, train: Sequence[Record], strategy: Strategy, replay_train: Sequence[Record]) -> None:
     if all(is_isolated_atom(record) for record in train):
         raise ValueError("no frames to train on (isolated atoms only set E0s)")
-    if base is None and (strategy.from_foundation or architecture is None):
-        raise ValueError(
-            f"strategy {strategy.name!r} needs a foundation model, or is 'scratch' and needs an architecture"
-        )
+    if base is None and strategy.from_foundation:
+        raise ValueError(f"strategy {strategy.name!r} needs a foundation model to start from; 'scratch' needs none")
     if base is not None and not strategy.from_foundation:
         raise ValueError(f"strategy {strategy.name!r} starts from random weights; it takes no foundation model")
     if strategy.replay != "none" and not replay_train:
         raise ValueError(f"strategy {strategy.name!r} needs replay frames; give some, or use 'naive'")
-    if strategy.replay == "none" and replay_train:
-        raise ValueError(f"strategy {strategy.name!r} makes no use of replay frames; leave them out")
 
 
 def _prepare(
@@ -361,11 +198,11 @@ def _prepare(
     if base is None:
         assert architecture is not None
         elements = architecture.atomic_numbers
-        estimate = _choose_e0s(e0, lambda: fit_e0s(elements, train), dict.fromkeys(elements, 0.0))
+        estimate = _choose_e0s(e0, lambda known: fit_e0s(elements, train, known), dict.fromkeys(elements, 0.0))
         architecture = _complete(architecture, train, estimate)
         return build_module(architecture, seed=seed), architecture, estimate
 
-    estimate = _choose_e0s(e0, lambda: estimate_e0s(base, train), base.e0s())
+    estimate = _choose_e0s(e0, lambda known: estimate_e0s(base, train, known), base.e0s())
     source = base.heads.index(base.head)
     names, sources = [TARGET], [source]
     if strategy.replay != "none":
@@ -384,11 +221,16 @@ def _prepare(
     return module, architecture, estimate
 
 
-def _choose_e0s(e0: E0Choice, estimate: Callable[[], E0Estimate], base: Mapping[int, float]) -> E0Estimate:
+def _choose_e0s(
+    e0: E0Choice, estimate: Callable[[Mapping[int, float]], E0Estimate], base: Mapping[int, float]
+) -> E0Estimate:
     if not isinstance(e0, str):
-        return E0Estimate({**base, **e0}, rank_deficient=False, message=None)
+        unknown = set(e0) - set(base)
+        if unknown:
+            raise ValueError(f"e0 names the elements {sorted(unknown)}, which the model does not know")
+        return estimate(e0)
     if e0 == "estimated":
-        return estimate()
+        return estimate({})
     if e0 == "foundation":
         return E0Estimate(base, rank_deficient=False, message=None)
     raise ValueError(f"unknown e0 {e0!r}; known are estimated, foundation, or values by atomic number")

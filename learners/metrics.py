@@ -1,0 +1,84 @@
+"""Errors of predictions against labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curator.datasets.label import Record
+from curator.learners.base import Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class ForceErrors:
+    """Errors of forces, over components unless said otherwise, in eV/Å.
+
+    Attributes
+    ----------
+    rmse, mae
+        Root mean square and mean absolute error.
+    worst
+        Largest length of an atom's error vector.
+    reference_rms
+        Root mean square of the labels: what a model that predicts no force would score.
+    rmse_by_element
+        By atomic number.
+    """
+
+    rmse: float
+    mae: float
+    worst: float
+    reference_rms: float
+    rmse_by_element: Mapping[int, float]
+
+
+def force_errors(predictions: Sequence[Prediction], records: Sequence[Record]) -> ForceErrors:
+    """Errors of predicted forces, pooled over all atoms of all frames."""
+    errors = np.concatenate([_force_error(p, r) for p, r in zip(predictions, records, strict=True)])
+    references = np.concatenate([record.label.forces for record in records])
+    numbers = np.concatenate([record.frame.numbers for record in records])
+    return ForceErrors(
+        rmse=_rms(errors),
+        mae=float(np.abs(errors).mean()),
+        worst=float(np.linalg.norm(errors, axis=1).max()),
+        reference_rms=_rms(references),
+        rmse_by_element={int(z): _rms(errors[numbers == z]) for z in np.unique(numbers)},
+    )
+
+
+def force_rmse(predictions: Sequence[Prediction], records: Sequence[Record]) -> float:
+    """Root mean square error of force components in eV/Å, pooled over all atoms of all frames."""
+    return _rms(np.concatenate([_force_error(p, r) for p, r in zip(predictions, records, strict=True)]))
+
+
+def energy_rmse_per_atom(
+    predictions: Sequence[Prediction], records: Sequence[Record], *, centred: bool = False
+) -> float:
+    """Root mean square error of the energy per atom in eV/atom.
+
+    Parameters
+    ----------
+    centred
+        Take the mean error off first. Two levels of theory differ by a constant per composition, which has no
+        influence on forces, barriers or diffusion.
+    """
+    errors = np.array([(p.energy - r.label.energy) / len(r.frame) for p, r in zip(predictions, records, strict=True)])
+    return _rms(errors - errors.mean() if centred else errors)
+
+
+def stress_rmse(predictions: Sequence[Prediction], records: Sequence[Record]) -> float | None:
+    """Root mean square error of stress components in eV/Å³, over frames with a stress; None if none has."""
+    pairs = [(p.stress, r.label.stress) for p, r in zip(predictions, records, strict=True)]
+    errors = [predicted - label for predicted, label in pairs if predicted is not None and label is not None]
+    return _rms(np.array(errors)) if errors else None
+
+
+def _force_error(prediction: Prediction, record: Record) -> NDArray[np.float64]:
+    if prediction.forces is None:
+        raise ValueError("a prediction has no forces; ask the model for them with want=('energy', 'forces')")
+    return prediction.forces - record.label.forces
+
+
+def _rms(values: NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
