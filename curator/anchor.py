@@ -6,7 +6,7 @@ is a fair reference for the model's barrier; afterwards they join the training d
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -117,5 +117,6 @@ def _barriers(context: Context, round_: int, hop: Hop, folder: Path) -> list[Bar
     found = {"minimum": barriers[0].minimum, "saddle": barriers[0].saddle}
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "anchor.npz") as aside:
-        np.savez(aside, **{name: frame.positions for name, frame in found.items() if frame is not None})
+        arrays: Any = {name: frame.positions for name, frame in found.items() if frame is not None}
+        np.savez(aside, **arrays)
     return barriers

@@ -95,7 +95,9 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
         symbols = set(atoms_from_frame(structure).get_chemical_symbols())
         supercell = system.supercell or FILE_SUPERCELL
         if system.mobile is None:
-            raise BadInput(f"system.mobile: is missing; name the diffusing element, one of {', '.join(sorted(symbols))}")
+            raise BadInput(
+                f"system.mobile: is missing; name the diffusing element, one of {', '.join(sorted(symbols))}"
+            )
         mobile = system.mobile
     if mobile not in chemical_symbols or not atomic_numbers[mobile]:
         raise BadInput(f"system.mobile: {mobile!r} is not the symbol of an element")
@@ -136,7 +138,9 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             trust=trust,
         ),
         strategy=chosen,
-        rule=StopRule(tolerance_eV=tolerance, barrier=file.measure.barrier, diffusion=file.measure.diffusion is not None),
+        rule=StopRule(
+            tolerance_eV=tolerance, barrier=file.measure.barrier, diffusion=file.measure.diffusion is not None
+        ),
     )
 
 
@@ -165,7 +169,9 @@ def seed_structure(plan: Plan, lattice_constant_A: float | None, relaxed: Frame 
     frame = with_charge(plan, frame_from_atoms(atoms_from_frame(relaxed).repeat(plan.supercell)))
     if plan.hop is None:
         return frame, None
-    ends = [None if end is None else _strained_to(end, frame) for end in (plan.hop.initial, plan.hop.final, plan.hop.saddle)]
+    ends = [
+        None if end is None else _strained_to(end, frame) for end in (plan.hop.initial, plan.hop.final, plan.hop.saddle)
+    ]
     assert ends[0] is not None
     assert ends[1] is not None
     return frame, Hop(ends[0], ends[1], ends[2])

@@ -18,7 +18,7 @@ from curator.config import read_campaign_file
 from curator.context import Context, count_labels
 from curator.convergence import barrier_has_settled, judge
 from curator.datasets.atomic import write_atomically
-from curator.datasets.driver import acquire
+from curator.datasets.fence import acquire
 from curator.datasets.journal import Journal, rebuild
 from curator.datasets.label import Theory
 from curator.datasets.store import Store, StoreDamagedError
@@ -50,7 +50,18 @@ from curator.summary import campaign_json, exploration_runs, round_cost, verdict
 
 FIXED_KEYS = ("system", "foundation", "label", "seed")
 """Keys that may not change once a campaign has begun: they would mix two campaigns' labels."""
-RECORDED_PACKAGES = ("ase", "chgnet", "kinisi", "mace-torch", "matscipy", "numpy", "parsl", "pymatgen", "scikit-learn", "torch")
+RECORDED_PACKAGES = (
+    "ase",
+    "chgnet",
+    "kinisi",
+    "mace-torch",
+    "matscipy",
+    "numpy",
+    "parsl",
+    "pymatgen",
+    "scikit-learn",
+    "torch",
+)
 
 
 def run(target: Path, console: Console, *, trust: bool = False) -> Json:
@@ -152,7 +163,7 @@ def _run_round(context: Context, setup: Setup, rounds: Sequence[Json]) -> None:
     diffusion = Diffusion((), None, 0, 0.0)
     if file.measure.diffusion is not None and _md_is_due(context, [*rounds, content]):
         start = (anchor_frames(folder / "measure", setup.frame) or [setup.frame])[0]
-        diffusion = measure_diffusion_of(context, round_, start)
+        diffusion = measure_diffusion_of(context, round_, start, setup.hop)
     content |= diffusion_json(diffusion)
     explosions = [run for run in exploration_runs(context.folder, round_) if run["status"] != "completed"]
     content["n_explosions"] = len(explosions) + diffusion.n_exploded

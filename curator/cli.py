@@ -44,7 +44,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -171,8 +173,11 @@ def _run_app() -> int:
         return _say(str(error), error.exit_status)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _say(f"the disk is full ({error.filename or 'while writing'}); what is done is kept: "
-                        "free some space and run again", EXIT_FAILED)
+            return _say(
+                f"the disk is full ({error.filename or 'while writing'}); what is done is kept: "
+                "free some space and run again",
+                EXIT_FAILED,
+            )
         return _unexpected(error)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own complaints about arguments

@@ -31,7 +31,7 @@ class System(_Section):
     """What diffuses, and in what."""
 
     structure: str = Field(
-        description="A shipped builder such as lif-interstitial or nacl-vacancy, or a structure file (CIF, POSCAR, extxyz, ...)."
+        description="A shipped builder such as lif-interstitial or nacl-vacancy, or a file (CIF, POSCAR, extxyz, ...)."
     )
     supercell: tuple[int, int, int] | None = Field(
         None, description="Repeats of the conventional cell; 2 2 2 for a shipped builder, 1 1 1 for a file."
@@ -42,7 +42,12 @@ class System(_Section):
     mobile: str | None = Field(None, description="Symbol of the diffusing element; the rest is the host.")
     charge: int = Field(0, description="Total charge in e.")
     multiplicity: int = Field(0, ge=0, description="Spin multiplicity; 0 leaves it to the labeller.")
-    hop: HopFiles | None = Field(None, description="The hop whose barrier is followed; a shipped builder brings its own.")
+    carriers: int | None = Field(
+        None, ge=1, description="Defects that carry the diffusion; 1 where a hop is followed, else every mobile ion."
+    )
+    hop: HopFiles | None = Field(
+        None, description="The hop whose barrier is followed; a shipped builder brings its own."
+    )
 
     @field_validator("supercell")
     @classmethod
@@ -55,7 +60,9 @@ class System(_Section):
 class Explore(_Section):
     """Molecular dynamics that proposes frames."""
 
-    temperatures_K: tuple[Temperature, ...] = Field((600.0, 900.0, 1200.0), min_length=1, description="Temperatures in K.")
+    temperatures_K: tuple[Temperature, ...] = Field(
+        (600.0, 900.0, 1200.0), min_length=1, description="Temperatures in K."
+    )
     replicas: int = Field(2, ge=1, description="Runs per temperature.")
     duration_ps: float = Field(4.0, gt=0, description="Length of each run in ps.")
     timestep_fs: float = Field(2.0, gt=0, le=10, description="Time step in fs.")
@@ -68,7 +75,9 @@ class Select(_Section):
 
     method: Literal["committee+fps", "fps", "random"] = Field("committee+fps", description="How frames are chosen.")
     labels_per_round: int = Field(16, ge=1, description="Labels bought each round, anchor not counted.")
-    random_share: float = Field(0.125, ge=0, le=1, description="Share drawn at random (at least 4 frames): the control arm.")
+    random_share: float = Field(
+        0.125, ge=0, le=1, description="Share drawn at random (at least 4 frames): the control arm."
+    )
     test_frames: int = Field(16, ge=2, description="Test frames, drawn at random in round 0 and never trained on.")
     valid_share: float = Field(0.15, gt=0, lt=0.5, description="Share of trajectories kept for early stopping.")
 
@@ -85,7 +94,9 @@ class Label(_Section):
 class Learn(_Section):
     """How the model is fine-tuned."""
 
-    strategy: str = Field("multihead_replay", description="Row of the strategy table: scratch, naive, multihead_replay.")
+    strategy: str = Field(
+        "multihead_replay", description="Row of the strategy table: scratch, naive, multihead_replay."
+    )
     defaults: Literal["paper", "small_data"] = Field("small_data", description="Column of the strategy table.")
     members: int = Field(2, ge=1, le=16, description="Members of the committee.")
     e0: Literal["estimated", "foundation"] = Field("estimated", description="Energies of isolated atoms.")
@@ -100,14 +111,17 @@ class Learn(_Section):
 class Diffusion(_Section):
     """Molecular dynamics that measures."""
 
-    temperatures_K: tuple[Temperature, ...] = Field((500.0, 700.0, 1000.0), min_length=1, description="Temperatures in K.")
+    temperatures_K: tuple[Temperature, ...] = Field(
+        (500.0, 700.0, 1000.0), min_length=1, description="Temperatures in K."
+    )
     tolerance_eV: float = Field(0.05, gt=0, description="Ea has converged when it is known to agree within this.")
     replicas: int = Field(2, ge=1, description="Independent trajectories per temperature.")
     duration_ps: float = Field(20.0, gt=0, description="Length of each trajectory in ps.")
     equilibration_ps: float = Field(1.0, ge=0, description="Left out at the start of each trajectory, in ps.")
     timestep_fs: float = Field(2.0, gt=0, le=10, description="Time step in fs.")
     every_round: bool = Field(
-        False, description="Measure in every round; by default MD is bought when the barrier has settled, or at the end."
+        False,
+        description="Measure in every round; by default MD is bought when the barrier has settled, or at the end.",
     )
 
 
@@ -128,7 +142,9 @@ class Stop(_Section):
 class Run(_Section):
     """Where the work runs."""
 
-    executor: Literal["local", "serial"] = Field("local", description="local: worker processes of Parsl; serial: in the driver.")
+    executor: Literal["local", "serial"] = Field(
+        "local", description="local: worker processes of Parsl; serial: in the driver."
+    )
     workers: int = Field(2, ge=1, description="Worker processes, one thread each.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device of the models.")
 
@@ -179,7 +195,9 @@ def read_campaign_file(path: Path) -> CampaignFile:
     except ValidationError as error:
         problems = error.errors(include_url=False)
         # A bad item makes its list look too short as well: only the deepest problem is worth a line.
-        deepest = [p for p in problems if not any(q is not p and q["loc"][: len(p["loc"])] == p["loc"] for q in problems)]
+        deepest = [
+            p for p in problems if not any(q is not p and q["loc"][: len(p["loc"])] == p["loc"] for q in problems)
+        ]
         lines = [_explained(problem) for problem in deepest]
         shown = lines[:3] if len(lines) <= 3 else [*lines[:2], f"and {len(lines) - 2} more problems"]
         raise BadInput("\n".join(f"{path}: {line}" for line in shown)) from None

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from curator.backends.base import LabelFailed
+from curator.backends.base import FailureReason, LabelFailed
 from curator.backends.executor import Done, Executor, Failed, Outcome, Role, Task
 from curator.backends.labellers import label_frame
 from curator.build import Plan
@@ -133,7 +134,7 @@ def buy_labels(
             known[index] = labels[frame.hash]
         elif frame.hash in failures:
             failure = failures[frame.hash]
-            known[index] = LabelFailed(failure.reason, failure.message, failure.theory)
+            known[index] = LabelFailed(cast(FailureReason, failure.reason), failure.message, failure.theory)
     missing = [index for index in range(len(wanted)) if index not in known]
 
     def publish(outcome: Outcome) -> None:

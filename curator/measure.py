@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
+from ase.geometry import find_mic
 from numpy.typing import NDArray
 
 from curator.anchor import Anchor
@@ -17,6 +18,7 @@ from curator.datasets.atomic import atomic_path
 from curator.datasets.extxyz import read_own_records
 from curator.datasets.frame import Frame
 from curator.datasets.label import Record
+from curator.datasets.sources import Hop
 from curator.datasets.store import Store
 from curator.diffusion import Arrhenius, Diffusivity, as_json, fit_arrhenius, measure_diffusion
 from curator.learners.base import Prediction
@@ -84,9 +86,7 @@ def measure_errors(context: Context, round_: int) -> Errors:
         if probe
         else None,
     }
-    committee = [
-        np.array([_forces(found[4 + member][i]) for member in range(len(members))]) for i in range(len(valid))
-    ]
+    committee = [np.array([_forces(found[4 + member][i]) for member in range(len(members))]) for i in range(len(valid))]
     spread, error = errors_of(committee, [record.label.forces for record in valid])
     arrays: Arrays = {"valid_spread_eV_per_A": spread, "valid_error_eV_per_A": error}
     for name, predictions in (("foundation", found[0]), ("model", found[1])):
@@ -156,10 +156,12 @@ def diffusion_json(diffusion: Diffusion) -> Json:
     }
 
 
-def measure_diffusion_of(context: Context, round_: int, start: Frame) -> Diffusion:
+def measure_diffusion_of(context: Context, round_: int, start: Frame, hop: Hop | None) -> Diffusion:
     """Diffusivity at every temperature by MD with the round's model, and the activation energy."""
     settings = context.plan.file.measure.diffusion
     assert settings is not None
+    n_mobile = int(np.sum(start.numbers == atomic_numbers[context.plan.mobile]))
+    n_carriers = context.plan.file.system.carriers or (1 if hop else n_mobile)
     folder = context.folder.round(round_) / "measure"
     tasks, folders, temperatures = [], [], []
     for i, temperature_K in enumerate(settings.temperatures_K):
@@ -173,7 +175,9 @@ def measure_diffusion_of(context: Context, round_: int, start: Frame) -> Diffusi
             where = folder / f"T{temperature_K:g}-r{replica}"
             # The same seeds in every round: what changes between rounds is the model.
             seed = context.plan.seed_of(-1, Stage.MEASURE, 1000 * i + replica)
-            tasks.append(Task(run_trajectory, (context.members(round_)[0], start, md, seed, where), f"MD {temperature_K:g} K"))
+            tasks.append(
+                Task(run_trajectory, (context.members(round_)[0], start, md, seed, where), f"MD {temperature_K:g} K")
+            )
             folders.append(where)
             temperatures.append(temperature_K)
     outcomes = run_tasks(
@@ -192,7 +196,13 @@ def measure_diffusion_of(context: Context, round_: int, start: Frame) -> Diffusi
         everything.extend(trajectories)
         if trajectories:
             measured.append(
-                measure_diffusion(trajectories, context.plan.mobile, equilibration_ps=settings.equilibration_ps)
+                measure_diffusion(
+                    trajectories,
+                    context.plan.mobile,
+                    hop_length_A=collective_hop_length(hop, context.plan.mobile) if hop else None,
+                    n_carriers=n_carriers,
+                    equilibration_ps=settings.equilibration_ps,
+                )
             )
     n_exploded = sum(trajectory.status == "exploded" for trajectory in everything) + len(tasks) - len(everything)
     return Diffusion(
@@ -200,9 +210,13 @@ def measure_diffusion_of(context: Context, round_: int, start: Frame) -> Diffusi
     )
 
 
-def round_numbers(
-    context: Context, round_: int, members: Sequence[TrainedMember], anchor: Anchor | None
-) -> Json:
+def collective_hop_length(hop: Hop, mobile: str) -> float:
+    """How far one hop moves the sum of the mobile species' positions, in Å."""
+    moved = find_mic(hop.final.positions - hop.initial.positions, hop.initial.cell, hop.initial.pbc)[0]
+    return float(np.linalg.norm(moved[hop.initial.numbers == atomic_numbers[mobile]].sum(axis=0)))
+
+
+def round_numbers(context: Context, round_: int, members: Sequence[TrainedMember], anchor: Anchor | None) -> Json:
     """What a round's JSON says of labels, training and barrier."""
     with Store(context.folder.store) as store:
         records = store.records(theory=context.theory.key)
@@ -228,7 +242,11 @@ def round_numbers(
             "message": first.e0_message,
         },
         "training": [
-            {"epochs": member.epochs, "best_epoch": member.best_epoch, "valid_force_rmse_eV_per_A": member.valid_force_rmse}
+            {
+                "epochs": member.epochs,
+                "best_epoch": member.best_epoch,
+                "valid_force_rmse_eV_per_A": member.valid_force_rmse,
+            }
             for member in members
         ],
     }
@@ -236,14 +254,16 @@ def round_numbers(
 
 def save_evidence(path: Path, *parts: Arrays) -> None:
     """Write the arrays behind a round's figures."""
-    merged: Arrays = {}
+    merged: Any = {}
     for part in parts:
         merged |= part
     with atomic_path(path) as aside:
         np.savez_compressed(aside, **merged)
 
 
-def figure_arrays(context: Context, round_: int, members: Sequence[TrainedMember], measured: Sequence[Diffusivity]) -> Arrays:
+def figure_arrays(
+    context: Context, round_: int, members: Sequence[TrainedMember], measured: Sequence[Diffusivity]
+) -> Arrays:
     """Selection map, learning curve and mean squared displacements, for the report."""
     arrays: Arrays = {}
     with np.load(context.folder.round(round_) / "selection.npz") as stored:
@@ -256,9 +276,10 @@ def figure_arrays(context: Context, round_: int, members: Sequence[TrainedMember
     }
     for diffusivity in measured:
         name = f"msd_T{diffusivity.temperature_K:g}"
-        arrays[f"{name}_lag_ps"] = np.asarray(diffusivity.msd_lag_ps)
-        arrays[f"{name}_A2"] = np.asarray(diffusivity.msd_A2)
-        arrays[f"{name}_error_A2"] = np.asarray(diffusivity.msd_error_A2)
+        if diffusivity.msd is not None:
+            arrays[f"{name}_lag_ps"] = np.asarray(diffusivity.msd.lag_ps)
+            arrays[f"{name}_A2"] = np.asarray(diffusivity.msd.msd_A2)
+            arrays[f"{name}_error_A2"] = np.asarray(diffusivity.msd.error_A2)
     return arrays
 
 
@@ -269,6 +290,4 @@ def _forces(prediction: Prediction) -> NDArray[np.float64]:
 
 def _centred(energies: Sequence[float], records: Sequence[Record]) -> NDArray[np.float64]:
     per_atom = np.array([energy / len(record.frame) for energy, record in zip(energies, records, strict=True)])
-    return per_atom - per_atom.mean()
-
-
+    return np.asarray(per_atom - per_atom.mean())

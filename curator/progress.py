@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from curator.backends.executor import Role
 from curator.state import CampaignFolder
 
 PLAIN_INTERVAL_S = 30.0
@@ -91,7 +92,7 @@ class Display:
             with contextlib.suppress(OSError):
                 self._folder.live.unlink(missing_ok=True)
 
-    def update(self, fraction: float, running: Mapping[str, int], note: str = "") -> None:
+    def update(self, fraction: float, running: Mapping[Role, int], note: str = "") -> None:
         """Show how far the stage is and how many tasks of each role run."""
         at_work = ", ".join(f"{n} {role}" for role, n in running.items() if n)
         note = "; ".join(part for part in (note, f"running: {at_work}" if at_work else "") if part)
@@ -100,12 +101,13 @@ class Display:
             self._progress.update(self._task, completed=fraction, note=note)
         elif now - self._last_plain > PLAIN_INTERVAL_S:
             self._last_plain = now
-            self.say(f"  {self._place:<10} {self._stage}: {100 * fraction:.0f} % after {now - self._stage_began:.0f} s ({note})")
+            seconds = now - self._stage_began
+            self.say(f"  {self._place:<10} {self._stage}: {100 * fraction:.0f} % after {seconds:.0f} s ({note})")
         if now - self._last_live > 1.0:
             self._last_live = now
             self._write_live(fraction, running)
 
-    def _write_live(self, fraction: float, running: Mapping[str, int]) -> None:
+    def _write_live(self, fraction: float, running: Mapping[Role, int]) -> None:
         elapsed = time.monotonic() - self._stage_began
         content: dict[str, Any] = {
             "pid": os.getpid(),

@@ -336,7 +336,9 @@ def train(context: Context, round_: int) -> list[TrainedMember]:
                 strategy=context.plan.strategy,
                 e0=learn.e0,
                 bootstrap=member > 0,
-                seed=int(np.random.SeedSequence(context.plan.seed_of(round_, Stage.TRAIN, member)).generate_state(1)[0]),
+                seed=int(
+                    np.random.SeedSequence(context.plan.seed_of(round_, Stage.TRAIN, member)).generate_state(1)[0]
+                ),
                 out=folder / f"member-{member}",
             )
         )

@@ -17,7 +17,7 @@ from curator.errors import BadInput, CuratorError
 from curator.learners.foundation import load_foundation
 from curator.learners.mace import MaceModel
 from curator.learners.replay import probe_records, replay_records
-from curator.state import CampaignFolder, Stage, read_json, write_json
+from curator.state import CampaignFolder, Json, Stage, read_json, write_json
 from curator.tasks import RelaxedCell, relax_cell
 
 MINI_HALIDES = "mini-halides"
@@ -78,6 +78,15 @@ def check_elements(plan: Plan, model: MaceModel) -> None:
         raise BadInput(f"foundation: {plan.file.foundation} does not know {symbols}; choose one that does")
 
 
+def check_replay(plan: Plan) -> None:
+    """Raise :class:`BadInput` if the strategy replays and there is nothing to replay."""
+    if plan.strategy.replay != "none" and plan.file.learn.replay is None and plan.file.foundation != MINI_HALIDES:
+        raise BadInput(
+            f"learn.replay: {plan.strategy.name} needs frames to replay and {plan.file.foundation} brings none; "
+            "name an extxyz file with labels of the foundation's level of theory, or use strategy naive"
+        )
+
+
 def _copy_replay(plan: Plan, folder: CampaignFolder) -> None:
     learn = plan.file.learn
     own = plan.file.foundation == MINI_HALIDES
@@ -88,13 +97,9 @@ def _copy_replay(plan: Plan, folder: CampaignFolder) -> None:
         idx = np.sort(rng.permutation(len(frames))[:N_PROBE])
         write_records(probe, [frames[i] for i in idx])
     train, valid = folder.setup / "replay-train.extxyz", folder.setup / "replay-valid.extxyz"
+    check_replay(plan)
     if plan.strategy.replay == "none" or (train.exists() and valid.exists()):
         return
-    if learn.replay is None and not own:
-        raise BadInput(
-            f"learn.replay: {plan.strategy.name} needs frames to replay and {plan.file.foundation} brings none; "
-            "name an extxyz file with labels of the foundation's level of theory, or use strategy naive"
-        )
     source = MINI_HALIDES if learn.replay is None else resolve(learn.replay, folder.path)
     with naming("learn.replay"):
         records = replay_records(source, None, learn.replay_frames, rng)
@@ -106,7 +111,9 @@ def _template(plan: Plan) -> Frame:
     """Conventional cell of a shipped builder with textbook lattice constant, or the user's structure."""
     if isinstance(plan.structure, Frame):
         return plan.structure
-    return rocksalt(build_seed(plan.structure, None, plan.supercell).host_formula, build_seed(plan.structure).lattice_constant_A)
+    return rocksalt(
+        build_seed(plan.structure, None, plan.supercell).host_formula, build_seed(plan.structure).lattice_constant_A
+    )
 
 
 def _fix_cell(context: Context) -> tuple[Frame, Hop | None]:
@@ -127,7 +134,7 @@ def _fix_cell(context: Context) -> tuple[Frame, Hop | None]:
                 f"system.cell: the cell did not relax in {relaxed.n_calls} steps with the {cell}; "
                 "check the structure, or relax it yourself and use cell: given"
             )
-        content = {
+        content: Json = {
             "cell": cell,
             "numbers": relaxed.frame.numbers,
             "positions": relaxed.frame.positions,

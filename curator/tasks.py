@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from ase.filters import FrechetCellFilter
@@ -191,7 +192,7 @@ class TrainingJob:
     replay_train: Path | None
     replay_valid: Path | None
     strategy: Strategy
-    e0: str
+    e0: Literal["estimated", "foundation"]
     bootstrap: bool
     seed: int
     out: Path
@@ -234,7 +235,7 @@ def train_member(job: TrainingJob) -> TrainedMember:
     model.save(job.out)
     checkpoint.unlink(missing_ok=True)
     return TrainedMember(
-        epochs=report.n_epochs,
+        epochs=report.epochs,
         best_epoch=report.best_epoch,
         valid_force_rmse=dict(report.valid_force_rmse),
         curve=tuple(curve),

@@ -1,0 +1,448 @@
+"""The command line: each stage by itself, on files."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from curator.cli import AsJson, Trust, app
+from curator.errors import BadInput, CuratorError
+from curator.state import plain_json
+
+Model = Annotated[str, typer.Option("--model", help="mini-halides, mace:<name>, or the path of a model.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Structure = Annotated[str, typer.Argument(help="A structure file, or a shipped builder such as lif-interstitial.")]
+
+
+@contextmanager
+def _bad_input() -> Iterator[None]:
+    """What lower floors say of bad values is for the user."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if isinstance(error, CuratorError):
+            raise
+        raise BadInput(str(error)) from error
+
+
+def _print(as_json: bool, content: dict[str, Any], lines: list[str]) -> None:
+    print(json.dumps(plain_json(content), indent=1) if as_json else "\n".join(lines))
+
+
+def _load(reference: str, trust: bool) -> Any:
+    from curator.learners.foundation import load_foundation
+
+    with _bad_input():
+        return load_foundation(reference, trust=trust, device="cpu")
+
+
+def _structure(structure: str) -> Any:
+    from curator.build import is_builder
+    from curator.datasets.extxyz import read_frames
+    from curator.datasets.sources import build_seed
+
+    with _bad_input():
+        if is_builder(structure, Path()):
+            return build_seed(structure).frame
+        return read_frames(Path(structure))[-1]
+
+
+def _check_elements(model: Any, numbers: Any, reference: str) -> None:
+    from ase.data import chemical_symbols
+
+    missing = sorted({int(number) for number in numbers} - set(model.elements))
+    if missing:
+        symbols = ", ".join(chemical_symbols[number] for number in missing)
+        raise BadInput(f"{reference}: does not know {symbols}; choose a model that does")
+
+
+@app.command()
+def explore(
+    structure: Structure,
+    out: Annotated[Path, typer.Option("--out", help="extxyz file of the candidates.")] = Path("candidates.extxyz"),
+    model: Model = "mini-halides",
+    temperature_K: Annotated[list[float], typer.Option("--temperature-K", help="May be given several times.")] = [
+        600.0
+    ],
+    duration_ps: Annotated[float, typer.Option("--duration-ps")] = 2.0,
+    interval_ps: Annotated[float, typer.Option("--interval-ps", help="Time between candidates.")] = 0.1,
+    seed: Seed = 0,
+    trust: Trust = False,
+) -> None:
+    """Run molecular dynamics and keep frames that may be worth a label."""
+    from curator.explore import candidates_of
+    from curator.md import run_md
+    from curator.round import write_candidates
+    from curator.trajectory import MDSettings
+
+    frame, loaded = _structure(structure), _load(model, trust)
+    _check_elements(loaded, frame.numbers, model)
+    candidates = []
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        for idx, temperature in enumerate(temperature_K or [600.0]):
+            with _bad_input():
+                settings = MDSettings(temperature, duration_ps, frame_interval_fs=1000 * interval_ps)
+            row = bar.add_task(f"MD {temperature:g} K", total=duration_ps)
+            trajectory = run_md(
+                frame,
+                loaded.calculator(),
+                settings,
+                seed=[seed, idx],
+                on_progress=lambda done, total, row=row: bar.update(row, completed=done, total=total),  # type: ignore[misc]
+            )
+            found = candidates_of(trajectory, group=f"T{temperature:g}", source=f"explore/T{temperature:g}")
+            candidates.extend(found)
+            print(f"{temperature:g} K: {len(found)} candidates; {trajectory.reason or 'no gate closed'}")
+    if not candidates:
+        raise CuratorError("no trajectory gave a sane frame; lower the temperature or choose another model")
+    write_candidates(out, candidates)
+    print(f"wrote {len(candidates)} candidates to {out}")
+
+
+@app.command()
+def select(
+    candidates: Annotated[Path, typer.Argument(help="Frames to choose from.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 16,
+    out: Annotated[Path, typer.Option("--out", help="extxyz file of the chosen frames.")] = Path("selected.extxyz"),
+    model: Annotated[list[str], typer.Option("--model", help="One model, or the members of a committee.")] = [
+        "mini-halides"
+    ],
+    labelled: Annotated[Path | None, typer.Option("--labelled", help="Frames to be different from.")] = None,
+    random_share: Annotated[float, typer.Option("--random-share", min=0.0, max=1.0)] = 0.125,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    trust: Trust = False,
+) -> None:
+    """Choose frames: a random share, then what is uncertain and different from what is labelled."""
+    from ase.io import write
+
+    from curator.datasets.atomic import atomic_path
+    from curator.datasets.extxyz import read_frames
+    from curator.datasets.frame import atoms_from_frame
+    from curator.selection import frame_descriptor
+    from curator.selection import select as choose
+    from curator.uncertainty import committee_spread, frame_score
+
+    with _bad_input():
+        frames = read_frames(candidates)
+        known = [] if labelled is None else read_frames(labelled)
+    references = model or ["mini-halides"]
+    members = [_load(reference, trust) for reference in references]
+    for reference, member in zip(references, members, strict=True):
+        _check_elements(member, np.concatenate([frame.numbers for frame in [*frames, *known]]), reference)
+    elements = sorted({int(number) for frame in frames for number in frame.numbers})
+
+    def descriptors(part: list[Any]) -> list[Any]:
+        predictions = members[0].predict(part, ("energy", "forces", "node_features"))
+        return [frame_descriptor(p.node_features, f.numbers, elements) for p, f in zip(predictions, part, strict=True)]
+
+    scores = None
+    if len(members) > 1:
+        forces = [member.predict(frames) for member in members]
+        spreads = [committee_spread(np.array([m[i].forces for m in forces])) for i in range(len(frames))]
+        scores = np.array([frame_score(spread) for spread in spreads])
+    with _bad_input():
+        chosen = choose(
+            descriptors(frames),
+            descriptors(known) if known else [],
+            scores,
+            n_select=min(n, len(frames)),
+            random_share=random_share,
+            rng=np.random.default_rng(seed),
+        )
+    images = []
+    for idx, reason in zip(chosen.idx, chosen.reasons, strict=True):
+        atoms = atoms_from_frame(frames[idx])
+        atoms.info["reason"] = reason
+        images.append(atoms)
+    with atomic_path(out) as aside:
+        write(aside, images, format="extxyz")
+    content = {"idx": chosen.idx, "reasons": chosen.reasons, "scores": chosen.scores, "out": out}
+    lines = [f"{idx:>6}  {reason}" for idx, reason in zip(chosen.idx, chosen.reasons, strict=True)]
+    _print(as_json, content, [*lines, f"wrote {len(images)} frames to {out}"])
+
+
+@app.command()
+def label(
+    frames: Annotated[Path, typer.Argument(help="Frames to label.")],
+    out: Annotated[Path, typer.Option("--out", help="extxyz file with MACE's REF_ keys.")] = Path("labelled.extxyz"),
+    with_: Annotated[
+        str, typer.Option("--with", help="chgnet:r2scan, lif-fumi-tosi, a MACE model, ...")
+    ] = "chgnet:r2scan",
+    workers: Annotated[int, typer.Option("--workers", min=1)] = 1,
+    trust: Trust = False,
+) -> None:
+    """Label frames; finished labels are kept beside the output, so that a killed run loses none."""
+    from curator.backends.base import LabelFailed, LabellerSpec
+    from curator.backends.executor import Done, Task, open_executor
+    from curator.backends.labellers import label_frame, make_labeller
+    from curator.datasets.extxyz import read_frames, write_records
+    from curator.datasets.fence import acquire
+    from curator.datasets.journal import Failure, Journal
+    from curator.datasets.label import Provenance, Record
+
+    with _bad_input():
+        loaded = read_frames(frames)
+        spec = LabellerSpec("classical" if with_ == "lif-fumi-tosi" else "pseudolabel", with_, trust=trust)
+        theory = make_labeller(spec).theory
+    folder = out.with_name(f"{out.name}.journal")
+    origins = [
+        Provenance(-1, f"label/{frames.name}", f"{frames.name}/{i}", "train", "import") for i in range(len(loaded))
+    ]
+    with acquire(folder) as fence:
+        journal = Journal(folder, fence)
+        todo = [i for i, frame in enumerate(loaded) if (frame.hash, theory.key) not in journal.published]
+        tasks = [Task(label_frame, (spec, loaded[i]), f"label {i}") for i in todo]
+        kind: Any = "serial" if workers == 1 else "local"
+        with (
+            open_executor(kind, workers, folder / "workers") as executor,
+            Progress(console=Console(stderr=True), transient=True) as bar,
+        ):
+            row = bar.add_task("label", total=len(loaded), completed=len(loaded) - len(todo))
+            for outcome in executor.run("label", tasks):
+                idx = todo[outcome.index]
+                failed = LabelFailed("crash", "" if isinstance(outcome, Done) else outcome.error, theory.key)
+                result = outcome.value if isinstance(outcome, Done) else failed
+                if isinstance(result, LabelFailed):
+                    print(f"frame {idx}: {result.reason}: {result.message}")
+                    journal.publish(
+                        Failure(loaded[idx], theory.key, result.reason, result.message, origins[idx]), theory
+                    )
+                else:
+                    journal.publish(Record(loaded[idx], result, origins[idx]), theory)
+                bar.advance(row)
+        labels = journal.labels(theory.key)
+    records = [Record(f, labels[f.hash], o) for f, o in zip(loaded, origins, strict=True) if f.hash in labels]
+    if not records:
+        raise CuratorError(f"none of {len(loaded)} frames could be labelled with {with_}")
+    write_records(out, records)
+    print(f"wrote {len(records)} labels of {theory.key} to {out}; {len(loaded) - len(records)} failed")
+    if len(records) < len(loaded):
+        raise typer.Exit(1)
+
+
+@app.command()
+def finetune(
+    train: Annotated[Path, typer.Argument(help="Labelled frames.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the model.")] = Path("model"),
+    model: Model = "mini-halides",
+    valid: Annotated[Path | None, typer.Option("--valid", help="Labelled frames for early stopping.")] = None,
+    strategy: Annotated[str, typer.Option("--strategy")] = "multihead_replay",
+    defaults: Annotated[str, typer.Option("--defaults", help="small_data or paper.")] = "small_data",
+    replay: Annotated[str | None, typer.Option("--replay", help="extxyz file of replayed frames.")] = None,
+    replay_frames: Annotated[int, typer.Option("--replay-frames", min=1)] = 64,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
+    energy_key: Annotated[str | None, typer.Option("--energy-key", help="REF_energy by default.")] = None,
+    forces_key: Annotated[str | None, typer.Option("--forces-key", help="REF_forces by default.")] = None,
+    use_calculator: Annotated[
+        bool, typer.Option("--use-calculator", help="Take ASE calculator values for labels.")
+    ] = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    trust: Trust = False,
+) -> None:
+    """Fine-tune a model on labelled frames."""
+    from curator.datasets.extxyz import read_records
+    from curator.datasets.label import Theory
+    from curator.learners.base import TrainEvent
+    from curator.learners.mace import export_model
+    from curator.learners.replay import replay_records
+    from curator.learners.strategies import strategy as row_of
+    from curator.learners.train import fit
+
+    keys = {"energy_key": energy_key, "forces_key": forces_key, "use_calculator": use_calculator}
+    with _bad_input():
+        overrides = {} if epochs is None else {"max_epochs": epochs}
+        row = row_of(strategy, defaults=defaults, **overrides)  # type: ignore[arg-type]
+        theory = Theory(method="file", code="unknown", settings={"file": train.name})
+        training = read_records(train, theory=theory, **keys)  # type: ignore[arg-type]
+        validation = [] if valid is None else read_records(valid, theory=theory, **keys)  # type: ignore[arg-type]
+    base = _load(model, trust)
+    _check_elements(base, np.concatenate([record.frame.numbers for record in training]), model)
+    replayed: tuple[list[Any], list[Any]] = ([], [])
+    if row.replay != "none":
+        if replay is None and model != "mini-halides":
+            raise BadInput(
+                f"--replay: {strategy} needs frames to replay and {model} brings none; give a file, or use naive"
+            )
+        with _bad_input():
+            replayed = replay_records(replay or "mini-halides", None, replay_frames, np.random.default_rng(seed))
+    with Progress(console=Console(stderr=True), transient=True) as bar, _bad_input():
+        task = bar.add_task("training", total=row.max_epochs)
+
+        def on_event(event: TrainEvent) -> None:
+            error = event.valid_force_rmse.get("target")
+            told = "" if error is None else f": valid {1000 * error:.0f} meV/Å"
+            bar.update(task, completed=event.epoch, description=f"training{told}")
+
+        tuned, report = fit(
+            base if row.from_foundation else None,
+            training,
+            validation,
+            row,
+            seed=seed,
+            replay_train=replayed[0],
+            replay_valid=replayed[1],
+            checkpoint=out.with_name(f"{out.name}.checkpoint"),
+            on_event=on_event,
+            architecture=None if row.from_foundation else base.architecture,
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    tuned.save(out)
+    export_model(tuned, out / "model.model")
+    out.with_name(f"{out.name}.checkpoint").unlink(missing_ok=True)
+    content = {
+        "out": out,
+        "epochs": report.epochs,
+        "best_epoch": report.best_epoch,
+        "valid_force_rmse_eV_per_A": dict(report.valid_force_rmse),
+        "e0": {str(number): value for number, value in report.e0.values.items()},
+        "e0_message": report.e0.message,
+        "cpu_s": report.cpu_s,
+    }
+    lines = [f"{report.epochs} epochs, best {report.best_epoch}, {report.cpu_s:.0f} s of CPU"]
+    lines += [f"valid {head}: forces {1000 * error:.0f} meV/Å" for head, error in report.valid_force_rmse.items()]
+    lines += [report.e0.message] if report.e0.message else []
+    _print(as_json, content, [*lines, f"wrote {out} and {out / 'model.model'} (for MACE)"])
+
+
+@app.command()
+def barrier(
+    structure: Annotated[str, typer.Argument(help="A shipped builder, or the file before the hop.")],
+    final: Annotated[
+        Path | None, typer.Option("--final", help="The file after the hop, same atoms in the same order.")
+    ] = None,
+    saddle: Annotated[Path | None, typer.Option("--saddle", help="A guess of the saddle.")] = None,
+    lattice_constant_A: Annotated[
+        float | None, typer.Option("--lattice-constant-A", help="Of a shipped builder.")
+    ] = None,
+    model: Model = "mini-halides",
+    as_json: AsJson = False,
+    trust: Trust = False,
+) -> None:
+    """Find the migration barrier of a hop; the saddle is proved to be one."""
+    from curator.barrier import find_barrier
+    from curator.build import is_builder
+    from curator.datasets.extxyz import read_frames
+    from curator.datasets.sources import Hop, build_seed
+
+    with _bad_input():
+        if is_builder(structure, Path()):
+            hop = build_seed(structure, lattice_constant_A).hop
+            if hop is None:
+                raise BadInput(f"{structure}: a perfect crystal has no hop; try {structure}-vacancy")
+        else:
+            if final is None:
+                raise BadInput("--final: is missing; a hop needs its two end points")
+            guess = None if saddle is None else read_frames(saddle)[-1]
+            hop = Hop(read_frames(Path(structure))[-1], read_frames(final)[-1], guess)
+    loaded = _load(model, trust)
+    _check_elements(loaded, hop.initial.numbers, model)
+    with _bad_input():
+        found = find_barrier(hop, loaded.calculator())
+    content = {
+        "barrier_eV": found.barrier_eV,
+        "reverse_eV": found.reverse_eV,
+        "method": found.method,
+        "negative_modes": found.negative_modes,
+        "mode_overlap": found.mode_overlap,
+        "converged": found.converged,
+        "path_eV": found.energies_eV,
+        "reasons": found.reasons,
+        "n_calls": found.n_calls,
+    }
+    value = "no barrier" if found.barrier_eV is None else f"barrier {found.barrier_eV:.4f} eV ({found.method})"
+    _print(as_json, content, [value, *found.reasons])
+    if found.barrier_eV is None:
+        raise typer.Exit(1)
+
+
+@app.command()
+def diffusion(
+    trajectory: Annotated[list[Path], typer.Argument(help="Trajectories at one temperature, in any format of ASE.")],
+    mobile: Annotated[str, typer.Option("--mobile", help="Symbol of the diffusing element.")],
+    frame_interval_fs: Annotated[float, typer.Option("--frame-interval-fs", help="Time between frames.")],
+    temperature_K: Annotated[float, typer.Option("--temperature-K")],
+    hop_length_A: Annotated[float | None, typer.Option("--hop-length-A", help="How far a hop moves the sum.")] = None,
+    carriers: Annotated[int, typer.Option("--carriers", min=1, help="Defects that carry the diffusion.")] = 1,
+    equilibration_ps: Annotated[float, typer.Option("--equilibration-ps", min=0.0)] = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the diffusivity in trajectories, or refuse to; wrapped positions are unwrapped."""
+    from curator.diffusion import as_json as to_json
+    from curator.diffusion import diffusivity_of_positions
+    from curator.positions import load_positions
+
+    for name, value in (("--frame-interval-fs", frame_interval_fs), ("--temperature-K", temperature_K)):
+        if value <= 0:
+            raise BadInput(f"{name}: must be positive; got {value:g}")
+    with _bad_input():
+        loaded = [load_positions(path) for path in trajectory]
+        first = loaded[0]
+        for path, other in zip(trajectory, loaded, strict=True):
+            if not np.array_equal(other.numbers, first.numbers):
+                raise BadInput(f"{path}: has other atoms than {trajectory[0]}")
+        found = diffusivity_of_positions(
+            [part.positions for part in loaded],
+            first.numbers,
+            first.cell,
+            frame_interval_fs,
+            mobile=mobile,
+            pbc=first.pbc,
+            temperature_K=temperature_K,
+            hop_length_A=hop_length_A,
+            n_carriers=carriers,
+            equilibration_ps=equilibration_ps,
+        )
+    content = to_json(found)
+    if found.D_A2_per_ps is not None:
+        line = f"D = {found.D_A2_per_ps:.3g} ± {found.error_A2_per_ps:.2g} Å²/ps ({found.D_A2_per_ps * 1e-4:.3g} cm²/s)"
+    elif found.bound_A2_per_ps is not None:
+        line = f"D < {found.bound_A2_per_ps:.3g} Å²/ps"
+    else:
+        line = "refused"
+    _print(
+        as_json,
+        content,
+        [f"{temperature_K:g} K: {line}, {found.n_hops:.0f} hops in {found.time_ps:.0f} ps", *found.reasons],
+    )
+
+
+@app.command()
+def probe(
+    model: Annotated[str, typer.Argument(help="Model to examine.")],
+    foundation: Annotated[str, typer.Option("--foundation", help="Model to compare with.")] = "mini-halides",
+    frames: Annotated[
+        Path | None, typer.Option("--frames", help="Labelled frames; the shipped probe by default.")
+    ] = None,
+    as_json: AsJson = False,
+    trust: Trust = False,
+) -> None:
+    """Measure what a model has forgotten: force errors on frames of the foundation's own level of theory."""
+    from curator.datasets.extxyz import read_records
+    from curator.datasets.label import Theory
+    from curator.learners.metrics import force_rmse
+    from curator.learners.replay import probe_records
+
+    examined, reference = _load(model, trust), _load(foundation, trust)
+    with _bad_input():
+        records = probe_records() if frames is None else read_records(frames, theory=Theory("file", "unknown"))
+    known = set(examined.elements) & set(reference.elements)
+    records = [record for record in records if {int(number) for number in record.frame.numbers} <= known]
+    if not records:
+        raise BadInput(f"none of the probe frames holds only elements that {model} and {foundation} know")
+    part = [record.frame for record in records]
+    errors = {
+        name: force_rmse(m.predict(part), records) for name, m in (("foundation", reference), ("model", examined))
+    }
+    content = {"n_frames": len(records), "force_rmse_eV_per_A": errors}
+    line = (
+        f"{len(records)} frames: foundation {1000 * errors['foundation']:.0f}, model {1000 * errors['model']:.0f} meV/Å"
+    )
+    _print(as_json, content, [line])

@@ -1,0 +1,149 @@
+"""What a campaign will cost, told before it begins: labels, and hours of labelling, MD and training."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from curator.anchor import N_ANCHOR_LABELS
+from curator.backends.base import LabelFailed
+from curator.backends.labellers import label_frame, make_labeller
+from curator.build import Plan, build_plan, foundation_reference, naming, seed_structure
+from curator.config import read_campaign_file
+from curator.datasets.frame import Frame
+from curator.errors import BadInput
+from curator.learners.foundation import load_foundation
+from curator.learners.mace import MaceModel
+from curator.md import MDSettings, run_md
+from curator.setup import check_elements, check_replay
+from curator.state import Json, campaign_folder
+
+N_STEPS_TIMED = 10
+TRAINING_OVER_PREDICTION = 3.0
+"""Cost of one training step over that of a prediction on the same frames: two more passes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """A forecast as lines for a person and as numbers for a program."""
+
+    lines: tuple[str, ...]
+    numbers: Json
+
+
+def forecast(target: Path, *, trust: bool = False) -> Forecast:
+    """Check everything a campaign file names, time a label and a few steps of MD here, and add up.
+
+    Raises
+    ------
+    BadInput
+        If the campaign could not run.
+    """
+    folder = campaign_folder(target)
+    base = folder.campaign_file.resolve().parent
+    plan = build_plan(read_campaign_file(folder.campaign_file), base, trust=trust)
+    with naming("foundation"):
+        model = load_foundation(foundation_reference(plan, base), trust=trust, device="cpu")
+    check_elements(plan, model)
+    check_replay(plan)
+    with naming("label.model"):
+        theory = make_labeller(plan.labeller).theory
+    frame, hop = _structure(plan)
+    if plan.file.measure.barrier and hop is None:
+        raise BadInput("measure.barrier: no hop is known for this structure; give system.hop, or set barrier: false")
+    label_s, step_s, predict_s = (
+        _label_seconds(plan, frame),
+        _step_seconds(model, frame),
+        _predict_seconds(model, frame),
+    )
+    return _add_up(plan, theory.key, len(frame), label_s, step_s, predict_s)
+
+
+def _structure(plan: Plan) -> tuple[Frame, object]:
+    """Structure with its lattice as given, or the textbook's."""
+    return seed_structure(plan, None, None if isinstance(plan.structure, str) else plan.structure)
+
+
+def _label_seconds(plan: Plan, frame: Frame) -> float:
+    label_frame(plan.labeller, frame)
+    began = time.perf_counter()
+    label = label_frame(plan.labeller, frame)
+    if isinstance(label, LabelFailed):
+        raise BadInput(f"label: the labeller fails on the structure itself: {label.reason}, {label.message}")
+    return time.perf_counter() - began
+
+
+def _step_seconds(model: MaceModel, frame: Frame) -> float:
+    settings = MDSettings(temperature_K=300, duration_ps=0.002 * N_STEPS_TIMED, frame_interval_fs=2.0 * N_STEPS_TIMED)
+    calculator = model.calculator()
+    run_md(frame, calculator, settings, seed=0)
+    return _seconds(lambda: run_md(frame, calculator, settings, seed=0)) / N_STEPS_TIMED
+
+
+def _predict_seconds(model: MaceModel, frame: Frame) -> float:
+    return _seconds(lambda: model.predict([frame] * 4)) / 4
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float, predict_s: float) -> Forecast:
+    file = plan.file
+    explore, select, learn, stop, diffusion = file.explore, file.select, file.learn, file.stop, file.measure.diffusion
+    anchor = N_ANCHOR_LABELS if file.measure.barrier else 0
+    most = select.test_frames + anchor + stop.max_rounds * (select.labels_per_round + anchor)
+    n_labels = min(most, stop.max_labels)
+    n_rounds = min(
+        stop.max_rounds, max(1, -(-(n_labels - select.test_frames - anchor) // (select.labels_per_round + anchor)))
+    )
+    explore_ps = (n_rounds * explore.replicas + 1) * len(explore.temperatures_K) * explore.duration_ps
+    explore_s = 1000 * explore_ps / explore.timestep_fs * step_s
+    measure_ps, measure_s = 0.0, 0.0
+    if diffusion is not None:
+        one = len(diffusion.temperatures_K) * diffusion.replicas * (diffusion.duration_ps + diffusion.equilibration_ps)
+        measure_ps = one * (n_rounds if diffusion.every_round else 1)
+        measure_s = 1000 * measure_ps / diffusion.timestep_fs * step_s
+    replay = learn.replay_frames if plan.strategy.replay != "none" else 0
+    n_frames = sum((round_ + 1) * (select.labels_per_round + anchor) + replay for round_ in range(n_rounds))
+    train_s = learn.members * plan.strategy.max_epochs * n_frames * predict_s * TRAINING_OVER_PREDICTION
+    hours = {
+        "label": n_labels * label_s / 3600,
+        "explore": explore_s / 3600,
+        "measure": measure_s / 3600,
+        "train": train_s / 3600,
+    }
+    total = sum(hours.values())
+    numbers: Json = {
+        "n_atoms": n_atoms,
+        "theory": theory,
+        "n_rounds": n_rounds,
+        "n_labels": n_labels,
+        "label_s": label_s,
+        "md_step_s": step_s,
+        "explore_ps": explore_ps,
+        "measure_ps": measure_ps,
+        "core_hours": hours,
+        "wall_hours": total / file.run.workers,
+    }
+    once = (
+        ""
+        if diffusion is None or diffusion.every_round
+        else " (MD bought once; again for each round that may be the last)"
+    )
+    n_epochs = plan.strategy.max_epochs
+    lines = (
+        f"{file.name}: {n_atoms} atoms, mobile {plan.mobile}, labels {theory}: nothing is wrong with this campaign",
+        f"  labels    up to {n_labels} in {n_rounds} rounds, {label_s:.2f} s each: {_time(hours['label'])}",
+        f"  exploring {explore_ps:.0f} ps of MD, {1000 * step_s:.0f} ms a step: {_time(hours['explore'])}",
+        f"  measuring {measure_ps:.0f} ps of MD{once}: {_time(hours['measure'])}",
+        f"  training  {learn.members} members, {n_epochs} epochs a round: at most {_time(hours['train'])}",
+        f"  together  {_time(total)} of one core; {_time(total / file.run.workers)} with {file.run.workers} workers",
+    )
+    return Forecast(lines, numbers)
+
+
+def _time(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"

@@ -1,0 +1,104 @@
+"""What a campaign has come to, for a person and for a program."""
+
+from pathlib import Path
+
+import psutil
+
+from curator.config import read_campaign_file
+from curator.errors import BadInput
+from curator.state import Json, campaign_folder, read_json
+
+VERDICTS = {
+    "converged": "converged",
+    "not_yet": "not yet converged",
+    "undetermined": "undetermined: the statistics cannot tell",
+    None: "no verdict yet",
+}
+
+
+def campaign_status(target: Path) -> Json:
+    """Content of ``campaign.json``, with what is running now under ``live``.
+
+    Raises
+    ------
+    BadInput
+        If there is no campaign.
+    """
+    folder = campaign_folder(target)
+    if folder.evidence.exists():
+        content = read_json(folder.evidence)
+    else:
+        content = {
+            "name": read_campaign_file(folder.campaign_file).name,
+            "verdict": None,
+            "reasons": ["no round is finished"],
+            "next_purchase": None,
+            "state": {"round": 0, "finished": False},
+            "rounds": [],
+        }
+    content["live"] = _live(folder.live)
+    return content
+
+
+def _live(path: Path) -> Json | None:
+    """What runs now, or None; what a killed driver left behind does not count."""
+    if not path.exists():
+        return None
+    try:
+        live = read_json(path)
+    except BadInput:
+        return None
+    return live if psutil.pid_exists(int(live["pid"])) else None
+
+
+def status_lines(content: Json) -> list[str]:
+    """The same for a person."""
+    lines = [f"{content['name']}: {VERDICTS.get(content['verdict'], content['verdict'])}"]
+    lines += [f"  {reason}" for reason in content["reasons"]]
+    purchase = content.get("next_purchase")
+    if purchase and purchase["kind"] != "none":
+        amount = "" if purchase["amount"] is None else f" {purchase['amount']:g} {purchase['unit']}"
+        lines.append(f"  next purchase: {purchase['kind']}{amount}")
+    setup = (content.get("setup") or {}).get("foundation")
+    if setup and setup["barrier_eV"] is not None:
+        lines.append(
+            f"  foundation: barrier {_eV(setup['barrier_eV'])}, reference {_eV(setup['barrier_reference_eV'])}"
+        )
+    if content["rounds"]:
+        lines.append("  round  labels  test forces (foundation) meV/Å  barrier (reference) eV")
+    for item in content["rounds"]:
+        force = item["force_rmse_eV_per_A"]
+        lines.append(
+            f"  {item['round']:>5}  {item['n_labels_total']:>6}  "
+            f"{1000 * force['model']:>11.0f} ({1000 * force['foundation']:.0f})"
+            f"{'':>12}{_eV(item['barrier_eV']):>10} ({_eV(item['barrier_reference_eV'])})"
+        )
+    measured = next((item for item in reversed(content["rounds"]) if item["diffusion"]), None)
+    for point in measured["diffusion"] if measured else []:
+        lines.append(_diffusion_line(point))
+    if measured and measured["arrhenius"]:
+        fit = measured["arrhenius"]
+        lines.append(f"  Ea = {fit['Ea_eV']:.3f} ± {fit['error_eV']:.3f} eV from {fit['n_temperatures']} temperatures")
+    live = content.get("live")
+    if live:
+        left = "" if live["left_s"] is None else f", about {live['left_s']:.0f} s left in this stage"
+        at_work = ", ".join(f"{n} {role}" for role, n in live["running"].items() if n) or "nothing"
+        lines.append(
+            f"  now: {live['place']}, {live['stage']}: {100 * live['fraction']:.0f} %{left}; running: {at_work}"
+        )
+    return lines
+
+
+def _diffusion_line(point: Json) -> str:
+    about = f"{point['hops']:.0f} hops in {point['time_ps']:.0f} ps"
+    if point["status"] == "measured":
+        value = f"D = {point['D_A2_per_ps']:.3g} ± {point['error_A2_per_ps']:.2g} Å²/ps"
+    elif point["status"] == "bound":
+        value = f"D < {point['bound_A2_per_ps']:.3g} Å²/ps"
+    else:
+        value = f"refused: {'; '.join(point['reasons'])}"
+    return f"  {point['temperature_K']:g} K: {value} ({about})"
+
+
+def _eV(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
