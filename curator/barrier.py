@@ -18,11 +18,10 @@ from ase.mep import NEB
 from ase.mep.neb import NEBOptimizer
 from ase.optimize import BFGS
 from numpy.typing import NDArray
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop
-from curator.errors import CuratorError
+from curator.modes import N_MODES_MAX, NEGATIVE_EV_PER_A2, UnusableForces, lowest_mode, negative_modes
 
 Method = Literal["symmetric", "ci-neb"]
 Floats = NDArray[np.float64]
@@ -31,14 +30,8 @@ SAME_ENERGY_EV = 0.005
 """End points closer in energy than this count as equivalent."""
 MIN_OVERLAP = 0.5
 """Least cosine between the negative mode and the hop."""
-NEGATIVE_EV_PER_A2 = -0.02
-"""A curvature below this is a negative mode; what lies above is noise of a single-precision model."""
-DISPLACEMENT_A = 0.02
-"""Norm of the displacement in a finite difference of forces."""
-STIFF_EV_PER_A2 = 50.0
-"""Curvature given to directions that are left out; stiffer than any mode that is looked for."""
-TOLERANCE_EV_PER_A2 = 0.02
-"""Residual at which a mode counts as found."""
+PUSH_A = 0.2
+"""Norm of the push off a path that is a ridge."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,8 +144,9 @@ def find_barrier(
         if not faults and method != "ci-neb" and hop.saddle is not None:
             routes.append(_from_symmetry(hop.saddle, initial, final, counted, fmax_eV_per_A, max_steps))
         if not faults and (method == "ci-neb" or (method == "auto" and (not routes or routes[-1].faults))):
-            routes.append(_band(initial, final, counted, fmax_eV_per_A, max_steps, n_images))
-    except _UnusableForces as error:
+            push = routes[-1].side_mode if routes else None
+            routes.append(_band(initial, final, counted, fmax_eV_per_A, max_steps, n_images, push))
+    except UnusableForces as error:
         faults.append(str(error))
 
     wanted: Method = "symmetric" if method != "ci-neb" and hop.saddle is not None else "ci-neb"
@@ -178,10 +172,6 @@ def find_barrier(
     )
 
 
-class _UnusableForces(CuratorError):
-    """Forces that are not numbers, or too noisy to tell a saddle point from a minimum."""
-
-
 class _Counted(Calculator):  # type: ignore[misc]
     """Passes calls on, counts them, and refuses numbers that are not finite."""
 
@@ -203,7 +193,7 @@ class _Counted(Calculator):  # type: ignore[misc]
         energy = self.inner.get_potential_energy(self.atoms)
         forces = self.inner.get_forces(self.atoms)
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
-            raise _UnusableForces("the model gave an energy or a force that is not a number; it needs more training")
+            raise UnusableForces("the model gave an energy or a force that is not a number; it needs more training")
         self.results = {"energy": energy, "forces": forces}
 
 
@@ -217,7 +207,10 @@ class _Relaxed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Route:
-    """What one way of looking for the saddle point found; ``saddle`` is its index on the path."""
+    """What one way of looking for the saddle point found.
+
+    ``saddle`` is its index on the path, ``side_mode`` a second negative mode there: downhill, away from the path.
+    """
 
     method: Method
     path: tuple[Frame, ...]
@@ -226,6 +219,7 @@ class _Route:
     converged: bool
     negative_modes: int | None = None
     mode_overlap: float | None = None
+    side_mode: Floats | None = None
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -252,10 +246,10 @@ def _end_point_faults(hop: Hop, initial: _Relaxed, final: _Relaxed) -> list[str]
         if length > hop_length / 2:
             faults.append(f"the {name} state left its site: atom {atom} relaxed by {length:.2f} of {hop_length:.2f} Å")
     apart = _longest_move(hop.initial, final.atoms.positions - initial.atoms.positions)[1]
-    if apart < hop_length / 2:
+    if apart <= hop_length / 2:
         faults.append(f"both end points relax to the same place, {apart:.2f} Å apart (hop {hop_length:.2f} Å)")
     if not faults:
-        curvature, _ = _lowest_mode(initial.atoms, [])
+        curvature, _ = lowest_mode(initial.atoms, [])
         if curvature < NEGATIVE_EV_PER_A2:
             faults.append(f"the initial state is no minimum: a mode of it has curvature {curvature:.2f} eV/Å²")
     return faults
@@ -265,38 +259,61 @@ def _from_symmetry(
     guess: Frame, initial: _Relaxed, final: _Relaxed, calculator: _Counted, fmax: float, max_steps: int
 ) -> _Route:
     difference = final.energy_eV - initial.energy_eV
+    start = frame_from_atoms(initial.atoms)
+    if not guess.pbc.all():
+        fault = "the symmetry of a cell that is not periodic in three directions is not kept; use a band"
+        return _Route("symmetric", (start,), (0.0,), None, converged=True, faults=(fault,))
     if abs(difference) > SAME_ENERGY_EV:
         fault = f"the end points differ by {1000 * difference:.0f} meV, so symmetry does not fix the saddle point"
-        return _Route("symmetric", (frame_from_atoms(initial.atoms),), (0.0,), None, converged=True, faults=(fault,))
+        return _Route("symmetric", (start,), (0.0,), None, converged=True, faults=(fault,))
     top = _relax(guess, calculator, fmax, max_steps, keep_symmetry=True)
     height = top.energy_eV - initial.energy_eV
     faults: list[str] = []
-    n_negative: int | None = None
+    negative: list[Floats] | None = None
     overlap: float | None = None
     if not top.converged:
         faults.append(f"the guess of the saddle point did not relax: {top.fmax_eV_per_A:.3g} eV/Å left on an atom")
     elif height <= 0:
         faults.append(f"the guess of the saddle point relaxes to {1000 * height:.0f} meV relative to the minimum")
     else:
-        n_negative, overlap = _saddle_modes(top.atoms, final.atoms.positions - initial.atoms.positions)
-        if n_negative != 1:
-            faults.append(f"the symmetric point has {_count(n_negative)} negative modes, a saddle point has one")
+        negative, overlap = negative_modes(
+            top.atoms, _moves(top.atoms, final.atoms.positions - initial.atoms.positions)
+        )
+        if len(negative) != 1:
+            faults.append(f"the symmetric point has {_count(negative)}, a saddle point has one")
         elif overlap < MIN_OVERLAP:
             faults.append(f"the negative mode does not point along the hop (overlap {overlap:.2f})")
-    path = tuple(frame_from_atoms(x.atoms) for x in (initial, top, final))
     return _Route(
-        "symmetric", path, (0.0, height, difference), 1, top.converged, n_negative, overlap, faults=tuple(faults)
+        "symmetric",
+        tuple(frame_from_atoms(x.atoms) for x in (initial, top, final)),
+        (0.0, height, difference),
+        1,
+        top.converged,
+        negative_modes=None if negative is None else len(negative),
+        mode_overlap=overlap,
+        side_mode=negative[1] if negative and len(negative) > 1 else None,
+        faults=tuple(faults),
     )
 
 
 def _band(
-    initial: _Relaxed, final: _Relaxed, calculator: _Counted, fmax: float, max_steps: int, n_images: int
+    initial: _Relaxed,
+    final: _Relaxed,
+    calculator: _Counted,
+    fmax: float,
+    max_steps: int,
+    n_images: int,
+    push: Floats | None,
 ) -> _Route:
     images = [initial.atoms.copy() for _ in range(n_images + 1)] + [final.atoms.copy()]
     for image in images:
         image.calc = calculator
     neb = NEB(images, method="improvedtangent", allow_shared_calculator=True)
     neb.interpolate("idpp", mic=True)
+    if push is not None:
+        # A straight band would climb to the same point again and balance there.
+        for k in range(1, n_images + 1):
+            images[k].positions += PUSH_A * np.sin(np.pi * k / (n_images + 1)) * push
     # Climbing starts once the band knows which way is up.
     for climb, target in ((False, 10 * fmax), (True, fmax)):
         neb.climb = climb
@@ -308,7 +325,7 @@ def _band(
     energies = np.array([image.get_potential_energy() for image in images]) - initial.energy_eV
     top = int(np.argmax(energies))
     faults: list[str] = []
-    n_negative: int | None = None
+    negative: list[Floats] | None = None
     overlap: float | None = None
     if not converged:
         faults.append(
@@ -317,13 +334,14 @@ def _band(
     elif top in (0, len(images) - 1):
         faults.append("the energy has no maximum between the end points")
     else:
-        along = _nearest(images[top], images[top + 1].positions - images[top].positions)
-        along += _nearest(images[top], images[top].positions - images[top - 1].positions)
-        n_negative, overlap = _saddle_modes(images[top], along)
-        if n_negative != 1:
-            faults.append(f"the climbing image has {_count(n_negative)} negative modes, a saddle point has one")
+        along = _moves(images[top], images[top + 1].positions - images[top].positions)
+        along += _moves(images[top], images[top].positions - images[top - 1].positions)
+        negative, overlap = negative_modes(images[top], along)
+        if len(negative) != 1:
+            faults.append(f"the climbing image has {_count(negative)}, a saddle point has one")
     inner = range(1, len(images) - 1)
-    dips = [k for k in inner if energies[k] < min(energies[k - 1], energies[k + 1]) - SAME_ENERGY_EV]
+    dips = [k for k in inner if energies[k] < min(energies[:k].max(), energies[k + 1 :].max()) - SAME_ENERGY_EV]
+    dips = [k for k in dips if energies[k] == energies[max(k - 1, 0) : k + 2].min()]
     notes = []
     for k in dips:
         depth = energies[k] - min(0.0, energies[-1])
@@ -335,77 +353,24 @@ def _band(
         tuple(energies.tolist()),
         top if top in inner else None,
         converged,
-        n_negative,
-        overlap,
-        tuple(faults),
-        tuple(notes),
+        negative_modes=None if negative is None else len(negative),
+        mode_overlap=overlap,
+        faults=tuple(faults),
+        notes=tuple(notes),
     )
 
 
-def _saddle_modes(atoms: Atoms, direction: Floats) -> tuple[int, float]:
-    """Count negative modes (up to 3), and the overlap of the lowest mode with a direction.
-
-    Masses are left out: the number of negative eigenvalues does not depend on them (Sylvester's law of inertia).
-    """
-    modes: list[Floats] = []
-    while len(modes) < 3:
-        curvature, mode = _lowest_mode(atoms, modes)
-        if not modes:
-            lowest = mode
-        if curvature >= NEGATIVE_EV_PER_A2:
-            break
-        modes.append(mode)
-    hop = _nearest(atoms, direction)
-    return len(modes), float(abs(np.vdot(lowest, hop)) / np.linalg.norm(hop))
-
-
-def _lowest_mode(atoms: Atoms, known: list[Floats]) -> tuple[float, Floats]:
-    """Lowest curvature in eV/Å² and its direction, shape ``(n_atoms, 3)``, beyond translations and known modes.
-
-    Lanczos iterations on finite differences of forces: about a quarter of the calls of the full Hessian at 65 atoms.
-    Modes are found one by one, each orthogonal to those before, since Lanczos alone sees one of a degenerate pair.
-    """
-    n = 3 * len(atoms)
-    translations = np.tile(np.eye(3), (len(atoms), 1)) / np.sqrt(len(atoms))
-    outside = np.column_stack([translations, *(mode.ravel() for mode in known)])
-    work = atoms.copy()
-    work.calc = atoms.calc
-    origin = atoms.positions.copy()
-
-    def apply(vector: Floats) -> Floats:
-        inside = vector.ravel() - outside @ (outside.T @ vector.ravel())
-        length = np.linalg.norm(inside)
-        if length < 1e-12:
-            return np.zeros(n)
-        step = DISPLACEMENT_A * (inside / length).reshape(-1, 3)
-        work.positions = origin + step
-        forward = work.get_forces()
-        work.positions = origin - step
-        backward = work.get_forces()
-        product = (backward - forward).ravel() * length / (2 * DISPLACEMENT_A)
-        # Shifted down as a whole, so that what is left out, at zero, is at the top of the spectrum.
-        return np.asarray(product - outside @ (outside.T @ product) - STIFF_EV_PER_A2 * inside)
-
-    operator = LinearOperator((n, n), matvec=apply, dtype=np.float64)
-    # A start without symmetry: the hop's own direction would never meet a mode of another symmetry.
-    start = np.random.default_rng(0).standard_normal(n)
-    try:
-        values, vectors = eigsh(
-            operator, k=1, which="SA", v0=start, tol=TOLERANCE_EV_PER_A2 / STIFF_EV_PER_A2, maxiter=40
-        )
-    except ArpackNoConvergence as error:
-        raise _UnusableForces("the lowest mode of the Hessian was not found: forces are too noisy") from error
-    return float(values[0]) + STIFF_EV_PER_A2, vectors[:, 0].reshape(-1, 3)
-
-
-def _nearest(atoms: Atoms, displacement: Floats) -> Floats:
-    return np.asarray(find_mic(displacement, atoms.cell, atoms.pbc)[0])
+def _moves(frame: Frame | Atoms, displacement: Floats) -> Floats:
+    """Displacements by the nearest image, less the translation of everything."""
+    nearest: Floats = find_mic(displacement, frame.cell, frame.pbc)[0]
+    return np.asarray(nearest - nearest.mean(axis=0))
 
 
 def _longest_move(frame: Frame, displacement: Floats) -> tuple[int, float]:
-    lengths = find_mic(displacement, frame.cell, frame.pbc)[1]
+    lengths = np.linalg.norm(_moves(frame, displacement), axis=1)
     return int(np.argmax(lengths)), float(np.max(lengths))
 
 
-def _count(n_negative: int) -> str:
-    return f"{n_negative} or more" if n_negative >= 3 else str(n_negative)
+def _count(negative: list[Floats]) -> str:
+    number = f"{N_MODES_MAX} or more" if len(negative) == N_MODES_MAX else str(len(negative))
+    return f"{number} negative modes"
