@@ -19,8 +19,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol
 
 from curator.backends.base import one_line
 from curator.backends.guard import TOKEN_VARIABLE, WORKER_VARIABLE
@@ -87,8 +86,11 @@ class Executor(AbstractContextManager["Executor"], Protocol):
         """End every process that was started; may be called twice."""
         ...
 
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-class SerialExecutor:
+
+class SerialExecutor(Executor):
     """Runs tasks one after the other in this process: for debugging, tests and notebooks."""
 
     def __init__(self) -> None:
@@ -102,12 +104,7 @@ class SerialExecutor:
             for index, task in enumerate(tasks):
                 if tick is not None:
                     tick()
-                started = time.monotonic()
-                outcome: Outcome
-                try:
-                    outcome = Done(index, task.function(*task.args), time.monotonic() - started)
-                except Exception as error:
-                    outcome = Failed(index, one_line(error))
+                outcome = _outcome(index, *_attempt(task.function, task.args))
                 self._running[role] -= 1
                 n_left -= 1
                 yield outcome
@@ -121,16 +118,8 @@ class SerialExecutor:
     def close(self) -> None:
         """Do nothing: there is no process to end."""
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class ParslExecutor:
+class ParslExecutor(Executor):
     """Runs tasks with Parsl in worker processes of one thread each on this machine.
 
     Everything starts at the first task. What a worker prints, and the traceback of a task that failed, is in
@@ -163,7 +152,7 @@ class ParslExecutor:
         Raises
         ------
         ExecutorError
-            If workers cannot be started.
+            If workers cannot be started, or the executor is closed meanwhile.
         """
         waiting = list(enumerate(tasks))[::-1]
         in_flight: dict[Future[tuple[bool, Any, float]], int] = {}
@@ -171,14 +160,16 @@ class ParslExecutor:
         self._running[role] += len(tasks)
         n_left = len(tasks)
         try:
+            parsl = self._started()
             while waiting or in_flight:
-                parsl = self._started()
                 while waiting and len(in_flight) < 2 * self._workers:
                     index, task = waiting.pop()
                     in_flight[parsl.submit(task)] = index
                 if tick is not None and time.monotonic() - ticked > 0.5:
                     tick()
                     ticked = time.monotonic()
+                if self._parsl is not parsl:
+                    raise ExecutorError("the executor was closed while tasks were running")
                 done, _ = wait(in_flight, timeout=0.8, return_when=FIRST_COMPLETED)
                 if not done:
                     parsl.check()
@@ -201,14 +192,6 @@ class ParslExecutor:
         if parsl is not None:
             parsl.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _started(self) -> "_Parsl":
         with self._lock:
             if self._parsl is None:
@@ -229,7 +212,8 @@ class _Parsl:
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder.resolve() / "parsl.log"
         self._handler = _log_to(self._log)
-        self._link = _link_to(folder.resolve())
+        parent = folder.resolve()
+        self._link = None if shlex.quote(str(parent)) == str(parent) else _link_to(parent)
         token = uuid.uuid4().hex
         # A session of its own keeps Ctrl-C at the terminal from it.
         self._guard = subprocess.Popen(
@@ -257,7 +241,7 @@ class _Parsl:
             self._kernel = DataFlowKernel(
                 Config(
                     executors=[self._htex],
-                    run_dir=str(Path(self._link.name) / "to" / "parsl"),
+                    run_dir=str((Path(self._link.name) / "to" if self._link else parent) / "parsl"),
                     strategy="simple",  # the one that replaces a lost manager
                     strategy_period=1,
                     retries=1,
@@ -289,8 +273,7 @@ class _Parsl:
 
         error = future.exception()
         if error is None:
-            succeeded, value, seconds = future.result()
-            return Done(index, value, seconds) if succeeded else Failed(index, value)
+            return _outcome(index, *future.result())
         if isinstance(error, WorkerLost | ManagerLost):
             return Failed(index, "its worker process died twice: killed (often for lack of memory), or crashed")
         self.check()
@@ -317,7 +300,8 @@ class _Parsl:
             cleanup.join(timeout=2.0)
             logging.getLogger("parsl").removeHandler(self._handler)
             self._handler.close()
-            self._link.cleanup()
+            if self._link:
+                self._link.cleanup()
 
     def _clean_up(self) -> None:
         with suppress(Exception):
@@ -330,16 +314,30 @@ class _Parsl:
             self._guard.wait(timeout=15.0)
 
 
-def _run_in_worker(payload: bytes) -> tuple[bool, Any, float]:
-    """Call a task in a worker: whether it returned, what it returned or why it did not, and its seconds."""
-    os.environ[WORKER_VARIABLE] = str(os.getpid())
+def _attempt(function: Callable[..., Any], args: tuple[Any, ...], traced: bool = False) -> tuple[bool, Any, float]:
+    """Call a function: whether it returned, what it returned or why it did not, and its seconds."""
     started = time.monotonic()
     try:
-        function, args = pickle.loads(payload)
         return True, function(*args), time.monotonic() - started
     except (Exception, SystemExit) as error:
-        traceback.print_exc()
+        if traced:
+            traceback.print_exc()
         return False, one_line(error), time.monotonic() - started
+
+
+def _outcome(index: int, succeeded: bool, value: Any, seconds: float) -> Outcome:
+    return Done(index, value, seconds) if succeeded else Failed(index, value)
+
+
+def _run_in_worker(payload: bytes) -> tuple[bool, Any, float]:
+    """Attempt a task in a worker, whose id goes to the processes that the task starts."""
+    os.environ[WORKER_VARIABLE] = str(os.getpid())
+    return _attempt(_call, (payload,), traced=True)
+
+
+def _call(payload: bytes) -> Any:
+    function, args = pickle.loads(payload)
+    return function(*args)
 
 
 def _retry_cost(error: Exception, _: object) -> float:
@@ -350,13 +348,13 @@ def _retry_cost(error: Exception, _: object) -> float:
 
 
 def _give_up_if_no_worker_starts(executor: Any, status: Mapping[str, Any]) -> None:
-    """Let a manager that ran and died be replaced, but give up after three that never started."""
+    """Let a manager that ran and died be replaced, but give up after two that never started."""
     from parsl.jobs.error_handlers import windowed_error_handler
     from parsl.jobs.states import JobState
 
-    latest = dict(sorted(status.items(), key=lambda item: int(item[0]))[-3:])
+    latest = dict(sorted(status.items(), key=lambda item: int(item[0]))[-2:])
     if all(job.state == JobState.MISSING for job in latest.values()):
-        windowed_error_handler(executor, latest, threshold=3)
+        windowed_error_handler(executor, latest, threshold=2)
 
 
 def _interchange_command(token: str, log: Path) -> list[str]:
@@ -374,7 +372,7 @@ def _worker_environment(token: str) -> str:
 
 
 def _link_to(folder: Path) -> tempfile.TemporaryDirectory[str]:
-    """Make a folder with a link ``to`` another, whose path may hold blanks: Parsl puts paths into shell scripts bare."""
+    """Make a folder with a link ``to`` another, for Parsl puts paths into shell scripts bare, blanks and all."""
     link = tempfile.TemporaryDirectory(prefix="curator-")
     (Path(link.name) / "to").symlink_to(folder, target_is_directory=True)
     return link
