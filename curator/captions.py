@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator import figures
-from curator.evidence import Evidence, Tree, items, lookup, moment, number
-from curator.quantities import factor, significant, with_error
-from curator.state import Stage
+from curator.evidence import Evidence, Tree, items, lookup, number
+from curator.quantities import factor, gap, significant, with_error
+from curator.timeline import spans_of
+from curator.timeline import timeline as draw_timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,15 @@ class Captioned:
     title: str
     caption: str
     svg: str | None = None
+    wide: bool = False
 
 
 Said = tuple[str, str | None]
 
 
-def exhibit(title: str) -> Callable[[Callable[[Evidence], Said]], Callable[[Evidence], Captioned]]:
+def exhibit(
+    title: str, *, wide: bool = False
+) -> Callable[[Callable[[Evidence], Said]], Callable[[Evidence], Captioned]]:
     """Name a function that returns a caption and an SVG; evidence that it trips over costs one figure, not the page."""
 
     def named(say: Callable[[Evidence], Said]) -> Callable[[Evidence], Captioned]:
@@ -41,7 +45,7 @@ def exhibit(title: str) -> Callable[[Callable[[Evidence], Said]], Callable[[Evid
                 caption, svg = say(evidence)
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:
                 caption, svg = f"This figure could not be drawn from what the campaign left: {error}.", None
-            return Captioned(say.__name__, title, caption, svg)
+            return Captioned(say.__name__, title, caption, svg, wide)
 
         return shown
 
@@ -50,9 +54,12 @@ def exhibit(title: str) -> Callable[[Callable[[Evidence], Said]], Callable[[Evid
 
 def tolerance_eV(evidence: Evidence) -> float | None:
     """Tolerance of the campaign in eV."""
-    return number(evidence.campaign, "tolerance_eV") or number(
-        evidence.settings, "measure", "diffusion", "tolerance_eV"
-    )
+    return number(evidence.campaign, "tolerance_eV") or number(evidence.setting("measure", "diffusion", "tolerance_eV"))
+
+
+def mobile_species(evidence: Evidence) -> str:
+    """Symbol of the diffusing species."""
+    return str(lookup(evidence.campaign, "mobile") or evidence.setting("system", "mobile") or "the defect")
 
 
 def newest(evidence: Evidence, key: str) -> Tree | None:
@@ -101,16 +108,20 @@ def barrier(evidence: Evidence) -> Said:
             *items(evidence.rounds, -1, "barrier_reasons"),
             *items(evidence.campaign, "setup", "foundation", "reasons"),
         ]
-        off = lookup(evidence.settings, "measure", "barrier") is False
+        off = evidence.setting("measure", "barrier") is False
         why = "measure.barrier is switched off" if off else "; ".join(map(str, reasons)) or "no round has measured it"
         return f"No migration barrier yet: {why}.", None
     caption = f"The model's barrier is {significant(y[-1])} eV"
-    if reference:
-        gap = 1e3 * (y[-1] - reference[-1][1])
-        caption += f", {abs(gap):.0f} meV {'above' if gap > 0 else 'below'} the reference on the model's own path"
+    if reference and reference[-1][0] == x[-1]:
+        caption += f", {gap(y[-1], reference[-1][1])} the reference between the model's own minimum and saddle"
     else:
-        caption += "; no reference has been calculated on its path"
-    drawn = figures.barrier(x, y, reference, foundation, tolerance_eV(evidence))
+        caption += "; the reference has not been calculated for it"
+    members = [
+        (float(row["n_labels_total"]), [float(value) for value in items(row, "barrier_members_eV")])
+        for row in evidence.rounds
+        if number(row, "n_labels_total") is not None and items(row, "barrier_members_eV")
+    ]
+    drawn = figures.barrier(x, y, reference, foundation, tolerance_eV(evidence), members)
     return caption + ".", drawn
 
 
@@ -118,15 +129,15 @@ def barrier(evidence: Evidence) -> Said:
 def labels_by_reason(evidence: Evidence) -> Said:
     """Count the new labels of each round by reason."""
     rows = [row for row in evidence.rounds if isinstance(lookup(row, "labels_by_reason"), dict)]
-    names = [name for name in figures.REASONS if any(number(row, "labels_by_reason", name) for row in rows)]
-    others = {name for row in rows for name in row["labels_by_reason"] if number(row, "labels_by_reason", name)}
-    names += sorted(others - set(names))
+    found = {str(name) for row in rows for name in row["labels_by_reason"]}
+    names = [*(name for name in figures.REASONS if name in found), *sorted(found - set(figures.REASONS))]
     if not names:
         return "No labels have been bought yet.", None
-    counts = {name: [number(row, "labels_by_reason", name) or 0.0 for row in rows] for name in names}
-    share = sum(counts.get("random", [0.0])) / sum(map(sum, counts.values()))
+    totals = {name: [number(row, "labels_by_reason", name) or 0.0 for row in rows] for name in names}
+    bought = {name: list(np.diff(total, prepend=0.0)) for name, total in totals.items()}
+    share = totals.get("random", [0.0])[-1] / (sum(total[-1] for total in totals.values()) or 1.0)
     caption = f"Random frames, {share:.0%} of all labels, are the control arm that measures the error without bias."
-    return caption, figures.labels_by_reason([int(row["round"]) for row in rows], counts)
+    return caption, figures.labels_by_reason([int(row["round"]) for row in rows], bought)
 
 
 @exhibit("Energy along the hop")
@@ -141,6 +152,8 @@ def barrier_path(evidence: Evidence) -> Said:
         return "No path yet: it is drawn once a barrier was found along images.", None
     final = list(paths.values())[-1]
     caption = f"The newest path rises by {significant(max(final) - final[0])} eV; earlier rounds are grey."
+    if len(final) == 3:
+        caption += " Symmetry gives the saddle point by itself, without images in between."
     return caption, figures.barrier_path(paths)
 
 
@@ -231,6 +244,11 @@ def calibration(evidence: Evidence) -> Said:
         return "No calibration yet: it compares a committee with labels bought after it, from round 1 on.", None
     idx, (predicted, error) = found
     is_random = np.asarray(evidence.arrays[idx].get("error_is_random", np.zeros(len(error))), dtype=bool)
+    if not np.all(evidence.arrays[idx].get("spread_is_known", True)):
+        return (
+            f"No calibration yet: in round {idx} there was no committee before the labels, only the foundation.",
+            None,
+        )
     usable = np.isfinite(predicted) & np.isfinite(error) & (predicted > 0) & (error > 0)
     if not usable.any():
         return f"No calibration: round {idx} has no atom with a spread and an error.", None
@@ -265,7 +283,7 @@ def selection_map(evidence: Evidence) -> Said:
 
 def no_diffusion(evidence: Evidence) -> str:
     """Why there is no diffusivity yet, as the end of a sentence."""
-    if "measure" in evidence.settings and not lookup(evidence.settings, "measure", "diffusion"):
+    if evidence.setting("measure") is not None and not evidence.setting("measure", "diffusion"):
         return "measure.diffusion is switched off"
     if not evidence.rounds:
         return "no round is finished"
@@ -300,7 +318,7 @@ def _line(fit: Tree) -> figures.Line | None:
     if Ea is None or ln_D0 is None:
         return None
     error = number(fit, "error_eV")
-    covariance = number(fit, "covariance") or number(fit, "covariance", 0, 1) or 0.0
+    covariance = number(fit, "covariance", 0, 1) or 0.0
     label = f"Ea = {with_error(Ea, error)} eV"
     return figures.Line(Ea, ln_D0, error or 0.0, number(fit, "error_ln_D0") or 0.0, covariance, label)
 
@@ -352,9 +370,13 @@ def activation_energy(evidence: Evidence) -> Said:
         for row in evidence.rounds
         if number(row, "arrhenius", "Ea_eV") is not None and number(row, "n_labels_total") is not None
     ]
-    caption = "Convergence asks that the rounds agree within the tolerance, errors included."
     if len(y) == 1:
-        caption = "Measured once so far; a second round is needed before anything can be said of convergence."
+        caption = "Measured once so far: whether it has settled takes another round to tell."
+    else:
+        step, error = 1e3 * abs(y[-1] - y[-2]), 1e3 * float(np.hypot(errors[-1], errors[-2]))
+        caption = (
+            f"The newest two differ by {step:.0f} meV, with a standard error of {error:.0f} meV on the difference."
+        )
     return caption, figures.activation_energy(x, y, errors, tolerance_eV(evidence))
 
 
@@ -365,35 +387,32 @@ def no_activation_energy(evidence: Evidence) -> str:
     return "it needs measured diffusivities at two temperatures or more"
 
 
+@exhibit("Diffusivity against labels")
+def diffusivities(evidence: Evidence) -> Said:
+    """Follow the diffusivity at each temperature over the rounds."""
+    curves: dict[float, list[tuple[float, float, float]]] = {}
+    for row in evidence.rounds:
+        n_labels = number(row, "n_labels_total")
+        for result in items(row, "diffusion"):
+            temperature, value = number(result, "temperature_K"), number(result, "D_A2_per_ps")
+            measured = lookup(result, "status") == "measured" and value is not None and value > 0
+            if measured and n_labels is not None and temperature is not None and value is not None:
+                error = number(result, "error_A2_per_ps") or 0.0
+                curves.setdefault(temperature, []).append((n_labels, value, error))
+    if not curves:
+        return f"No diffusivity yet: {no_diffusion(evidence)}.", None
+    return "Converged diffusivities stay level, at every temperature.", figures.diffusivities(curves)
+
+
 # -- cost -------------------------------------------------------------------------------------------------------------
 
 
-def stage_name(value: object) -> str:
-    """Kind of a stage, from its number or from what the log calls it: ``train`` of ``train 2 members on 34 frames``."""
-    if isinstance(value, int) and value in Stage.__members__.values():
-        return Stage(value).name.lower()
-    words = re.match(r"[\w-]+", str(value or ""))
-    return words[0].lower() if words else "other"
-
-
-@exhibit("When it ran")
+@exhibit("When it ran", wide=True)
 def timeline(evidence: Evidence) -> Said:
-    """Tasks over time."""
-    spans: list[figures.Span] = []
-    starts: dict[int, float] = {}
-    for event in evidence.events:
-        failed, end = lookup(event, "event") == "task_failed", moment(lookup(event, "time"))
-        if end is None or not (failed or lookup(event, "event") == "task_finished"):
-            continue
-        seconds = max(number(event, "seconds") or 0.0, 0.0)
-        stage = stage_name(lookup(event, "stage"))
-        spans.append(figures.Span(end - seconds, seconds, str(lookup(event, "role") or stage), stage, failed))
-        idx = number(event, "round")
-        if idx is not None and idx >= 0:
-            starts[int(idx)] = min(starts.get(int(idx), end), end - seconds)
+    """Show the tasks over time."""
+    spans = spans_of(evidence.events)
     if not spans:
         return "No timeline yet: the log holds no finished task.", None
-    caption = (
-        f"{len(spans)} tasks; numbers along the top mark the start of each round, times when nothing ran are cut out."
-    )
-    return caption, figures.timeline(spans, sorted(starts.items()))
+    n_failed = sum(span.failed for span in spans)
+    caption = f"{len(spans)} tasks, {n_failed or 'none'} of which failed; times when nothing ran are cut out (dashed)."
+    return caption, draw_timeline(spans)

@@ -37,6 +37,10 @@ class Evidence:
         ``rounds/NNN/evidence.npz`` by round.
     events
         The lines of ``log.jsonl``, in order.
+    explosions
+        Exploration runs that did not complete, each with its ``round``, ``run`` and ``reason``.
+    model
+        ``model.json`` of the newest model.
     settings, settings_text
         ``resolved.yaml``, or ``campaign.yaml`` where that is all there is, parsed and as written.
     unreadable
@@ -47,9 +51,16 @@ class Evidence:
     rounds: list[Tree]
     arrays: dict[int, Arrays]
     events: list[Tree]
+    explosions: list[Tree]
+    model: Tree
     settings: Tree
     settings_text: str
     unreadable: list[str] = field(default_factory=list)
+
+    def setting(self, *path: str) -> Any:
+        """Value of a key of the campaign file; ``resolved.yaml`` keeps that file under ``campaign``."""
+        held = lookup(self.settings, "campaign")
+        return lookup(held if isinstance(held, dict) else self.settings, *path)
 
     def latest(self, *names: str) -> tuple[int, list[NDArray[np.float64]]] | None:
         """Newest round whose arrays hold all of ``names`` with something in them, and those arrays as float."""
@@ -114,15 +125,19 @@ def read_evidence(folder: Path) -> Evidence:
     campaign = _json(folder / "campaign.json", unreadable)
     rounds = {int(row["round"]): row for row in items(campaign, "rounds") if number(row, "round") is not None}
     arrays: dict[int, Arrays] = {}
-    for place in sorted((folder / "rounds").glob("[0-9]*")):
-        if not place.name.isdigit():
-            continue
+    explosions: list[Tree] = []
+    model: Tree = {}
+    for place in sorted(path for path in (folder / "rounds").glob("*") if path.name.isdigit()):
         idx = int(place.name)
         # campaign.json is written after round.json: a round that it lacks has only just been finished.
         if row := _json(place / "round.json", unreadable):
             rounds[idx] = {**row, **rounds.get(idx, {}), "round": idx}
         if (place / "evidence.npz").exists():
             arrays[idx] = _arrays(place / "evidence.npz", unreadable)
+        for kind in ("candidates", "test"):
+            runs = items(_json(place / "explore" / f"{kind}.json", unreadable), "runs")
+            explosions += [{**run, "round": idx} for run in runs if lookup(run, "status") not in (None, "completed")]
+        model = _json(place / "model" / "member-0" / "model.json", unreadable) or model
 
     text = ""
     for name in ("resolved.yaml", "campaign.yaml"):
@@ -139,6 +154,8 @@ def read_evidence(folder: Path) -> Evidence:
         rounds=[rounds[idx] for idx in sorted(rounds)],
         arrays=arrays,
         events=list(_events(folder / "log.jsonl", unreadable)),
+        explosions=explosions,
+        model=model,
         settings=settings if isinstance(settings, dict) else {},
         settings_text=text,
         unreadable=unreadable,

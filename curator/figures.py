@@ -3,14 +3,12 @@
 Every figure is one small panel, so that a page can put two side by side on a laptop and stack them on a phone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
@@ -35,7 +33,6 @@ from curator.panel import (
 
 MODEL, FOUNDATION, REFERENCE = BLUE, ORANGE, INK
 REASONS = {"random": SKY, "uncertain": VERMILLION, "diverse": GREEN, "anchor": PURPLE, "test": MUTED}
-SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 
 
 # -- what labels buy --------------------------------------------------------------------------------------------------
@@ -55,9 +52,9 @@ def force_error(
         axes.axhline(foundation_eV_per_A, color=FOUNDATION, lw=1, ls=(0, (4, 3)))
         axes.plot([0], [foundation_eV_per_A], "s", color=FOUNDATION, label="foundation", clip_on=False, zorder=4)
         axes.plot([0, *x[:1]], [foundation_eV_per_A, *y[:1]], color=MODEL, lw=1, ls=":")
-    axes.plot(x, y, "o-", color=MODEL, label="model, test frames", zorder=3)
+    axes.plot(x, y, "o-", color=MODEL, label="model", zorder=3)
     if fresh:
-        axes.plot(*zip(*fresh, strict=True), "D", color=PAPER, mec=VERMILLION, label="on new frames, before training")
+        axes.plot(*zip(*fresh, strict=True), "D", color=PAPER, mec=VERMILLION, label="model on frames new to it")
     axes.set(xlabel="labels bought", ylabel="force RMSE (eV/Å)")
     axes.set_xlim(left=0)
     axes.margins(y=0.12)
@@ -74,21 +71,25 @@ def barrier(
     reference: Sequence[tuple[float, float]],
     foundation_eV: float | None,
     tolerance_eV: float | None,
+    members: Sequence[tuple[float, Sequence[float]]] = (),
 ) -> None:
-    """Migration barrier of the model against labels bought, with the reference at the model's own path."""
+    """Migration barrier of the model against labels bought, the other members of the committee as dots."""
     if reference:
         x_reference, y_reference = (np.array([values[0], *values]) for values in zip(*reference, strict=True))
         x_reference[0] = 0.0
         if tolerance_eV:
             half = tolerance_eV / 2
             band = (y_reference - half, y_reference + half)
-            label = f"± {1e3 * half:.0f} meV"
+            label = f"reference ± {1e3 * half:.0f} meV"
             axes.fill_between(x_reference, *band, color=RULE, lw=0, alpha=0.7, label=label)
         axes.plot(x_reference, y_reference, color=REFERENCE, lw=1.2, label="reference")
     if foundation_eV is not None:
         axes.plot([0], [foundation_eV], "s", color=FOUNDATION, label="foundation", clip_on=False, zorder=4)
         axes.plot([0, *n_labels[:1]], [foundation_eV, *model_eV[:1]], color=MODEL, lw=1, ls=":")
     axes.plot(n_labels, model_eV, "o-", color=MODEL, label="model", zorder=3)
+    dots = [(at, value) for at, values in members for value in values[1:]]
+    if dots:
+        axes.plot(*zip(*dots, strict=True), ".", color=MODEL, alpha=0.5, label="other members")
     axes.set(xlabel="labels bought", ylabel="migration barrier (eV)")
     axes.set_xlim(left=0)
     axes.margins(y=0.12)
@@ -217,7 +218,7 @@ def selection_map(
 ) -> None:
     """Candidates in the first two principal components of the descriptors; the chosen ones by reason."""
     not_chosen = reasons == ""
-    scatter(axes, xy[not_chosen, 0], xy[not_chosen, 1], s=9, color=RULE, label="candidate")
+    scatter(axes, xy[not_chosen, 0], xy[not_chosen, 1], s=9, color=MUTED, alpha=0.35, label="candidate")
     if labelled_xy.size:
         scatter(
             axes,
@@ -232,12 +233,12 @@ def selection_map(
     for name in [*(r for r in REASONS if (reasons == r).any()), *sorted(set(reasons) - set(REASONS) - {""})]:
         picked = xy[reasons == name]
         colour = REASONS.get(name, ORANGE)
-        axes.scatter(*picked.T, s=34, color=colour, ec=PAPER, lw=0.8, label=str(name), zorder=3)
+        axes.scatter(picked[:, 0], picked[:, 1], s=34, color=colour, ec=PAPER, lw=0.8, label=str(name), zorder=3)
     names = ["first", "second"]
     shares = [f" ({share:.0%} of the variance)" for share in explained] or ["", ""]
     axes.set(xlabel=f"{names[0]} component{shares[0]}", ylabel=f"{names[1]} component{shares[1]}")
     axes.tick_params(labelbottom=False, labelleft=False, length=0)
-    legend_above(axes, 4)
+    legend_above(axes, 3)
 
 
 # -- diffusion --------------------------------------------------------------------------------------------------------
@@ -367,74 +368,16 @@ def activation_energy(
     legend_above(axes, 2)
 
 
-# -- cost -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Something that took time: seconds since 1970, seconds, and what it was."""
-
-    start: float
-    seconds: float
-    row: str
-    kind: str
-    failed: bool = False
-
-
-@panel(height_in=3.1)
-def timeline(axes: Axes, spans: Sequence[Span], rounds: Sequence[tuple[int, float]] = ()) -> None:
-    """Gantt chart: one bar a task in rows by role, coloured by stage; hours in which nothing ran are cut out."""
-    clock, cuts = _busy_clock(spans)
-    total = max(float(clock(np.array(span.start + span.seconds))) for span in spans)
-    unit, name = (3600.0, "h") if total > 7200 else (60.0, "min") if total > 120 else (1.0, "s")
-    kinds = list(dict.fromkeys(span.kind for span in spans))
-    colours = {kind: SERIES[idx % len(SERIES)] for idx, kind in enumerate(kinds)}
-    ticks, base = [], 0
-    for row in dict.fromkeys(span.row for span in spans):
-        lanes: list[float] = []
-        for span in sorted((s for s in spans if s.row == row), key=lambda s: s.start):
-            lane = next((idx for idx, end in enumerate(lanes) if end <= span.start + 0.05), len(lanes))
-            lanes[lane : lane + 1] = [span.start + span.seconds]
-            left, right = clock(np.array([span.start, span.start + span.seconds])) / unit
-            width = max(right - left, 0.0015 * total / unit)
-            colour = INK if span.failed else colours[span.kind]
-            axes.barh(base + lane, width, left=left, height=0.8, color=colour, ec=PAPER, lw=0.3)
-        ticks.append((base + (len(lanes) - 1) / 2, row))
-        base += len(lanes) + 1
-    for cut in cuts:
-        axes.axvline(cut / unit, color=MUTED, lw=0.8, ls=(0, (2, 2)))
-    for idx, start in rounds:
-        at = float(clock(np.array(start))) / unit
-        axes.axvline(at, color=RULE, lw=0.8, zorder=0)
-        axes.annotate(f"{idx}", (at, 1), xycoords=("data", "axes fraction"), fontsize=7, color=MUTED, ha="left")
-    axes.set_yticks([at for at, _ in ticks], [label for _, label in ticks])
-    axes.tick_params(axis="y", length=0)
-    axes.set(ylim=(base - 1.4, -0.6), xlim=(0, total / unit), xlabel=f"time at work ({name})")
-    handles = [Patch(color=colours[kind], label=kind) for kind in kinds]
-    if any(span.failed for span in spans):
-        handles.append(Patch(color=INK, label="failed"))
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.05), ncols=4, handlelength=1, borderaxespad=0.1)
-
-
-def _busy_clock(spans: Sequence[Span]) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], list[float]]:
-    """Clock that stands still while nothing runs for longer than 3 % of the working time, and where it was stopped."""
-    busy: list[list[float]] = []
-    for span in sorted(spans, key=lambda s: s.start):
-        if busy and span.start <= busy[-1][1]:
-            busy[-1][1] = max(busy[-1][1], span.start + span.seconds)
-        else:
-            busy.append([span.start, span.start + span.seconds])
-    longest = max(30.0, 0.03 * sum(end - start for start, end in busy))
-    knots, values, cuts = [busy[0][0]], [0.0], []
-    for (_, end), (start, _) in pairwise(busy):
-        knots.append(end)
-        values.append(values[-1] + end - knots[-2])
-        gap = start - end
-        if gap > longest:
-            gap = 0.3 * longest
-            cuts.append(values[-1] + gap / 2)
-        knots.append(start)
-        values.append(values[-1] + gap)
-    knots.append(busy[-1][1])
-    values.append(values[-1] + busy[-1][1] - knots[-2])
-    return lambda moments: np.interp(moments, knots, values), cuts
+@panel()
+def diffusivities(axes: Axes, curves: Mapping[float, Sequence[tuple[float, float, float]]]) -> None:
+    """Diffusivity (Å²/ps) at each temperature against labels bought: ``(n_labels, D, standard error)``."""
+    for (temperature, rows), colour in zip(sorted(curves.items()), _ramp(len(curves)), strict=True):
+        n_labels, D, error = (np.array(column) for column in zip(*rows, strict=True))
+        ends = np.array([np.minimum(error, 0.95 * D), error])
+        axes.errorbar(n_labels, D, ends, fmt="o-", color=colour, lw=1.4, capsize=2.5, label=f"{temperature:.0f} K")
+    axes.set(xlabel="labels bought", ylabel="D (Å²/ps)")
+    axes.set_xlim(left=0)
+    axes.margins(y=0.12)
+    log_axis(axes, "y")
+    axes.grid(axis="y")
+    legend_above(axes, 4)

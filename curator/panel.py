@@ -54,6 +54,8 @@ STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "legend.handlelength": 1.5,
+    "legend.handletextpad": 0.5,
+    "legend.borderaxespad": 0.1,
     "lines.linewidth": 1.6,
     "lines.markersize": 5,
     "savefig.dpi": 200,
@@ -61,14 +63,16 @@ STYLE: Any = {
 _P = ParamSpec("_P")
 
 
-def panel(height_in: float = 3.1) -> Callable[[Callable[Concatenate[Axes, _P], None]], Callable[_P, str]]:
+def panel(
+    width_in: float = 4.5, height_in: float = 3.1
+) -> Callable[[Callable[Concatenate[Axes, _P], None]], Callable[_P, str]]:
     """Turn a function that draws on axes into one that returns the panel as inline SVG."""
 
     def wrapped(draw: Callable[Concatenate[Axes, _P], None]) -> Callable[_P, str]:
         @wraps(draw)
         def render(*args: _P.args, **kwargs: _P.kwargs) -> str:
             with rc_context(STYLE):
-                figure = Figure(figsize=(4.5, height_in), layout="constrained")
+                figure = Figure(figsize=(width_in, height_in), layout="constrained")
                 draw(figure.add_subplot(), *args, **kwargs)
                 buffer = io.StringIO()
                 figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -119,8 +123,9 @@ def log_axis(axes: Axes, which: str) -> None:
 
 
 def legend_above(axes: Axes, n_columns: int) -> None:
-    """Legend over the axes, in a row, where it hides nothing."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=n_columns, borderaxespad=0.2, columnspacing=1.2)
+    """Legend above the axes, where it hides nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    axes.figure.legend(handles, labels, loc="outside upper left", ncols=n_columns, columnspacing=1.4)
 
 
 def scatter(axes: Axes, x: ArrayLike, y: ArrayLike, **style: Any) -> None:

@@ -4,6 +4,8 @@ import math
 
 from curator.panel import power_of_ten
 
+DASH = "\N{EN DASH}"
+"""Stands where there is no number."""
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -37,13 +39,13 @@ def with_error(value: float, error: float | None) -> str:
     return f"{value:.{places}f}({round(error * 10**places)})".replace("-", MINUS)
 
 
-def scientific(value: float, error: float | None = None) -> str:
+def scientific(value: float, error: float | None = None, digits: int = 3) -> str:
     """Value times a power of ten, ``2.5(2) × 10⁻⁵``."""
     if value == 0:
         return "0"
     exponent = math.floor(math.log10(abs(float(f"{value:.2e}"))))
     scale = 10.0**exponent
-    mantissa = significant(value / scale) if error is None else with_error(value / scale, error / scale)
+    mantissa = significant(value / scale, digits) if error is None else with_error(value / scale, error / scale)
     if exponent == 0:
         return mantissa
     return f"({mantissa}) × {power_of_ten(exponent)}" if "±" in mantissa else f"{mantissa} × {power_of_ten(exponent)}"
@@ -69,3 +71,14 @@ def factor(before: float, after: float) -> str:
     if 0.95 < ratio < 1.05:
         return "about the same as"
     return f"{ratio:.2g} times smaller than" if ratio > 1 else f"{1 / ratio:.2g} times larger than"
+
+
+def picoseconds(time_ps: float) -> str:
+    """Picoseconds, or nanoseconds where there are many: ``40.0 ps``, ``1.50 ns``."""
+    return f"{significant(time_ps / 1000)} ns" if time_ps >= 1000 else f"{significant(time_ps)} ps"
+
+
+def gap(value_eV: float, reference_eV: float) -> str:
+    """How a value compares with its reference: ``9 meV above``, ``equal, within 1 meV, to``."""
+    gap_meV = round(1e3 * (value_eV - reference_eV))
+    return f"{abs(gap_meV)} meV {'above' if gap_meV > 0 else 'below'}" if gap_meV else "equal, within 1 meV, to"

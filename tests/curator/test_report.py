@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import yaml
 
 from curator.report import write_report
@@ -28,6 +27,7 @@ FIGURES = (
     "mean_squared_displacement",
     "arrhenius",
     "activation_energy",
+    "diffusivities",
     "timeline",
 )
 
@@ -44,11 +44,11 @@ def round_row(idx: int, n_labels: int, verdict: str, diffusion: bool) -> dict[st
         "n_valid": 2 * (idx + 1),
         "n_test": 16,
         "labels_by_reason": {
-            "random": 4,
-            "uncertain": 0 if idx == 0 else 9,
-            "diverse": 12 if idx == 0 else 3,
-            "anchor": 2,
-            "test": 16 if idx == 0 else 0,
+            "random": 4 * (idx + 1),
+            "uncertain": 9 * idx,
+            "diverse": 12 + 3 * idx,
+            "anchor": 2 * (idx + 1),
+            "test": 16,
         },
         "force_rmse_eV_per_A": {"foundation": 0.1312, "model": 0.0205 + 0.05 * math.exp(-idx / 1.5)},
         "energy_rmse_eV_per_atom": {"foundation": 0.0041, "model": 0.0006 + 0.002 * math.exp(-idx / 2)},
@@ -57,6 +57,7 @@ def round_row(idx: int, n_labels: int, verdict: str, diffusion: bool) -> dict[st
         "barrier_eV": barrier,
         "barrier_reference_eV": reference,
         "barrier_gap_eV": barrier - reference,
+        "barrier_members_eV": [barrier, barrier + 0.008 * math.exp(-idx / 2)],
         "barrier_method": "ci-neb",
         "barrier_path_eV": images.tolist(),
         "barrier_reasons": [],
@@ -96,7 +97,9 @@ def round_row(idx: int, n_labels: int, verdict: str, diffusion: bool) -> dict[st
             "ci95_eV": [Ea - 1.96 * error, Ea + 1.96 * error],
             "ln_D0": ln_D0,
             "error_ln_D0": 0.141,
-            "covariance": 0.97 * error * 0.141,
+            "covariance": [[0.141**2, 0.97 * error * 0.141], [0.97 * error * 0.141, error**2]],
+            "n_trajectories": 6,
+            "reasons": [],
             "chi2": 0.81,
             "dof": 1,
             "n_temperatures": 3,
@@ -116,7 +119,8 @@ def measured(temperature: float, Ea: float, ln_D0: float) -> dict[str, Any]:
         "ci95_A2_per_ps": [0.89 * D, 1.13 * D],
         "D_cm2_per_s": 1e-4 * D,
         "bound_A2_per_ps": None,
-        "tracer": {"D_A2_per_ps": 0.354 * D, "error_A2_per_ps": 0.05 * D},
+        "tracer": {"D_A2_per_ps": 0.354 * D / 33, "error_A2_per_ps": 0.05 * D / 33},
+        "haven_ratio": 0.354,
         "hops": 6 * D * 500 / 12.5,
         "time_ps": 500.0,
         "n_trajectories": 2,
@@ -153,7 +157,7 @@ def arrays(idx: int, row: dict[str, Any], rng: np.random.Generator) -> dict[str,
     held |= {"map_xy": xy, "map_reason": reasons, "map_labelled_xy": rng.normal(scale=(0.8, 0.3), size=(40, 2))}
     if idx > 0:
         held |= {"spread_eV_per_A": calibrated / 2.3, "calibrated_eV_per_A": calibrated, "error_eV_per_A": true}
-        held["error_is_random"] = np.arange(true.size) < 4 * 65
+        held |= {"error_is_random": np.arange(true.size) < 4 * 65, "spread_is_known": np.array(True)}
     for result in row["diffusion"]:
         lag = np.geomspace(0.1, 100, 40)
         D = result["D_A2_per_ps"] or 0.6
@@ -183,10 +187,12 @@ def events(n_rounds: int) -> list[dict[str, Any]]:
                 took = seconds * (1 + 0.1 * math.sin(3 * task + idx))
                 ends[task % 2] += timedelta(seconds=took)
                 failed = role == "label" and task == 7 and idx == 1
-                event = {"event": "task_failed", "error": "walltime: SCF stopped after 1800 s"} if failed else {}
+                event = {"event": "task_failed", "error": "worker lost"} if failed else {}
                 about = {"round": idx, "stage": stage, "role": role, "task": f"{stage.split()[0]} {task}"}
                 event = {"time": ends[task % 2].isoformat(), "event": "task_finished", "seconds": took} | about | event
                 found.append(event)
+                if failed:
+                    found.append(event | {"event": "label_failed", "reason": "walltime", "frame": "5be1" * 16})
             clock = max(ends)
             found.append({"time": clock.isoformat(), "event": "stage_finished", "round": idx, "stage": stage})
         if idx == 2:
@@ -223,7 +229,7 @@ def write_campaign(folder: Path, n_rounds: int = 5, verdict: str | None = "conve
         "verdict": verdict,
         "reasons": reasons.get(str(verdict), []),
         "next_purchase": purchases.get(str(verdict)),
-        "state": {"round": n_rounds, "stage": "label", "finished": verdict == "converged"},
+        "state": {"round": n_rounds, "finished": verdict == "converged"},
         "theory": "chgnet-r2scan@4f1c22e09ab1",
         "foundation": {"reference": "mini-halides", "hash": "9c41" * 16},
         "mobile": mobile,
@@ -232,7 +238,12 @@ def write_campaign(folder: Path, n_rounds: int = 5, verdict: str | None = "conve
         "setup": {
             "cell_A": (8.181 * np.eye(3)).tolist(),
             "lattice_relaxation_calls": 14,
-            "foundation": {"barrier_eV": 0.0894, "barrier_reference_eV": 0.1261, "barrier_method": "ci-neb", "reasons": []},
+            "foundation": {
+                "barrier_eV": 0.0894,
+                "barrier_reference_eV": 0.1261,
+                "barrier_method": "ci-neb",
+                "reasons": [],
+            },
         },
         "tolerance_eV": 0.05,
         "budget": {"max_rounds": 8, "max_labels": 300},
@@ -240,11 +251,17 @@ def write_campaign(folder: Path, n_rounds: int = 5, verdict: str | None = "conve
     }
     (folder / "campaign.json").write_text(json.dumps(campaign))
     settings = {
-        "name": "lif",
-        "seed": 7,
-        "system": {"structure": "lif-interstitial", "supercell": [2, 2, 2], "mobile": mobile},
-        "measure": {"barrier": True, "diffusion": {"temperatures_K": [500, 700, 1000], "tolerance_eV": 0.05}},
-        "versions": {"curator": "0.1.0", "torch": "2.9.1", "mace-torch": "0.3.16"},
+        "campaign": {
+            "name": "lif",
+            "seed": 7,
+            "system": {"structure": "lif-interstitial", "supercell": [2, 2, 2], "mobile": mobile},
+            "foundation": "mini-halides",
+            "measure": {"barrier": True, "diffusion": {"temperatures_K": [500, 700, 1000], "tolerance_eV": 0.05}},
+            "stop": {"max_rounds": 8, "max_labels": 300},
+        },
+        "strategy": {"name": "multihead_replay", "learning_rate": 0.001},
+        "theory": {"key": "chgnet-r2scan@4f1c22e09ab1", "settings": {"task": "ef"}, "hashes": {"weights": "ab12" * 16}},
+        "provenance": {"curator": "0.1.0", "python": "3.12.4", "versions": {"torch": "2.9.1", "mace-torch": "0.3.16"}},
     }
     (folder / "resolved.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     (folder / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events(n_rounds)))
@@ -252,6 +269,15 @@ def write_campaign(folder: Path, n_rounds: int = 5, verdict: str | None = "conve
         place = folder / "rounds" / f"{idx:03d}"
         place.mkdir(parents=True)
         (place / "round.json").write_text(json.dumps(row))
+        (place / "explore").mkdir()
+        runs = [{"run": "candidates-T900-r0", "status": "completed", "reason": None}]
+        if row["n_explosions"]:
+            runs.append(
+                {"run": "candidates-T1200-r1", "status": "exploded", "reason": "a force of 41 eV/Å after 1.2 ps"}
+            )
+        (place / "explore" / "candidates.json").write_text(json.dumps({"runs": runs}))
+        (place / "model" / "member-0").mkdir(parents=True)
+        (place / "model" / "member-0" / "model.json").write_text(json.dumps({"hash": f"{idx:02d}fe" * 16}))
         np.savez(place / "evidence.npz", **arrays(idx, row, rng))
     return folder
 
