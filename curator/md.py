@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from curator.datasets.frame import Frame, atoms_from_frame
 from curator.datasets.units import FS, GPA
+from curator.positions import search_cell
 from curator.trajectory import (
     Chunk,
     Gates,
@@ -273,7 +274,7 @@ def _geometry_gate(positions: NDArray[np.float64], gates: Gates, start: Frame) -
 
 def _min_distance_ratio(positions: NDArray[np.float64], like: Frame, below: float) -> float:
     radii = covalent_radii[like.numbers]
-    cell = like.cell if like.pbc.any() else None
+    cell = search_cell(positions, like.cell, like.pbc)
     i, j, distance = neighbour_list("ijd", positions=positions, cell=cell, pbc=like.pbc, cutoff=below * radii)
     return float((distance / (radii[i] + radii[j])).min(initial=below))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ase.geometry import find_mic
+from ase.geometry import complete_cell, find_mic
 from ase.io import iread
 from ase.symbols import symbols2numbers
 from matscipy.neighbours import neighbour_list
@@ -162,12 +162,20 @@ def neighbour_distance(positions: Floats, is_mobile: NDArray[np.bool_], cell: Fl
         if atoms.sum() < 2:
             continue
         for cutoff in (4.0, 8.0, 16.0):
+            here = positions[atoms]
             i, distance = neighbour_list(
-                "id", positions=positions[atoms], cell=cell if pbc.any() else None, pbc=pbc, cutoff=cutoff
+                "id", positions=here, cell=search_cell(here, cell, pbc), pbc=pbc, cutoff=cutoff
             )
             if len(np.unique(i)) == atoms.sum():
                 return float(np.median([distance[i == atom].min() for atom in range(int(atoms.sum()))]))
     raise ValueError("no neighbour within 16 Å to take a hop length from; give hop_length_A")
+
+
+def search_cell(positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
+    """Cell for a neighbour search: where nothing is periodic, a box around the atoms, be they in a plane or a line."""
+    if pbc.any():
+        return np.asarray(complete_cell(cell))
+    return np.diag(np.ptp(positions, axis=0) + 1.0)
 
 
 def _number(symbol: str) -> int:
