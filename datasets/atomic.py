@@ -11,8 +11,8 @@ from pathlib import Path
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path in the folder of ``path``; what is written there takes its place on success.
 
-    The temporary file keeps every suffix of ``path``, is flushed to disk before it is renamed, and is removed if the
-    body raises: ``path`` then holds what it held before.
+    Its name ends as that of ``path`` does, for those who go by suffixes. It is flushed to disk before it is renamed,
+    and removed if the body raises: ``path`` then holds what it held before.
     """
     path = Path(path)
     aside = path.with_name(f".{secrets.token_hex(4)}.{path.name}")

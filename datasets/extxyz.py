@@ -97,7 +97,7 @@ def read_records(
     )
     first: dict[str, int] = {}
     records: dict[str, Record] = {}
-    n_merged = 0
+    repeats: list[str] = []
     for idx, atoms in enumerate(images):
         if _is_isolated(atoms):
             continue
@@ -112,9 +112,10 @@ def read_records(
                 f"{path}: frames {first[frame.hash]} and {idx} are the same structure with different labels; "
                 "remove one of them, or import the two levels of theory apart"
             )
-        n_merged += 1
-    if n_merged:
-        warnings.warn(f"{path}: {n_merged} repeated frames were merged", stacklevel=2)
+        repeats.append(f"{idx} ({first[frame.hash]})")
+    if repeats:
+        shown = ", ".join(repeats[:5]) + (", ..." if len(repeats) > 5 else "")
+        warnings.warn(f"{path}: {len(repeats)} frames repeat earlier ones and were merged: {shown}", stacklevel=2)
     if not records:
         raise ValueError(f"{path}: holds isolated atoms only, no frame to learn from")
     return list(records.values())
@@ -193,7 +194,7 @@ def _keys(
     if use_calculator:
         if energy or forces or stress:
             raise ValueError("use_calculator takes ASE's own keys; leave out energy_key, forces_key and stress_key")
-        return "energy", "forces", ("stress",)
+        return "energy", "forces", ("stress", "virial")
     # A user who names keys of their own does not mean a REF_stress that happens to be in the file as well.
     default_stress = () if energy or forces else STRESS_KEYS
     return energy or "REF_energy", forces or "REF_forces", (stress,) if stress else default_stress

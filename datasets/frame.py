@@ -93,6 +93,9 @@ def _quantised(values: ArrayLike) -> NDArray[np.float64]:
 def frame_from_atoms(atoms: Atoms, charge: int | None = None, multiplicity: int | None = None) -> Frame:
     """Frame of an ASE ``Atoms``; charge and multiplicity default to ``atoms.info``, else 0."""
     info = atoms.info
+    for name in ("charge", "multiplicity"):
+        if int(info.get(name, 0)) != float(info.get(name, 0)):
+            raise ValueError(f"{name} must be a whole number; found {info[name]}")
     return Frame(
         numbers=atoms.numbers,
         positions=atoms.positions,

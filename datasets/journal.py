@@ -198,6 +198,12 @@ class Journal:
             if key in self._labelled:
                 return None
             check_split(splits, content.provenance)
+        if theory is not None:
+            now = dict(theory.versions)
+            before = self._versions.get(theory.key, now)
+            if before != now:
+                warnings.warn(f"labels of {key[1]} come from different versions: {before} and now {now}", stacklevel=3)
+            self._versions[theory.key] = now
         return Entry(content, theory, self.fence.token, datetime.now(UTC).isoformat(timespec="seconds"))
 
     def _note(self, entry: Entry) -> None:
@@ -208,13 +214,7 @@ class Journal:
             self._labelled.add(label_key(content))
             self._splits.setdefault(content.provenance.group, content.provenance.split)
         if entry.theory is not None:
-            now = dict(entry.theory.versions)
-            before = self._versions.setdefault(entry.theory.key, now)
-            if before != now:
-                warnings.warn(
-                    f"labels of {entry.theory.key} come from different versions: {before} and {now}", stacklevel=3
-                )
-                self._versions[entry.theory.key] = now
+            self._versions[entry.theory.key] = dict(entry.theory.versions)
 
     def _append(self, data: bytes) -> None:
         if self._segment is not None and self._segment.tell() > SEGMENT_BYTES:
@@ -265,7 +265,9 @@ def open_store(path: Path | str, journal: Journal) -> Store:
     try:
         store = Store(path)
     except StoreDamagedError as error:
-        warnings.warn(f"{error}; rebuilding it", stacklevel=2)
+        kept = path.with_name(f"{path.name}.damaged")
+        warnings.warn(f"{error}; it is rebuilt, and the damaged file kept as {kept.name}", stacklevel=2)
+        path.replace(kept)
         rebuild(journal, path)
         return Store(path)
     fold(journal, store)
@@ -290,5 +292,5 @@ def _not_written(path: Path, error: OSError) -> OSError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     reason = "disk full" if full else os.strerror(error.errno or 0)
     return OSError(
-        error.errno, f"{reason}: the label was not published and the journal is as before; make room", str(path)
+        error.errno, f"{reason}: nothing was published and the journal is as before; make room and run again", str(path)
     )

@@ -44,7 +44,7 @@ def assign_splits(
     known = get_args(Split)
     if not set(fractions) <= set(known) or min(fractions.values(), default=-1.0) < 0:
         raise ValueError(f"fractions {dict(fractions)} must be shares of {', '.join(known)}, none negative")
-    if abs(sum(fractions.values()) - 1) > 1e-9:
+    if not abs(sum(fractions.values()) - 1) <= 1e-9:
         raise ValueError(f"fractions {dict(fractions)} sum to {sum(fractions.values()):g}; they must sum to 1")
     settled = dict(fixed or {})
     wanted = sorted(set(groups))

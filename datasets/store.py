@@ -7,7 +7,7 @@ Layout, version 1::
     numbers    (n_atoms,)     int32     atoms of all frames, one frame after the other
     positions  (n_atoms, 3)   float64   Å
     forces     (n_forces, 3)  float64   eV/Å, of all labels, one label after the other
-    texts      (n_texts,)     strings   that source, group, split, reason and theory point to
+    texts      (n_texts,)     strings   that source, group, split, reason and theory point to, JSON-escaped
 
 ``end`` is where the atoms of a frame (the forces of a label) end in the flat arrays; they begin where those of the
 row before end. A group of HDF5 objects per frame would be some forty times slower.
@@ -16,6 +16,7 @@ The attribute ``clean`` is off while the file is being changed, so that a file w
 HDF5 cannot repair it, but the journal can rebuild it.
 """
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -201,8 +202,11 @@ class Store(Sequence[Frame]):
         Raises
         ------
         ValueError
-            If the trajectory group of a record already has another split. Nothing is appended then.
+            If the trajectory group of a record already has another split, or the store was opened for reading only.
+            Nothing is appended then.
         """
+        if self._file.mode == "r":
+            raise ValueError(f"{self.path}: the store was opened for reading only")
         new: dict[tuple[bytes, str], Record] = {}
         splits = dict(self._split_of_group)
         for record in records:
@@ -211,8 +215,7 @@ class Store(Sequence[Frame]):
             if not self._has(content, record.label.theory):
                 new.setdefault((content, record.label.theory), record)
         if new:
-            with self._changing():
-                self._write(new)
+            self._write(new)
         return len(new)
 
     def _write(self, new: dict[tuple[bytes, str], Record]) -> None:
@@ -240,14 +243,16 @@ class Store(Sequence[Frame]):
             label_rows.append(
                 (by_hash[content], code(theory), force_end, label.energy, label.cpu_s, has_stress, stress)
             )
-        if frames:
-            self._extend("numbers", np.concatenate([frame.numbers for frame in frames]))
-            self._extend("positions", np.concatenate([frame.positions for frame in frames]))
-            self._extend("frames", np.array(frame_rows, _FRAME_ROW))
-        self._extend("texts", list(texts)[len(self._texts) :])
-        self._extend("forces", np.concatenate([record.label.forces for record in new.values()]))
-        self._extend("labels", np.array(label_rows, _LABEL_ROW))
-        self._index(np.array(frame_rows, _FRAME_ROW), np.array(label_rows, _LABEL_ROW), list(texts))
+        rows, labels = np.array(frame_rows, _FRAME_ROW), np.array(label_rows, _LABEL_ROW)
+        with self._changing():
+            if frames:
+                self._extend("numbers", np.concatenate([frame.numbers for frame in frames]))
+                self._extend("positions", np.concatenate([frame.positions for frame in frames]))
+                self._extend("frames", rows)
+            self._extend("texts", [_as_ascii(text) for text in list(texts)[len(self._texts) :]])
+            self._extend("forces", np.concatenate([record.label.forces for record in new.values()]))
+            self._extend("labels", labels)
+        self._index(rows, labels, list(texts))
 
     def _extend(self, name: str, rows: NDArray[Any] | list[str]) -> None:
         dataset = self._data[name]
@@ -258,12 +263,14 @@ class Store(Sequence[Frame]):
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        self._file.attrs["clean"] = False
+        if not self._file.attrs["clean"] or len(self._data["labels"]) != len(self._labels):
+            raise _damaged(self.path, "an append failed, or another Store of this process has changed it")
+        self._file.attrs.modify("clean", False)
         self._file.flush()
         yield
         self._file.flush()
         os.fsync(self._file.id.get_vfd_handle())
-        self._file.attrs["clean"] = True
+        self._file.attrs.modify("clean", True)
         self._file.flush()
 
     def _load(self) -> None:
@@ -280,7 +287,8 @@ class Store(Sequence[Frame]):
         self._by_hash: dict[bytes, int] = {}
         self._labels_of: dict[int, dict[int, int]] = {}
         self._split_of_group: dict[str, Split] = {}
-        self._index(self._data["frames"][...], self._data["labels"][...], self._data["texts"].asstr()[...].tolist())
+        texts = [_from_ascii(text) for text in self._data["texts"].asstr()[...].tolist()]
+        self._index(self._data["frames"][...], self._data["labels"][...], texts)
         n_atoms, n_forces = self._end(self._frames), self._end(self._labels)
         if (n_atoms, n_atoms, n_forces) != tuple(len(self._data[name]) for name in ("numbers", "positions", "forces")):
             raise StoreDamagedError("its offsets do not fit its arrays")
@@ -338,6 +346,15 @@ def check_split(splits: dict[str, Split], provenance: Provenance) -> None:
             f"trajectory group '{provenance.group}' is in split '{split}' and cannot also be in "
             f"'{provenance.split}': correlated frames would leak; give the new frames a group of their own"
         )
+
+
+def _as_ascii(text: str) -> str:
+    # HDF5 strings end at the first NUL, and a file name may hold what UTF-8 cannot.
+    return json.dumps(text)[1:-1]
+
+
+def _from_ascii(text: str) -> str:
+    return cast(str, json.loads(f'"{text}"'))
 
 
 def _open(path: Path, mode: Literal["a", "r"]) -> Any:
