@@ -77,12 +77,13 @@ def barrier(
     if reference:
         x_reference, y_reference = (np.array([values[0], *values]) for values in zip(*reference, strict=True))
         x_reference[0] = 0.0
+        axes.plot(x_reference, y_reference, color=REFERENCE, lw=1.2, label="reference")
         if tolerance_eV:
             half = tolerance_eV / 2
-            band = (y_reference - half, y_reference + half)
-            label = f"reference ± {1e3 * half:.0f} meV"
-            axes.fill_between(x_reference, *band, color=RULE, lw=0, alpha=0.7, label=label)
-        axes.plot(x_reference, y_reference, color=REFERENCE, lw=1.2, label="reference")
+            label = f"± {1e3 * half:.0f} meV"
+            axes.fill_between(
+                x_reference, y_reference - half, y_reference + half, color=RULE, lw=0, alpha=0.7, label=label
+            )
     if foundation_eV is not None:
         axes.plot([0], [foundation_eV], "s", color=FOUNDATION, label="foundation", clip_on=False, zorder=4)
         axes.plot([0, *n_labels[:1]], [foundation_eV, *model_eV[:1]], color=MODEL, lw=1, ls=":")
@@ -94,7 +95,7 @@ def barrier(
     axes.set_xlim(left=0)
     axes.margins(y=0.12)
     axes.grid(axis="y")
-    legend_above(axes, 4)
+    legend_above(axes, 3)
 
 
 @panel()

@@ -22,7 +22,7 @@ INK, MUTED, RULE, PAPER = "#1f2328", "#6b7280", "#d9dde3", "#fefefd"
 N_VECTOR_POINTS = 1500
 """Scatters with more points than this are drawn as pixels inside the SVG, which keeps a page small."""
 
-_VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "var(--paper)"}
+_VARIABLES = {BLUE: "var(--blue)", INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "var(--paper)"}
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "curator",

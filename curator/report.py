@@ -245,15 +245,14 @@ def _Ea_tile(evidence: Evidence) -> Tile:
 def _barrier_tile(evidence: Evidence) -> Tile:
     row = newest(evidence, "barrier_eV")
     value, reference = number(row, "barrier_eV"), number(row, "barrier_reference_eV")
-    if value is None:
-        return Tile("Migration barrier", DASH, "", "None yet: no round has found the saddle point.")
     foundation = number(evidence.campaign, "setup", "foundation", "barrier_eV")
+    before = "" if foundation is None else f"; the foundation gave {significant(foundation)} eV"
+    if value is None:
+        return Tile("Migration barrier", DASH, "", f"None yet: no round has found the saddle point{before}.")
     note = "not yet compared with the reference"
     if reference is not None:
         note = f"{gap(value, reference)} the reference, {significant(reference)} eV"
-    if foundation is not None:
-        note += f"; the foundation began at {significant(foundation)} eV"
-    return Tile("Migration barrier", significant(value), "eV", note)
+    return Tile("Migration barrier", significant(value), "eV", note + before)
 
 
 def _force_tile(evidence: Evidence) -> Tile:
