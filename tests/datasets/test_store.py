@@ -18,7 +18,7 @@ MakeRecord = Callable[..., Record]
 
 
 @given(data=st.data())
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_round_trip(
     data: st.DataObject,
     records: st.SearchStrategy[list[Record]],
