@@ -16,6 +16,7 @@ The attribute ``clean`` is off while the file is being changed, so that a file w
 HDF5 cannot repair it, but the journal can rebuild it.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -100,6 +101,7 @@ class Store(Sequence[Frame]):
 
     def __init__(self, path: Path | str, mode: Literal["a", "r"] = "a") -> None:
         self.path = Path(path)
+        self._failed = False
         self._file = _open(self.path, mode)
         try:
             self._load()
@@ -117,7 +119,11 @@ class Store(Sequence[Frame]):
 
     def close(self) -> None:
         """Close the file; everything appended is on disk already."""
-        self._file.close()
+        try:
+            self._file.close()
+        except (OSError, RuntimeError):
+            if not self._failed:
+                raise
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -204,6 +210,8 @@ class Store(Sequence[Frame]):
         ValueError
             If the trajectory group of a record already has another split, or the store was opened for reading only.
             Nothing is appended then.
+        OSError
+            If the disk is full or fails. The store is damaged then and has to be rebuilt.
         """
         if self._file.mode == "r":
             raise ValueError(f"{self.path}: the store was opened for reading only")
@@ -265,13 +273,23 @@ class Store(Sequence[Frame]):
     def _changing(self) -> Iterator[None]:
         if not self._file.attrs["clean"] or len(self._data["labels"]) != len(self._labels):
             raise _damaged(self.path, "an append failed, or another Store of this process has changed it")
-        self._file.attrs.modify("clean", False)
-        self._file.flush()
-        yield
-        self._file.flush()
-        os.fsync(self._file.id.get_vfd_handle())
-        self._file.attrs.modify("clean", True)
-        self._file.flush()
+        try:
+            self._file.attrs.modify("clean", False)
+            self._file.flush()
+            yield
+            self._file.flush()
+            os.fsync(self._file.id.get_vfd_handle())
+            self._file.attrs.modify("clean", True)
+            self._file.flush()
+        except (OSError, RuntimeError) as error:
+            self._failed = True
+            full = os.strerror(errno.ENOSPC) in str(error)
+            reason = "disk full" if full else "the file could not be written"
+            raise OSError(
+                errno.ENOSPC if full else errno.EIO,
+                f"{reason}: make room and run again; the store is then rebuilt from the journal",
+                str(self.path),
+            ) from error
 
     def _load(self) -> None:
         attributes = self._file.attrs

@@ -1,6 +1,9 @@
 """Records for the tests of data at rest: made from a seed, or drawn by hypothesis."""
 
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,6 +78,22 @@ def records() -> st.SearchStrategy[list[Record]]:
         )
 
     return st.lists(one(), max_size=6, unique_by=lambda record: (record.frame.hash, record.label.theory))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Folder on a file system of 400 kB that can be filled up."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system to fill up")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "none", folder], check=False, capture_output=True
+    )
+    if mount.returncode:
+        pytest.skip(f"cannot mount a small file system: {mount.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture(scope="session")

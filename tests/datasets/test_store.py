@@ -198,6 +198,18 @@ store.append([record(1)])
         Store(path)
 
 
+def test_full_disk(make_record: MakeRecord, small_disk: Path) -> None:
+    path = small_disk / "frames.h5"
+    store = Store(path)
+    with pytest.raises(OSError, match=r"\[Errno 28\] disk full: .* rebuilt from the journal"):
+        [store.append([make_record(seed, n_atoms=500)]) for seed in range(40)]
+    with pytest.raises(StoreDamagedError, match="can be rebuilt"):
+        store.append([make_record(0)])
+    store.close()
+    with pytest.raises(StoreDamagedError, match="can be rebuilt"):
+        Store(path)
+
+
 def test_many_appends_and_random_reading(make_record: MakeRecord, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     records = [make_record(seed, n_atoms=int(rng.integers(1, 300))) for seed in range(300)]
