@@ -1,0 +1,178 @@
+"""Card of `mini-halides`: what it is, how good it is, what it must not be used for, and where it comes from."""
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ase.data import chemical_symbols
+
+from curator.datasets.label import Record, Theory
+from curator.learners.mace import MaceModel
+
+LIMITS: tuple[str, ...] = (
+    "It knows Li, Na, K, F, Cl and Br in ionic solids near their normal density, and their melts roughly; molecules, "
+    "isolated atoms, charged defects and other elements are out of its reach.",
+    "It is as wrong as its teacher: CHGNet 0.3.0 stands for PBE, is known to soften potential energy surfaces "
+    "(B. Deng et al., arXiv:2405.07105), and its LiF interstitial barrier is below that of others.",
+    "It is a starting point for fine-tuning. Its own barrier and its own diffusivity are not results.",
+    "All pairs interact within 4.5 Å, two message-passing steps carry information to 9 Å; there is no long-range "
+    "electrostatics.",
+    "A lone interstitial or vacancy makes the cell non-stoichiometric. The energy of an atom added or removed is a "
+    "fit over such cells; use energies at fixed composition only.",
+)
+LICENCES: tuple[str, ...] = (
+    "mini-halides (weights and frames): MIT, like the rest of curator.",
+    "CHGNet 0.3.0, whose predictions are the labels: modified BSD licence, Copyright (c) 2023, The Regents of the "
+    "University of California (file LICENSE in its wheel). Cite B. Deng et al., Nat. Mach. Intell. 5, 1031 (2023).",
+    "MPtrj, on which CHGNet was trained: use is bound to the Materials Project's terms of use (README of CHGNet), "
+    "which ask for attribution under CC BY 4.0. No frame of MPtrj is in these files.",
+)
+
+
+def write_card(
+    model: MaceModel, folder: Path, records: Sequence[Record], theory: Theory, exam: Mapping[str, Any], build: Any
+) -> dict[str, Any]:
+    """Card of the model and frames in ``folder``, written there as ``card.json`` and ``CARD.md``."""
+    a = model.architecture
+    card = {
+        "name": "mini-halides",
+        "theory": dataclasses.asdict(theory),
+        "model": {
+            "hash": model.hash,
+            "n_parameters": sum(p.numel() for p in model.module.parameters()),
+            "architecture": {k: v for k, v in dataclasses.asdict(a).items() if k != "heads"},
+            "e0s_eV": {chemical_symbols[z]: e0 for z, e0 in model.e0s().items()},
+        },
+        "sha256": {name: _sha256(folder / name) for name in ("model.safetensors", "model.json", "frames.h5")},
+        "frames": _count(records),
+        "build": build,
+        "exam": dict(exam),
+        "limits": list(LIMITS),
+        "licences": list(LICENCES),
+        "versions": {name: version(name) for name in ("chgnet", "mace-torch", "torch", "ase", "numpy")},
+    }
+    (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+    (folder / "CARD.md").write_text(markdown(card))
+    return card
+
+
+def markdown(card: Mapping[str, Any]) -> str:
+    """Card as a page for people."""
+    exam, model = card["exam"], card["model"]
+    parts = [
+        "# mini-halides",
+        "A small MACE model of the nine alkali halides LiF to KBr, distilled by curator from CHGNet 0.3.0, so that a "
+        "campaign can start with no download. Everything on this page is measured by `python -m curator.mini_halides "
+        "validate`; the same numbers, in full, are in `card.json`.",
+        f"Model {model['hash'][:12]}, {model['n_parameters']} parameters: {model['architecture']['hidden_irreps']}, "
+        f"cutoff {model['architecture']['r_max']} Å, {model['architecture']['n_interactions']} interactions, "
+        f"correlation {model['architecture']['correlation']}, ZBL pair repulsion, float32.",
+        "## Errors against the teacher",
+        "On frames no training saw. Relative: force error over the RMS force of the same frames.",
+        _errors(exam["errors_by_kind"] | {"own MD at 1000 K, 65 atoms": exam["own_trajectories"]}),
+        "## Lattice constants",
+        _lattice(exam["lattice_constants_A"]),
+        "## Barrier of the LiF interstitial",
+        "Collinear knock-off hop in 65 atoms; the last column is the teacher's energy difference between the model's "
+        "own saddle and minimum. Anchors of this very hop were trained on.",
+        _barriers(exam["barrier"]),
+        "## Stability and speed",
+        _survival(exam),
+        "## Frames",
+        _frames(card["frames"]),
+        "## How it was made",
+        _build(card),
+        "## Limits",
+        "\n".join(f"- {limit}" for limit in card["limits"]),
+        "## Licences",
+        "\n".join(f"- {licence}" for licence in card["licences"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _errors(kinds: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = [
+        (
+            kind,
+            e["n_frames"],
+            f"{e['force_rmse_meV_per_A']:.0f}",
+            f"{100 * e['force_rmse_relative']:.1f}",
+            f"{e['energy_rmse_meV_per_atom']:.1f}",
+            f"{e['stress_rmse_meV_per_A3']:.2f}",
+        )
+        for kind, e in kinds.items()
+    ]
+    return _table(("kind", "frames", "force meV/Å", "relative %", "energy meV/atom", "stress meV/Å³"), rows)
+
+
+def _lattice(table: Mapping[str, Mapping[str, float]]) -> str:
+    rows = [(k, f"{v['model']:.3f}", f"{v['teacher']:.3f}", f"{v['deviation_percent']:+.2f}") for k, v in table.items()]
+    return _table(("salt", "model Å", "CHGNet Å", "deviation %"), rows)
+
+
+def _barriers(barriers: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        (
+            f"{b['lattice_constant_A']:.4f}",
+            *(_number(b[f"{who}_eV"]) for who in ("model", "teacher", "teacher_at_model")),
+        )
+        for b in barriers
+    ]
+    return _table(("lattice constant Å", "model eV", "CHGNet eV", "CHGNet at the model's geometries eV"), rows)
+
+
+def _survival(exam: Mapping[str, Any]) -> str:
+    survival, cost = exam["survival"], exam["cpu_s_per_md_step"]
+    rising = sum(curve["rises"] for curve in exam["pair_curves"].values())
+    return (
+        f"{survival['n_trajectories'] - survival['n_exploded']} of {survival['n_trajectories']} trajectories of "
+        f"{survival['duration_ps']:g} ps at {survival['temperature_K']:g} K (LiF with an interstitial, 65 atoms) ran "
+        f"to their end; the largest force was {survival['max_force_eV_per_A']:.1f} eV/Å. "
+        f"{rising} of {len(exam['pair_curves'])} pairs of elements repel monotonically from 0.5 to 0.2 bonds.\n\n"
+        f"One MD step of 65 atoms takes {1000 * cost['model']:.0f} ms of CPU, CHGNet's own calculator "
+        f"{1000 * cost['chgnet_stock_calculator']:.0f} ms: {cost['ratio']:.0f} times as long."
+    )
+
+
+def _frames(counts: Mapping[str, Mapping[str, int]]) -> str:
+    rows = [(kind, *(n.get(split, 0) for split in ("train", "valid", "test"))) for kind, n in counts.items()]
+    return _table(("kind", "train", "valid", "test"), rows)
+
+
+def _build(card: Mapping[str, Any]) -> str:
+    e0s = ", ".join(f"{symbol} {e0:.3f}" for symbol, e0 in card["model"]["e0s_eV"].items())
+    return (
+        "`make mini-halides` rebuilds everything from the weights in CHGNet's wheel: structures without a force field "
+        "are labelled and a crude model is trained; it harvests LiF with an interstitial, relaxed and thermal; a first "
+        "model harvests all salts and their mixtures; the final model goes on from the first with all frames. A group "
+        "of correlated frames is in one split only. "
+        f"{card['build']['note']}\n\n"
+        "CHGNet's energies include the Materials Project's MP2020 corrections. The atomic energies (eV) are least "
+        f"squares over the frames and no energies of free atoms: {e0s}."
+    )
+
+
+def _count(records: Sequence[Record]) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[str]] = {}
+    for record in records:
+        counts.setdefault(record.provenance.source, Counter())[record.provenance.split] += 1
+    return {kind: dict(counts[kind]) for kind in sorted(counts)}
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,205 @@
+"""Exam of the embedded foundation model `mini-halides` against its teacher, and the card that reports it."""
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.calculator import Calculator
+from ase.data import covalent_radii
+from ase.md.verlet import VelocityVerlet
+from scipy.optimize import brentq
+
+from curator.backends.base import LabelFailed, LabellerSpec
+from curator.backends.labellers import labeller_calculator, make_labeller
+from curator.barrier import Barrier, find_barrier
+from curator.datasets.frame import atoms_from_frame
+from curator.datasets.label import Provenance, Record
+from curator.datasets.mini_halides.structures import LATTICE_CONSTANT_A
+from curator.datasets.sources import build_seed
+from curator.datasets.units import FS
+from curator.learners.mace import MaceModel
+from curator.learners.metrics import energy_rmse_per_atom, force_errors, stress_rmse
+from curator.md import MDSettings, frames, run_md
+
+SURVIVAL_TEMPERATURE_K = 1000.0
+SURVIVAL_PS = 10.0
+N_SURVIVAL = 5
+BARRIER_LATTICE_CONSTANTS_A = (4.03, 4.0905)
+N_DIMER_POINTS = 40
+
+
+def examine(model: MaceModel, probes: Sequence[Record], teacher: LabellerSpec, work: Path) -> dict[str, Any]:
+    """All results, as JSON values; the trajectories are kept in ``work`` and continued from there."""
+    reference = labeller_calculator(teacher)
+    trajectories, survival = survive(model, work)
+    return {
+        "errors_by_kind": errors_by_kind(model, probes),
+        "lattice_constants_A": lattice_constants(model, reference),
+        "survival": survival,
+        "own_trajectories": errors_on(model, trajectories, teacher),
+        "barrier": [barriers(model, reference, a) for a in BARRIER_LATTICE_CONSTANTS_A],
+        "cpu_s_per_md_step": speed(model),
+        "pair_curves": pair_curves(model),
+    }
+
+
+def errors_by_kind(model: MaceModel, records: Sequence[Record]) -> dict[str, dict[str, float | int | None]]:
+    """Errors on labelled frames by kind of configuration, and over all of them."""
+    kinds = {record.provenance.source for record in records}
+    groups = {kind: [r for r in records if r.provenance.source == kind] for kind in sorted(kinds)}
+    groups["LiF with an interstitial, thermal"] = [
+        r for r in records if r.provenance.source in ("md-33", "md-65") and set(r.frame.numbers.tolist()) == {3, 9}
+    ]
+    groups["all"] = list(records)
+    return {kind: _errors(model, members) for kind, members in groups.items() if members}
+
+
+def _errors(model: MaceModel, records: Sequence[Record]) -> dict[str, float | int | None]:
+    predictions = model.predict([record.frame for record in records], ("energy", "forces", "stress"))
+    forces = force_errors(predictions, records)
+    stress = stress_rmse(predictions, records)
+    return {
+        "n_frames": len(records),
+        "force_rmse_meV_per_A": 1000 * forces.rmse,
+        "force_rmse_relative": forces.rmse / forces.reference_rms,
+        "energy_rmse_meV_per_atom": 1000 * energy_rmse_per_atom(predictions, records),
+        "stress_rmse_meV_per_A3": None if stress is None else 1000 * stress,
+    }
+
+
+def lattice_constants(model: MaceModel, reference: Calculator) -> dict[str, dict[str, float]]:
+    """Rocksalt lattice constants in Å at which the pressure vanishes, by model and teacher."""
+    calculator = model.double().calculator()
+    table = {}
+    for formula in LATTICE_CONSTANT_A:
+        own, theirs = (_lattice_constant(formula, calc) for calc in (calculator, reference))
+        table[formula] = {"model": own, "teacher": theirs, "deviation_percent": 100 * (own / theirs - 1)}
+    return table
+
+
+def _lattice_constant(formula: str, calculator: Calculator) -> float:
+    guess = LATTICE_CONSTANT_A[formula]
+
+    def mean_stress(a: float) -> float:
+        atoms = bulk(formula, "rocksalt", a=a, cubic=True)
+        atoms.calc = calculator
+        return float(atoms.get_stress()[:3].mean())
+
+    return float(brentq(mean_stress, 0.94 * guess, 1.06 * guess, xtol=1e-4))
+
+
+def survive(model: MaceModel, work: Path) -> tuple[list[Any], dict[str, Any]]:
+    """Five trajectories of 10 ps at 1000 K of LiF with an interstitial in 65 atoms, from a relaxed-cell start."""
+    seed = build_seed("lif-interstitial", LATTICE_CONSTANT_A["LiF"])
+    settings = MDSettings(temperature_K=SURVIVAL_TEMPERATURE_K, duration_ps=SURVIVAL_PS)
+    calculator = model.calculator()
+    trajectories = [
+        run_md(
+            seed.frame,
+            calculator,
+            settings,
+            seed=(1, n),
+            folder=work / f"survival-{model.hash[:12]}-{n}",
+            model=model.hash,
+        )
+        for n in range(N_SURVIVAL)
+    ]
+    return trajectories, {
+        "temperature_K": SURVIVAL_TEMPERATURE_K,
+        "duration_ps": SURVIVAL_PS,
+        "n_trajectories": N_SURVIVAL,
+        "n_exploded": sum(trajectory.status == "exploded" for trajectory in trajectories),
+        "reasons": [trajectory.reason for trajectory in trajectories if trajectory.reason],
+        "mean_temperature_K": [float(trajectory.temperatures_K[10:].mean()) for trajectory in trajectories],
+        "max_force_eV_per_A": float(max(trajectory.max_forces_eV_per_A.max() for trajectory in trajectories)),
+    }
+
+
+def errors_on(model: MaceModel, trajectories: Iterable[Any], teacher: LabellerSpec) -> dict[str, Any]:
+    """Errors on four frames of each of the model's own trajectories, labelled afresh: nothing was trained on them."""
+    labeller = make_labeller(teacher)
+    records = []
+    for n, trajectory in enumerate(trajectories):
+        stored = frames(trajectory)
+        for frame in stored[len(stored) // 4 :: max(1, len(stored) // 4)]:
+            label = labeller.label(atoms_from_frame(frame))
+            if not isinstance(label, LabelFailed):
+                records.append(Record(frame, label, Provenance(-1, "survival", f"survival/{n}", "test", "test")))
+    return dict(_errors(model, records))
+
+
+def barriers(model: MaceModel, reference: Calculator, lattice_constant_A: float) -> dict[str, Any]:
+    """Barrier of the knock-off hop of the interstitial in LiF (65 atoms) by model and teacher.
+
+    ``teacher_at_model_eV`` is the teacher's energy difference between the model's own saddle and minimum.
+    """
+    hop = build_seed("lif-interstitial", lattice_constant_A).hop
+    assert hop is not None
+    own = find_barrier(hop, model.double().calculator())
+    theirs = find_barrier(hop, reference, fmax_eV_per_A=0.02)
+    energies = []
+    for frame in (own.minimum, own.saddle):
+        if frame is not None:
+            atoms = atoms_from_frame(frame)
+            atoms.calc = reference
+            energies.append(float(atoms.get_potential_energy()))
+    return {
+        "lattice_constant_A": lattice_constant_A,
+        "model_eV": own.barrier_eV,
+        "teacher_eV": theirs.barrier_eV,
+        "teacher_at_model_eV": energies[1] - energies[0] if len(energies) == 2 else None,
+        "method": _methods(own, theirs),
+        "reasons": [*own.reasons, *theirs.reasons],
+    }
+
+
+def _methods(own: Barrier, theirs: Barrier) -> dict[str, str]:
+    return {"model": own.method, "teacher": theirs.method}
+
+
+def speed(model: MaceModel, n_steps: int = 8) -> dict[str, float]:
+    """CPU seconds of a molecular dynamics step of 65 atoms: the model, and CHGNet's own calculator as it comes."""
+    from chgnet.model.dynamics import CHGNetCalculator
+
+    own = _cpu_s_per_step(model.calculator(), 5 * n_steps)
+    stock = _cpu_s_per_step(CHGNetCalculator(use_device="cpu"), n_steps)
+    return {"model": own, "chgnet_stock_calculator": stock, "ratio": stock / own}
+
+
+def _cpu_s_per_step(calculator: Calculator, n_steps: int) -> float:
+    atoms = atoms_from_frame(build_seed("lif-interstitial", LATTICE_CONSTANT_A["LiF"]).frame)
+    atoms.calc = calculator
+    dynamics = VelocityVerlet(atoms, timestep=FS)
+    dynamics.run(2)
+    began = time.process_time()
+    dynamics.run(n_steps)
+    return (time.process_time() - began) / n_steps
+
+
+def pair_curves(model: MaceModel) -> dict[str, dict[str, float | bool]]:
+    """Energy of every pair of elements when two atoms are pushed together in vacuum, 0.5 to 0.25 of the bond length.
+
+    The repulsion at short range is that of Ziegler, Biersack and Littmark, which is added to the network; the energy
+    has to rise all the way.
+    """
+    calculator = model.double().calculator()
+    curves: dict[str, dict[str, float | bool]] = {}
+    elements = model.elements
+    for i, first in enumerate(elements):
+        for second in elements[i:]:
+            bond = covalent_radii[first] + covalent_radii[second]
+            energies = []
+            for distance in np.linspace(0.5 * bond, 0.2 * bond, N_DIMER_POINTS):
+                atoms = Atoms([first, second], positions=[[0, 0, 0], [0, 0, distance]], cell=[20, 20, 20], pbc=True)
+                atoms.calc = calculator
+                energies.append(float(atoms.get_potential_energy()))
+            name = atoms.get_chemical_formula(mode="reduce")
+            curves[name] = {
+                "rises": bool(np.all(np.diff(energies) > 0)),
+                "rise_eV": energies[-1] - energies[0],
+            }
+    return curves
