@@ -180,19 +180,26 @@ def _kicker(evidence: Evidence) -> list[str]:
 
 
 def _verdict(evidence: Evidence) -> Verdict:
-    mobile, tolerance = mobile_species(evidence), captions.tolerance_eV(evidence)
-    within = f" within {1e3 * tolerance:.0f} meV" if tolerance else ""
+    tolerance = captions.tolerance_eV(evidence)
+    what, limit = f"The diffusion of {mobile_species(evidence)}", tolerance
+    if evidence.setting("measure") is not None and not evidence.setting("measure", "diffusion"):
+        # Without molecular dynamics nothing but the barrier was judged, within half of the tolerance.
+        what, limit = (
+            f"The migration barrier of {mobile_species(evidence)}",
+            None if tolerance is None else tolerance / 2,
+        )
+    within = "" if limit is None else f" within {1e3 * limit:.0f} meV"
     verdict = lookup(evidence.campaign, "verdict") or lookup(evidence.rounds, -1, "verdict")
     words = {
-        "converged": ("Converged", f"The diffusion properties of {mobile} have converged{within}."),
+        "converged": ("Converged", f"{what} has converged{within}."),
         "not_yet": (
             "Not converged yet",
-            f"The diffusion properties of {mobile} have not converged{within}: the model still needs labels.",
+            f"{what} has not converged{within}: the model still changes, and needs more labels.",
         ),
         "undetermined": (
             "Undetermined",
-            f"Whether the diffusion of {mobile} has converged{within} cannot be told yet: "
-            "the statistical error is too large, and molecular dynamics, not labels, would make it smaller.",
+            f"{what} may have converged{within}, but the statistical error is too large to tell; molecular dynamics, "
+            "not labels, would make it smaller.",
         ),
     }
     judged = "No round is finished, so there is nothing to judge."
@@ -218,12 +225,11 @@ def _purchase(purchase: object) -> str:
         return "Next purchase: nothing more is needed."
     if kind not in ("labels", "md"):
         return ""
-    what = "labels" if kind == "labels" else "molecular dynamics"
-    if amount is None:
-        return f"Next purchase: {what}."
-    if unit in ("", "labels", "label"):
-        return f"Next purchase: {amount:.0f} {what}."
-    return f"Next purchase: {amount:g} {unit} of {what}."
+    if not amount:
+        return ""
+    if kind == "labels":
+        return f"Next purchase: {amount:.0f} labels."
+    return f"Next purchase: {picoseconds(amount) if unit == 'ps' else f'{amount:g} {unit}'} of molecular dynamics."
 
 
 def _Ea_tile(evidence: Evidence) -> Tile:

@@ -377,7 +377,7 @@ def test_the_verdict_and_the_headline_numbers_come_first(finished: Path) -> None
     text = " ".join(outline(finished.read_text()).text.split())
     order = [
         "Converged",
-        "The diffusion properties of Li have converged within 50 meV.",
+        "The diffusion of Li has converged within 50 meV.",
         "25 meV is allowed.",
         "nothing more is needed",
         "Activation energy 0.145(8) eV",
@@ -398,7 +398,7 @@ def test_the_verdict_and_the_headline_numbers_come_first(finished: Path) -> None
     ("verdict", "word", "purchase"),
     [
         ("not_yet", "Not converged yet", "Next purchase: 16 labels."),
-        ("undetermined", "Undetermined", "Next purchase: 1200 ps of molecular dynamics."),
+        ("undetermined", "Undetermined", "Next purchase: 1.20 ns of molecular dynamics."),
     ],
 )
 def test_an_open_campaign_says_what_to_buy_next(tmp_path: Path, verdict: str, word: str, purchase: str) -> None:
@@ -423,6 +423,16 @@ def test_a_folder_with_nothing_but_the_campaign_file_has_a_report(tmp_path: Path
     (tmp_path / "campaign.yaml").write_text("system: {structure: lif-interstitial}\nmeasure: {diffusion: null}\n")
     page = outline(write_report(tmp_path).read_text())
     assert "measure.diffusion is switched off" in page.figures["arrhenius"]
+
+
+def test_a_barrier_alone_is_not_called_diffusion(tmp_path: Path) -> None:
+    folder = write_campaign(tmp_path / "lif", n_rounds=2)
+    settings = yaml.safe_load((folder / "resolved.yaml").read_text())
+    settings["campaign"]["measure"]["diffusion"] = None
+    (folder / "resolved.yaml").write_text(yaml.safe_dump(settings))
+    page = outline(write_report(folder).read_text())
+    assert "The migration barrier of Li has converged within 25 meV." in page.text
+    assert "The diffusion of Li has converged" not in page.text
 
 
 def test_a_folder_that_is_no_campaign_is_refused(tmp_path: Path) -> None:
