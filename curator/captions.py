@@ -74,6 +74,10 @@ def _series(rounds: Sequence[Tree], *path: str) -> tuple[list[float], list[float
     return [x for x, _ in kept], [y for _, y in kept]
 
 
+def _numbers(row: Tree, key: str) -> list[float]:
+    return [value for item in items(row, key) if (value := number(item)) is not None]
+
+
 def _first(rounds: Sequence[Tree], *path: str) -> float | None:
     return next((value for row in rounds if (value := number(row, *path)) is not None), None)
 
@@ -117,9 +121,9 @@ def barrier(evidence: Evidence) -> Said:
     else:
         caption += "; the reference has not been calculated for it"
     members = [
-        (float(row["n_labels_total"]), [float(value) for value in items(row, "barrier_members_eV")])
+        (n_labels, _numbers(row, "barrier_members_eV"))
         for row in evidence.rounds
-        if number(row, "n_labels_total") is not None and items(row, "barrier_members_eV")
+        if (n_labels := number(row, "n_labels_total")) is not None
     ]
     drawn = figures.barrier(x, y, reference, foundation, tolerance_eV(evidence), members)
     return caption + ".", drawn
@@ -145,7 +149,7 @@ def barrier_path(evidence: Evidence) -> Said:
     """Energy along the hop."""
     paths: dict[str, list[float]] = {}
     for row in evidence.rounds:
-        energies = [float(value) for value in items(row, "barrier_path_eV") if number(value) is not None]
+        energies = _numbers(row, "barrier_path_eV")
         if len(energies) > 1:
             paths[f"round {int(row['round'])}"] = energies
     if not paths:

@@ -27,8 +27,8 @@ from curator.panel import (
     legend_above,
     log_axis,
     panel,
-    power_of_ten,
     scatter,
+    times_power,
 )
 
 MODEL, FOUNDATION, REFERENCE = BLUE, ORANGE, INK
@@ -197,9 +197,7 @@ def learning_curve(axes: Axes, epoch: NDArray[Any], curves: Mapping[str, NDArray
 
 @panel(height_in=3.7)
 def calibration(axes: Axes, predicted: NDArray[Any], error: NDArray[Any], is_random: NDArray[Any]) -> None:
-    """Calibrated committee error against the true force error of each atom (eV/Å), logarithmic."""
-    keep = (predicted > 0) & (error > 0)
-    predicted, error, is_random = predicted[keep], error[keep], is_random[keep]
+    """Calibrated committee error against the true force error of each atom, both positive, in eV/Å."""
     both = np.concatenate([predicted, error])
     limits = (both.min() / 1.4, both.max() * 1.4)
     axes.plot(limits, limits, color=INK, lw=0.9, label="identity", zorder=3)
@@ -299,17 +297,21 @@ class Line:
     label: str
 
 
+def ln_D_of(line: Line, temperature_K: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Logarithm of the diffusivity on the fitted line, and its standard error, errors propagated linearly."""
+    beta = 1 / (KB_EV_PER_K * temperature_K)
+    variance = line.error_ln_D0**2 + (beta * line.error_Ea_eV) ** 2 - 2 * beta * line.covariance
+    return line.ln_D0 - line.Ea_eV * beta, np.sqrt(np.maximum(variance, 0.0))
+
+
 @panel(height_in=3.6)
 def arrhenius(axes: Axes, points: Sequence[Point], line: Line | None) -> None:
-    """Diffusivity against 1000/T, with 10 kT-wide room for bounds, the weighted fit and its band of one error."""
+    """Diffusivity against 1000/T: values, upper bounds as arrows, the weighted fit and its band of one error."""
     inverse = np.array([1000 / point.temperature_K for point in points])
     pad = 0.08 * (np.ptp(inverse) or 0.5)
     x = np.linspace(inverse.min() - pad, inverse.max() + pad, 80)
     if line is not None:
-        beta = x / (1000 * KB_EV_PER_K)
-        middle = line.ln_D0 - line.Ea_eV * beta
-        variance = line.error_ln_D0**2 + (beta * line.error_Ea_eV) ** 2 - 2 * beta * line.covariance
-        width = np.sqrt(np.maximum(variance, 0.0))
+        middle, width = ln_D_of(line, 1000 / x)
         axes.fill_between(x, np.exp(middle - width), np.exp(middle + width), color=MODEL, alpha=0.18, lw=0)
         axes.plot(x, np.exp(middle), color=MODEL, lw=1.2, label=line.label)
     drawn = set()
@@ -331,7 +333,7 @@ def arrhenius(axes: Axes, points: Sequence[Point], line: Line | None) -> None:
     right = axes.secondary_yaxis("right", functions=(_to_cm2_per_s, _to_A2_per_ps))
     right.set_ylabel("D (cm²/s)")
     right.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    right.yaxis.set_major_formatter(FuncFormatter(_times_power))
+    right.yaxis.set_major_formatter(FuncFormatter(times_power))
     right.yaxis.set_minor_formatter(NullFormatter())
     top = axes.secondary_xaxis("top")
     top.set_xticks(inverse, [f"{point.temperature_K:.0f}" for point in points])
@@ -345,12 +347,6 @@ def _to_cm2_per_s(D: Any) -> Any:
 
 def _to_A2_per_ps(D: Any) -> Any:
     return D / CM2_PER_S_PER_A2_PER_PS
-
-
-def _times_power(value: float, _position: int) -> str:
-    exponent = int(np.floor(np.log10(value) + 1e-9))
-    mantissa = round(value / 10**exponent)
-    return power_of_ten(exponent) if mantissa == 1 else f"{mantissa}·{power_of_ten(exponent)}"
 
 
 @panel()

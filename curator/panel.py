@@ -105,11 +105,17 @@ def power_of_ten(exponent: int) -> str:
     return "10" + str(exponent).translate(_SUPERSCRIPT)
 
 
-def _log_label(value: float, _position: int) -> str:
+def times_power(value: float, _position: int = 0) -> str:
+    """Label of a logarithmic axis, ``10⁻⁴`` or ``5·10⁻⁵``."""
     if value <= 0:
         return ""
-    exponent = round(np.log10(value))
-    return f"{value:g}" if 1e-3 <= value < 1e4 else power_of_ten(exponent)
+    exponent = int(np.floor(np.log10(value) + 1e-9))
+    mantissa = round(value / 10.0**exponent)
+    return power_of_ten(exponent) if mantissa == 1 else f"{mantissa}·{power_of_ten(exponent)}"
+
+
+def _log_label(value: float, _position: int = 0) -> str:
+    return f"{value:g}" if 0.99e-3 <= value < 0.99e4 else times_power(value)
 
 
 def log_axis(axes: Axes, which: str) -> None:
