@@ -227,7 +227,7 @@ class Store(Sequence[Frame]):
         return len(new)
 
     def _write(self, new: dict[tuple[bytes, str], Record]) -> None:
-        by_hash = dict(self._by_hash)
+        added: dict[bytes, int] = {}
         texts = {text: code for code, text in enumerate(self._texts)}
 
         def code(text: str) -> int:
@@ -237,8 +237,8 @@ class Store(Sequence[Frame]):
         atom_end, force_end = self._end(self._frames), self._end(self._labels)
         for (content, theory), record in new.items():
             frame, label, origin = record.frame, record.label, record.provenance
-            if content not in by_hash:
-                by_hash[content] = len(by_hash)
+            if content not in self._by_hash and content not in added:
+                added[content] = len(self) + len(added)
                 frames.append(frame)
                 atom_end += len(frame)
                 codes = [code(text) for text in (origin.source, origin.group, origin.split, origin.reason)]
@@ -248,9 +248,8 @@ class Store(Sequence[Frame]):
             force_end += len(label.forces)
             stress = np.zeros(6) if label.stress is None else label.stress
             has_stress = label.stress is not None
-            label_rows.append(
-                (by_hash[content], code(theory), force_end, label.energy, label.cpu_s, has_stress, stress)
-            )
+            idx = added[content] if content in added else self._by_hash[content]
+            label_rows.append((idx, code(theory), force_end, label.energy, label.cpu_s, has_stress, stress))
         rows, labels = np.array(frame_rows, _FRAME_ROW), np.array(label_rows, _LABEL_ROW)
         with self._changing():
             if frames:
