@@ -163,6 +163,7 @@ def measure_diffusion(
         _interval_fs(first),
         mobile=mobile,
         pbc=first.pbc,
+        unwrapped=True,
         temperature_K=first.settings.temperature_K,
         host=host,
         hop_length_A=hop_length_A,
@@ -185,6 +186,7 @@ def diffusivity_of_positions(
     *,
     mobile: str,
     pbc: ArrayLike = (True, True, True),
+    unwrapped: bool = False,
     temperature_K: float | None = None,
     host: Sequence[str] | None = None,
     hop_length_A: float | None = None,
@@ -207,6 +209,9 @@ def diffusivity_of_positions(
         Lattice vectors as rows in Å, shape ``(3, 3)``, and periodicity, shape ``(3,)``.
     frame_interval_fs
         Time between frames in fs.
+    unwrapped
+        Whether the positions are known to be unwrapped; if not, they are followed across the boundaries, which asks
+        for frames close enough in time.
     mobile, temperature_K, host, hop_length_A, n_carriers, equilibration_ps, tracer
         As for `measure_diffusion`.
 
@@ -229,14 +234,15 @@ def diffusivity_of_positions(
         raise ValueError(f"frame interval {frame_interval_fs} fs and {n_carriers} carriers must be positive")
 
     skip = round(equilibration_ps / interval_ps)
-    kept = [in_host_frame(unwrap(run, cell, pbc)[skip:], is_host) for run in runs if len(run) > skip + 1]
+    whole = runs if unwrapped else [unwrap(run, cell, pbc) for run in runs]
+    kept = [in_host_frame(run[skip:], is_host) for run in whole if len(run) > skip + 1]
     time_ps = sum(len(run) - 1 for run in kept) * interval_ps
     empty = Diffusivity(mobile, temperature_K, "refused", (), time_ps=time_ps, n_trajectories=len(runs))
     sums = [(run - run[0])[:, is_mobile].sum(axis=1) for run in kept]
     found = plateau(sums, interval_ps) if sums else None
     if found is None:
         return _refused(empty, f"too short: {time_ps:g} ps are left after {equilibration_ps:g} ps of equilibration")
-    fit, agrees = found
+    fit = found.fit
 
     length_A = hop_length_A if hop_length_A is not None else neighbour_distance(runs[0][0], is_mobile, cell, pbc)
     n_hops = float(6 * fit.D_A2_per_ps * time_ps / length_A**2)
@@ -258,11 +264,18 @@ def diffusivity_of_positions(
         reason = f"about {n_hops:.1f} hops in {time_ps:g} ps, fewer than {FEW_HOPS}: only an upper bound"
         return replace(known, status="bound", reasons=(reason,), bound_A2_per_ps=bound / n_carriers)
 
+    if found.n_agree == 0 and fit.stride > found.shortest.stride:
+        return _refused(
+            known,
+            f"not diffusive yet: {found.shortest.D_A2_per_ps:.2g} Å²/ps at {found.shortest.stride * interval_ps:g} ps "
+            f"becomes {fit.D_A2_per_ps:.2g} Å²/ps at {known.stride_ps:g} ps; run longer",
+        )
+
     reasons = []
     if n_hops < SOME_HOPS:
         reasons.append(f"only about {n_hops:.0f} hops: the error is large")
-    if not agrees:
-        reasons.append(f"the diffusivity still depends on the stride at {known.stride_ps:g} ps: run longer")
+    if found.n_agree < 2:
+        reasons.append(f"too short to see that the diffusivity does not depend on the stride of {known.stride_ps:g} ps")
     if hop_length_A is None:
         reasons.append(f"hop length not given: taken as the distance of neighbouring mobile ions, {length_A:.2f} Å")
     D = fit.D_A2_per_ps / n_carriers

@@ -38,6 +38,26 @@ class WalkFit:
     stride: int
 
 
+@dataclass(frozen=True, slots=True)
+class Plateau:
+    """Where the diffusivity stops to depend on the stride.
+
+    Attributes
+    ----------
+    fit
+        At the stride that was chosen.
+    shortest
+        At the shortest stride that was tried.
+    n_agree
+        Longer strides, of two, that were there to agree with it. With none, and a shorter stride to disagree, the
+        walk is not diffusive on the times that were seen.
+    """
+
+    fit: WalkFit
+    shortest: WalkFit
+    n_agree: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MSDCurve:
     """Mean squared displacement over lag time, averaged over all origins.
@@ -111,7 +131,7 @@ def fit_walk(paths: Sequence[Floats], interval_ps: float, stride: int = 1) -> Wa
     return WalkFit(walk / tau, float(np.sqrt(variance)) / tau, noise, stride)
 
 
-def plateau(paths: Sequence[Floats], interval_ps: float, shortest_ps: float = 1.0) -> tuple[WalkFit, bool] | None:
+def plateau(paths: Sequence[Floats], interval_ps: float, shortest_ps: float = 1.0) -> Plateau | None:
     """Fit at the shortest stride at which the walk is a random walk.
 
     That is the shortest stride whose diffusivity agrees, within two standard errors, with those of the next two:
@@ -128,8 +148,8 @@ def plateau(paths: Sequence[Floats], interval_ps: float, shortest_ps: float = 1.
 
     Returns
     -------
-    fit, agrees
-        The fit, and whether two longer strides were there to agree with it; None if the paths are too short for any.
+    Plateau
+        Or None if the paths are too short for any stride.
     """
     longest = max(len(path) for path in paths) - 1
     fits: list[WalkFit] = []
@@ -139,10 +159,11 @@ def plateau(paths: Sequence[Floats], interval_ps: float, shortest_ps: float = 1.
             break
         if stride * interval_ps > shortest_ps - 1e-9:
             fits.append(fit_walk(paths, interval_ps, stride))
-    for idx, fit in enumerate(fits[:-2]):
-        if all(_agree(fit, longer) for longer in fits[idx + 1 : idx + 3]):
-            return fit, True
-    return (fits[-1], False) if fits else None
+    for idx, fit in enumerate(fits):
+        longer = fits[idx + 1 : idx + 3]
+        if all(_agree(fit, other) for other in longer):
+            return Plateau(fit, shortest=fits[0], n_agree=len(longer))
+    return None
 
 
 def _agree(fit: WalkFit, longer: WalkFit) -> bool:

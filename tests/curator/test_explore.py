@@ -59,16 +59,16 @@ def test_a_frame_is_a_candidate_once_and_not_if_known(explored: list[tuple[Plann
 
 def test_an_exploded_trajectory_gives_its_last_sane_frames():
     # Far above boiling: the gate on the force closes on the way.
-    gates = Gates(max_force_eV_per_A=8.0)
-    trajectory = run_md(LIF, FumiTosiLiF(), MDSettings(4000, 2.0), seed=1, gates=gates)
+    gates = Gates(max_force_eV_per_A=4.0)
+    trajectory = run_md(LIF, FumiTosiLiF(), MDSettings(3000, 2.0), seed=1, gates=gates)
     assert trajectory.status == "exploded"
     found = candidates_of(trajectory, group="g", source="s", gates=gates)
-    last = [candidate for candidate in found if "explosion" in candidate.source]
-    assert [candidate.frame for candidate in last] == list(trajectory.last_frames)
-    assert [candidate.source for candidate in last][-1] == "s @ explosion -1"
+    assert {frame.hash for frame in trajectory.last_frames} <= {candidate.frame.hash for candidate in found}
+    assert found[-1].frame == trajectory.last_frames[-1]
+    assert found[-1].source == "s @ explosion -1"
     for candidate in found:
         forces = FumiTosiLiF().get_forces(atoms_from_frame(candidate.frame))
-        assert np.linalg.norm(forces, axis=1).max() <= 8.0
+        assert np.linalg.norm(forces, axis=1).max() <= 4.0
 
 
 def test_insane_frames_are_left_out(explored: list[tuple[PlannedRun, Trajectory]]):
