@@ -60,9 +60,10 @@ class TrainingRun:
             head: [self._batch(part[i : i + 8]) for i in range(0, len(part), 8)] for head, part in valid.items()
         }
         self.curve: list[TrainEvent] = []
+        # Epoch 0 is the start itself: if training only makes it worse, it is what comes back.
         self.best_epoch = 0
-        self.best_state: dict[str, torch.Tensor] = {}
-        self.best_errors: tuple[dict[str, float], dict[str, float]] = ({}, {})
+        self.best_state = copy.deepcopy(module.state_dict())
+        self.best_errors = self.start_errors = self._validate()
         self.cpu_s = 0.0
 
     @property
@@ -94,7 +95,7 @@ class TrainingRun:
             learning_rate=learning_rate,
         )
         self.curve.append(event)
-        if TARGET not in forces or not self.best_state or forces[TARGET] < self.best_errors[0][TARGET]:
+        if TARGET not in forces or forces[TARGET] < self.best_errors[0][TARGET]:
             self.best_epoch = event.epoch
             self.best_errors = (forces, energies)
             with self.ema.average_parameters():
@@ -106,7 +107,7 @@ class TrainingRun:
         loss = batch_loss(
             out, batch, self.weights, huber_delta=self.strategy.huber_delta, difference=self.strategy.difference
         )
-        value = float(loss)
+        value = loss.item()
         if not np.isfinite(value):
             raise TrainingDiverged(
                 f"the loss became {value} in epoch {len(self.curve) + 1} at learning rate "
@@ -152,6 +153,7 @@ class TrainingRun:
             "best_epoch": self.best_epoch,
             "best_state": self.best_state,
             "best_errors": list(self.best_errors),
+            "start_errors": list(self.start_errors),
             "cpu_s": self.cpu_s,
         }
         with atomic_path(path) as aside:
@@ -171,4 +173,5 @@ class TrainingRun:
         self.best_epoch = state["best_epoch"]
         self.best_state = state["best_state"]
         self.best_errors = tuple(state["best_errors"])
+        self.start_errors = tuple(state["start_errors"])
         self.cpu_s = state["cpu_s"]

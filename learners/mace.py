@@ -15,6 +15,7 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from curator.datasets.atomic import atomic_path, write_atomically
@@ -259,15 +260,23 @@ def load_model(folder: Path, *, device: str = "cpu") -> MaceModel:
     weights, description = folder / "model.safetensors", folder / "model.json"
     if not (weights.is_file() and description.is_file()):
         raise ValueError(f"no model in {folder}: model.safetensors and model.json are expected there")
-    values = json.loads(description.read_text())
-    if values.get("format") != FORMAT:
-        raise ValueError(f"{description} has format {values.get('format')!r}; this version of curator reads {FORMAT}")
-    architecture = architecture_from_json(values["architecture"])
-    state = load_file(weights)
+    try:
+        values = json.loads(description.read_text())
+        found = values["format"]
+        architecture = architecture_from_json(values["architecture"]) if found == FORMAT else None
+        metadata, head, expected = values["metadata"], values["head"], values["hash"]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{description} does not describe a model: {type(error).__name__}: {error}") from error
+    if architecture is None:
+        raise ValueError(f"{description} has format {found!r}; this version of curator reads {FORMAT}")
+    try:
+        state = load_file(weights)
+    except SafetensorError as error:
+        raise ValueError(f"{weights} is damaged ({error}); copy it again") from error
     module = build_module(architecture, dtype=next(t.dtype for t in state.values() if t.is_floating_point()))
     load_state(module, state)
-    model = MaceModel(architecture, module, values["metadata"], values["head"])
-    if model.hash != values["hash"]:
+    model = MaceModel(architecture, module, metadata, head)
+    if model.hash != expected:
         raise ValueError(f"the weights in {folder} are not those that model.json describes; copy both files again")
     return model.to(device)
 

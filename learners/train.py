@@ -35,9 +35,11 @@ class FitReport:
     epochs
         Epochs done.
     best_epoch
-        Epoch, counted from 1, whose weights were returned.
+        Epoch, counted from 1, whose weights were returned; 0 if the start was never improved upon.
     valid_force_rmse, valid_energy_rmse
-        Of the returned weights, by head: eV/Å, and eV/atom; empty without validation frames.
+        Of the returned weights on validation frames, by head: eV/Å, and eV/atom; empty without validation frames.
+    start_force_rmse, start_energy_rmse
+        The same before training, with the E0s in place.
     curve
         One event per epoch.
     e0
@@ -52,6 +54,8 @@ class FitReport:
     best_epoch: int
     valid_force_rmse: Mapping[str, float]
     valid_energy_rmse: Mapping[str, float]
+    start_force_rmse: Mapping[str, float]
+    start_energy_rmse: Mapping[str, float]
     curve: tuple[TrainEvent, ...]
     e0: E0Estimate
     n_parameters: int
@@ -162,6 +166,8 @@ def fit(
         best_epoch=run.best_epoch,
         valid_force_rmse=run.best_errors[0],
         valid_energy_rmse=run.best_errors[1],
+        start_force_rmse=run.start_errors[0],
+        start_energy_rmse=run.start_errors[1],
         curve=tuple(run.curve),
         e0=e0_estimate,
         n_parameters=sum(p.numel() for p in module.parameters()),

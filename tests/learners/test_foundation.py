@@ -1,0 +1,91 @@
+import os
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from curator.datasets.frame import Frame
+from curator.learners import foundation
+from curator.learners.architecture import with_heads
+from curator.learners.foundation import load_foundation
+from curator.learners.mace import MaceModel, export_model
+
+
+@pytest.fixture
+def exported(model: MaceModel, tmp_path: Path) -> Path:
+    export_model(model, tmp_path / "theirs.model")
+    return tmp_path / "theirs.model"
+
+
+def test_folder_of_ours(model: MaceModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    assert load_foundation(str(tmp_path), device="cpu").hash == model.hash
+
+
+def test_pickle_needs_trust(exported: Path, model: MaceModel, frames: list[Frame]) -> None:
+    with pytest.raises(ValueError, match=r"would run the code in it\.\n.*--trust"):
+        load_foundation(str(exported))
+    loaded = load_foundation(str(exported), trust=True, device="cpu")
+    np.testing.assert_allclose(loaded.predict(frames)[0].forces, model.predict(frames)[0].forces, atol=1e-6)
+    assert loaded.metadata["imported"] == "theirs.model"
+
+
+def test_known_hash_needs_no_trust(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = foundation._sha256(exported)
+    monkeypatch.setitem(foundation.KNOWN_SHA256, digest, "theirs")
+    assert load_foundation(str(exported), device="cpu").metadata["sha256"] == digest
+
+
+def test_code_in_an_untrusted_pickle_does_not_run(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    torch.save(Bomb(), tmp_path / "bomb.model")
+    with pytest.raises(ValueError, match="is a pickle"):
+        load_foundation(str(tmp_path / "bomb.model"))
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_head_of_several_must_be_chosen(model: MaceModel, tmp_path: Path, frames: list[Frame]) -> None:
+    module, _ = with_heads(model.module, model.architecture, [0, 0], ["pbe", "r2scan"])
+    module.scale_shift.scale[1] *= 2
+    torch.save(module, tmp_path / "two.model")
+    with pytest.raises(ValueError, match=r"two\.model has the heads pbe, r2scan; choose one"):
+        load_foundation(str(tmp_path / "two.model"), trust=True)
+    pbe, r2scan = (load_foundation(str(tmp_path / "two.model"), trust=True, head=head) for head in ("pbe", "r2scan"))
+    np.testing.assert_allclose(2 * pbe.predict(frames)[0].forces, r2scan.predict(frames)[0].forces, atol=1e-5)
+
+
+def test_missing_and_unreadable_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no foundation model 'nothing': it is not mini-halides, not mace:<name>"):
+        load_foundation("nothing")
+    (tmp_path / "junk.model").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"junk\.model cannot be loaded as a MACE model"):
+        load_foundation(str(tmp_path / "junk.model"), trust=True)
+    with pytest.raises(ValueError, match="no model in"):
+        load_foundation(str(tmp_path))
+
+
+def test_unknown_name_is_told() -> None:
+    with pytest.raises(ValueError, match=r"no model 'gigantic' in the MACE project; there are small, medium"):
+        load_foundation("mace:gigantic")
+
+
+def test_without_network_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def offline(*args: object, **kwargs: object) -> object:
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    with pytest.raises(ValueError, match=r"could not be downloaded .*\nFetch https://.* or use mini-halides") as caught:
+        load_foundation("mace:medium-mpa-0")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_embedded_model_loads_without_download() -> None:
+    model = load_foundation("mini-halides", device="cpu")
+    assert set(model.elements) >= {3, 9, 11, 17, 19, 35}
