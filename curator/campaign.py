@@ -19,9 +19,8 @@ from curator.context import Context, count_labels
 from curator.convergence import barrier_has_settled, judge
 from curator.datasets.atomic import write_atomically
 from curator.datasets.fence import acquire
-from curator.datasets.journal import Journal, rebuild
+from curator.datasets.journal import Journal, open_store
 from curator.datasets.label import Theory
-from curator.datasets.store import Store, StoreDamagedError
 from curator.errors import BadInput
 from curator.measure import (
     Diffusion,
@@ -89,7 +88,7 @@ def run(target: Path, console: Console, *, trust: bool = False) -> Json:
         journal = Journal(folder.journal, fence)
         copy_foundation(plan, folder, trust=trust)
         _write_resolved(folder, plan, theory)
-        _recover_store(folder, journal)
+        open_store(folder.store, journal).close()
         settings = plan.file.run
         with open_executor(settings.executor, settings.workers, folder.workers) as executor:
             context = Context(plan, folder, theory, journal, executor, Display(folder, console))
@@ -137,11 +136,11 @@ def _why_over(context: Context, rounds: Sequence[Json]) -> str | None:
 def _affordable(context: Context, round_: int) -> int:
     """Labels that a round may still buy for training, its anchor and the test frames put aside."""
     file = context.plan.file
-    total = sum(count_labels(context).values())
+    bought = count_labels(context)
     reserved = N_ANCHOR_LABELS if file.measure.barrier else 0
     if round_ == 0:
-        reserved += max(0, file.select.test_frames - count_labels(context).get("test", 0))
-    return file.stop.max_labels - total - reserved
+        reserved += max(0, file.select.test_frames - bought["test"])
+    return file.stop.max_labels - bought.total() - reserved
 
 
 def _run_round(context: Context, setup: Setup, rounds: Sequence[Json]) -> None:
@@ -244,13 +243,3 @@ def _write_resolved(folder: CampaignFolder, plan: Plan, theory: Theory) -> None:
         },
     }
     write_atomically(folder.resolved, yaml.safe_dump(plain_json(content), sort_keys=False, allow_unicode=True))
-
-
-def _recover_store(folder: CampaignFolder, journal: Journal) -> None:
-    """Make the store anew from the journal where it is missing or was damaged by a kill."""
-    try:
-        with Store(folder.store):
-            return
-    except StoreDamagedError:
-        rebuild(journal, folder.store)
-        log_event(folder, "store_rebuilt")

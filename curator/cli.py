@@ -2,11 +2,13 @@
 
 import errno
 import json
+import logging
 import os
 import signal
 import sys
 import time
 import traceback
+import warnings
 from importlib.resources import files
 from pathlib import Path
 from types import FrameType
@@ -16,6 +18,10 @@ import typer
 from rich.console import Console
 
 import curator
+from curator.datasets.fence import DriverError
+from curator.datasets.journal import JournalDamagedError
+from curator.datasets.notice import Notice
+from curator.datasets.store import StoreDamagedError
 from curator.errors import BadInput, CuratorError
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOT_CONVERGED = 1, 2, 3
@@ -159,9 +165,18 @@ def main() -> None:
     """Entry point: every error ends as one to three lines and an exit status."""
     # One thread each: curator runs one process a core, and threads on shared cores make MACE up to 7 times slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # The libraries below warn of their own affairs at every start; a user can do nothing about any of it.
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("always", Notice)
+    warnings.showwarning = _show_notice
+    logging.getLogger().setLevel(logging.ERROR)
     from curator import commands  # noqa: F401  (adds its commands to the app)
 
     sys.exit(_run_app())
+
+
+def _show_notice(message: Warning | str, *_about: object, **_named: object) -> None:
+    print(f"curator: note: {message}", file=sys.stderr)
 
 
 def _run_app() -> int:
@@ -171,6 +186,8 @@ def _run_app() -> int:
         return _say("stopped; what is done is kept, run again to continue", EXIT_FAILED)
     except CuratorError as error:
         return _say(str(error), error.exit_status)
+    except (DriverError, JournalDamagedError, StoreDamagedError) as error:
+        return _say(str(error), EXIT_FAILED)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _say(

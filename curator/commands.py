@@ -67,9 +67,9 @@ def explore(
     structure: Structure,
     out: Annotated[Path, typer.Option("--out", help="extxyz file of the candidates.")] = Path("candidates.extxyz"),
     model: Model = "mini-halides",
-    temperature_K: Annotated[list[float], typer.Option("--temperature-K", help="May be given several times.")] = [
-        600.0
-    ],
+    temperature_K: Annotated[
+        list[float] | None, typer.Option("--temperature-K", help="May be given several times; 600 by default.")
+    ] = None,
     duration_ps: Annotated[float, typer.Option("--duration-ps")] = 2.0,
     interval_ps: Annotated[float, typer.Option("--interval-ps", help="Time between candidates.")] = 0.1,
     seed: Seed = 0,
@@ -110,9 +110,10 @@ def select(
     candidates: Annotated[Path, typer.Argument(help="Frames to choose from.")],
     n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 16,
     out: Annotated[Path, typer.Option("--out", help="extxyz file of the chosen frames.")] = Path("selected.extxyz"),
-    model: Annotated[list[str], typer.Option("--model", help="One model, or the members of a committee.")] = [
-        "mini-halides"
-    ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="One model, or each member of a committee; mini-halides by default."),
+    ] = None,
     labelled: Annotated[Path | None, typer.Option("--labelled", help="Frames to be different from.")] = None,
     random_share: Annotated[float, typer.Option("--random-share", min=0.0, max=1.0)] = 0.125,
     seed: Seed = 0,

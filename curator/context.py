@@ -1,6 +1,7 @@
 """A running campaign: its plan, its folder and its tools, and the two ways in which it gets work done."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -166,10 +167,13 @@ def _fold(context: Context, bought: Sequence[tuple[tuple[Frame, Provenance], Lab
         store.append(records)
 
 
-def count_labels(context: Context) -> Mapping[str, int]:
-    """Labels of the campaign's theory by reason; the sum is what the budget counts."""
-    counts: dict[str, int] = {}
-    with Store(context.folder.store) as store:
-        for record in store.records(theory=context.theory.key):
-            counts[record.provenance.reason] = counts.get(record.provenance.reason, 0) + 1
-    return counts
+def labelled(context: Context) -> list[Record]:
+    """Every label of the campaign's theory, in an order that does not depend on which arrived first."""
+    with Store(context.folder.store, "r") as store:
+        records = store.records(theory=context.theory.key)
+    return sorted(records, key=lambda record: (record.provenance.round, record.provenance.source, record.frame.hash))
+
+
+def count_labels(context: Context) -> Counter[str]:
+    """Labels by reason; the sum is what the budget counts."""
+    return Counter(record.provenance.reason for record in labelled(context))

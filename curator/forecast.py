@@ -14,9 +14,10 @@ from curator.datasets.frame import Frame
 from curator.errors import BadInput
 from curator.learners.foundation import load_foundation
 from curator.learners.mace import MaceModel
-from curator.md import MDSettings, run_md
+from curator.md import run_md
 from curator.setup import check_elements, check_replay
 from curator.state import Json, campaign_folder
+from curator.trajectory import MDSettings
 
 N_STEPS_TIMED = 10
 TRAINING_OVER_PREDICTION = 3.0
@@ -99,7 +100,8 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
     n_rounds = min(
         stop.max_rounds, max(1, -(-(n_labels - select.test_frames - anchor) // (select.labels_per_round + anchor)))
     )
-    explore_ps = (n_rounds * explore.replicas + 1) * len(explore.temperatures_K) * explore.duration_ps
+    n_starts = (2 if file.measure.barrier else 1) + len(explore.structures)
+    explore_ps = (n_rounds * explore.replicas + 1) * n_starts * len(explore.temperatures_K) * explore.duration_ps
     explore_s = 1000 * explore_ps / explore.timestep_fs * step_s
     measure_ps, measure_s = 0.0, 0.0
     if diffusion is not None:

@@ -13,20 +13,19 @@ from numpy.typing import NDArray
 
 from curator.anchor import Anchor
 from curator.backends.executor import Done, Task
-from curator.context import Context, run_tasks, values_of
+from curator.context import Context, labelled, run_tasks, values_of
 from curator.datasets.atomic import atomic_path
 from curator.datasets.extxyz import read_own_records
 from curator.datasets.frame import Frame
 from curator.datasets.label import Record
 from curator.datasets.sources import Hop
-from curator.datasets.store import Store
 from curator.diffusion import Arrhenius, Diffusivity, as_json, fit_arrhenius, measure_diffusion
 from curator.learners.base import Prediction
 from curator.learners.metrics import energy_rmse_per_atom, force_rmse
-from curator.md import MDSettings, Trajectory
-from curator.round import CHUNK_PS, Chosen, errors_of, read_candidates
+from curator.round import Chosen, errors_of, read_candidates
 from curator.state import Json, Stage
 from curator.tasks import TrainedMember, predict_frames, run_trajectory
+from curator.trajectory import MDSettings, Trajectory
 from curator.uncertainty import Calibration
 
 Arrays = dict[str, NDArray[Any]]
@@ -50,8 +49,7 @@ class Errors:
 
 def measure_errors(context: Context, round_: int) -> Errors:
     """Errors of foundation and model on the test frames, on the probe, and of the committee on validation frames."""
-    with Store(context.folder.store) as store:
-        records = store.records(theory=context.theory.key)
+    records = labelled(context)
     test = [record for record in records if record.provenance.split == "test"]
     valid = [record for record in records if record.provenance.split == "valid"]
     probe_file = context.folder.setup / "probe.extxyz"
@@ -102,8 +100,7 @@ def fresh_errors(context: Context, round_: int, chosen: Chosen, calibration: Cal
 
     Those of the random share alone are unbiased; the others were chosen for being hard.
     """
-    with Store(context.folder.store) as store:
-        by_hash = {record.frame.hash: record for record in store.records(theory=context.theory.key)}
+    by_hash = {record.frame.hash: record for record in labelled(context)}
     candidates = read_candidates(context.folder.round(round_) / "explore" / "candidates.extxyz")
     forces, references, random = [], [], []
     for idx, reason, predicted in zip(chosen.idx, chosen.reasons, chosen.forces, strict=True):
@@ -170,7 +167,6 @@ def measure_diffusion_of(context: Context, round_: int, start: Frame, hop: Hop |
                 temperature_K=temperature_K,
                 duration_ps=settings.duration_ps + settings.equilibration_ps,
                 timestep_fs=settings.timestep_fs,
-                chunk_ps=CHUNK_PS,
             )
             where = folder / f"T{temperature_K:g}-r{replica}"
             # The same seeds in every round: what changes between rounds is the model.
@@ -218,8 +214,7 @@ def collective_hop_length(hop: Hop, mobile: str) -> float:
 
 def round_numbers(context: Context, round_: int, members: Sequence[TrainedMember], anchor: Anchor | None) -> Json:
     """What a round's JSON says of labels, training and barrier."""
-    with Store(context.folder.store) as store:
-        records = store.records(theory=context.theory.key)
+    records = labelled(context)
     splits = Counter(record.provenance.split for record in records)
     first = members[0]
     return {

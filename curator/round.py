@@ -1,6 +1,5 @@
 """The stages of a round that spend labels: explore, select, label, train. Each is skipped where its output exists."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,18 +10,17 @@ from ase.io import iread, write
 from numpy.typing import NDArray
 
 from curator.backends.executor import Done, Failed, Task
-from curator.context import Context, buy_labels, run_tasks, values_of
+from curator.context import Context, buy_labels, labelled, run_tasks, values_of
 from curator.datasets.atomic import atomic_path
 from curator.datasets.extxyz import write_records
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Label, Provenance, Record
 from curator.datasets.split import assign_splits
-from curator.datasets.store import Store
 from curator.errors import CuratorError
-from curator.explore import Candidate, candidates_of
-from curator.md import MDSettings, Trajectory
+from curator.explore import Candidate, plan_exploration
+from curator.explore import candidates as candidates_from
 from curator.selection import pca_map, select
-from curator.state import Stage, read_json, write_json
+from curator.state import Json, Stage, read_json, write_json
 from curator.tasks import (
     CandidatePrediction,
     TrainedMember,
@@ -31,9 +29,9 @@ from curator.tasks import (
     run_trajectory,
     train_member,
 )
+from curator.trajectory import Trajectory
 from curator.uncertainty import Calibration, committee_spread, fit_calibration, force_error, frame_score
 
-CHUNK_PS = 2.0
 PREDICT_BATCH = 64
 
 
@@ -53,52 +51,46 @@ def _explore(context: Context, round_: int, starts: Sequence[Frame], kind: str, 
     if out.exists():
         return read_candidates(out)
     settings = context.plan.file.explore
-    replicas = settings.replicas if kind == "candidates" else 1
+    test = kind == "test"
+    plan = plan_exploration(
+        starts,
+        settings.temperatures_K,
+        1 if test else settings.replicas,
+        # Test trajectories take seeds of their own.
+        seed=context.plan.seed_of(round_, Stage.EXPLORE, int(test)),
+        duration_ps=settings.duration_ps,
+        timestep_fs=settings.timestep_fs,
+        frame_interval_fs=1000 * settings.interval_ps,
+    )
     model = context.members(round_ - 1)[0]
-    tasks, folders = [], []
-    for run, (replica, temperature_K) in enumerate(
-        (replica, temperature_K) for replica in range(replicas) for temperature_K in settings.temperatures_K
-    ):
-        start = starts[run % len(starts)]
-        md = MDSettings(
-            temperature_K=temperature_K,
-            duration_ps=settings.duration_ps,
-            timestep_fs=settings.timestep_fs,
-            frame_interval_fs=1000 * settings.interval_ps,
-            chunk_ps=CHUNK_PS,
-        )
-        # Test trajectories take seeds of their own, far from those of any replica.
-        seed = context.plan.seed_of(round_, Stage.EXPLORE, run if kind == "candidates" else 10_000 + run)
-        where = folder / f"{kind}-T{temperature_K:g}-r{replica}"
-        tasks.append(Task(run_trajectory, (model, start, md, seed, where), f"MD {temperature_K:g} K"))
-        folders.append(where)
+    folders = [folder / kind / run.name for run in plan]
+    tasks = [
+        Task(run_trajectory, (model, run.start, run.settings, run.seed, where), f"MD {run.name}")
+        for run, where in zip(plan, folders, strict=True)
+    ]
     outcomes = run_tasks(
         context, "md", tasks, round_=round_, stage=stage, progress=[path / "progress.json" for path in folders]
     )
-    candidates: list[Candidate] = []
-    runs = []
-    for outcome, where in zip(outcomes, folders, strict=True):
-        if isinstance(outcome, Failed):
-            runs.append({"run": where.name, "status": "failed", "reason": outcome.error, "cpu_s": 0.0})
-            continue
-        trajectory = cast(Trajectory, outcome.value)
-        group = f"round-{round_}/{where.name}"
-        found = candidates_of(trajectory, group=group, source=f"explore/{where.name}")
-        candidates.extend(found)
-        runs.append(
-            {
-                "run": where.name,
-                "status": trajectory.status,
-                "reason": trajectory.reason,
-                "cpu_s": trajectory.cpu_s,
-                "n_candidates": len(found),
-            }
-        )
-    if not candidates:
-        raise CuratorError(f"round {round_}: no trajectory gave a sane frame; {runs[0]['reason']}")
+    done = [
+        (run, cast(Trajectory, outcome.value))
+        for run, outcome in zip(plan, outcomes, strict=True)
+        if isinstance(outcome, Done)
+    ]
+    found = candidates_from(done, interval_ps=settings.interval_ps, prefix=f"round-{round_}/{kind}")
+    runs = [
+        {"run": run.name, "status": trajectory.status, "reason": trajectory.reason, "cpu_s": trajectory.cpu_s}
+        for run, trajectory in done
+    ]
+    runs += [
+        {"run": run.name, "status": "failed", "reason": outcome.error, "cpu_s": 0.0}
+        for run, outcome in zip(plan, outcomes, strict=True)
+        if isinstance(outcome, Failed)
+    ]
+    if not found:
+        raise CuratorError(f"round {round_}: no trajectory gave a sane frame; the first: {runs[0]['reason']}")
     write_json(folder / f"{kind}.json", {"runs": runs})
-    write_candidates(out, candidates)
-    return candidates
+    write_candidates(out, found)
+    return found
 
 
 def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
@@ -218,11 +210,7 @@ def _choose(context: Context, round_: int, candidates: Sequence[Candidate], n_se
 
 def _frames_for_distance(context: Context) -> list[Frame]:
     """Labelled frames that a new one should differ from; test frames must not steer the selection."""
-    if not context.folder.store.exists():
-        return []
-    with Store(context.folder.store) as store:
-        records = store.records(theory=context.theory.key)
-    return [record.frame for record in records if record.provenance.split != "test"]
+    return [record.frame for record in labelled(context) if record.provenance.split != "test"]
 
 
 def calibration_before(context: Context, round_: int) -> Calibration | None:
@@ -302,9 +290,8 @@ def label_chosen(context: Context, round_: int, candidates: Sequence[Candidate],
 
 
 def records_for_training(context: Context) -> tuple[list[Record], list[Record]]:
-    """Training and validation records, in an order that does not depend on which label arrived first."""
-    with Store(context.folder.store) as store:
-        records = store.records(theory=context.theory.key)
+    """Training and validation records."""
+    records = labelled(context)
     train = [record for record in records if record.provenance.split == "train"]
     valid = [record for record in records if record.provenance.split == "valid"]
     return train, valid
@@ -315,7 +302,7 @@ def train(context: Context, round_: int) -> list[TrainedMember]:
     folder = context.folder.round(round_) / "model"
     out = folder / "training.json"
     if out.exists():
-        return [_member_from_json(member) for member in json.loads(out.read_text())["members"]]
+        return [_member_from_json(member) for member in read_json(out)["members"]]
     learn = context.plan.file.learn
     folder.mkdir(parents=True, exist_ok=True)
     training, validation = records_for_training(context)
@@ -357,14 +344,18 @@ def train(context: Context, round_: int) -> list[TrainedMember]:
     return members
 
 
-def _member_from_json(content: dict[str, object]) -> TrainedMember:
-    return TrainedMember(**content)  # type: ignore[arg-type]
+def _member_from_json(content: Json) -> TrainedMember:
+    curve = tuple(
+        (int(epoch), *(np.nan if e is None else float(e) for e in errors)) for epoch, *errors in content["curve"]
+    )
+    e0 = {int(number): value for number, value in content["e0"].items()}
+    return TrainedMember(**{**content, "curve": curve, "e0": e0})
 
 
 def errors_of(
     forces: Sequence[NDArray[np.float64]], references: Sequence[NDArray[np.float64]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Committee spread and true force error of each atom, eV/Å, pooled over frames.
+    """Committee spread (0 for a single model) and true force error of each atom, eV/Å, pooled over frames.
 
     Parameters
     ----------
@@ -373,7 +364,7 @@ def errors_of(
     references
         Of each frame, the labelled forces, shape ``(n_atoms, 3)``.
     """
-    spreads = [committee_spread(frame) for frame in forces]
+    spreads = [committee_spread(frame) if len(frame) > 1 else np.zeros(frame.shape[1]) for frame in forces]
     errors = [force_error(frame.mean(axis=0), reference) for frame, reference in zip(forces, references, strict=True)]
     if not spreads:
         return np.zeros(0), np.zeros(0)

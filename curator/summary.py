@@ -5,9 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from curator.anchor import Anchor
-from curator.context import Context
+from curator.context import Context, labelled
 from curator.convergence import Verdict
-from curator.datasets.store import Store
 from curator.setup import Setup
 from curator.state import CampaignFolder, Json, read_json, wall_seconds
 from curator.tasks import TrainedMember
@@ -27,8 +26,7 @@ def round_cost(
     md_cpu_s: float,
 ) -> Json:
     """CPU seconds of a round by kind, and its wall time."""
-    with Store(context.folder.store, "r") as store:
-        records = store.records(theory=context.theory.key)
+    records = labelled(context)
     explored = sum(run["cpu_s"] for run in exploration_runs(context.folder, round_))
     return {
         "label_cpu_s": sum(record.label.cpu_s for record in records if record.provenance.round == round_),

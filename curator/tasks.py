@@ -22,9 +22,10 @@ from curator.datasets.label import Record
 from curator.datasets.sources import Hop
 from curator.learners.base import Prediction, TrainEvent, Want
 from curator.learners.strategies import Strategy
-from curator.md import MDSettings, Trajectory, run_md
+from curator.md import run_md
 from curator.progress import tell
 from curator.selection import frame_descriptor
+from curator.trajectory import MDSettings, Trajectory
 
 CELL_FMAX_EV_PER_A = 0.01
 CELL_MAX_STEPS = 100
@@ -82,12 +83,14 @@ def run_trajectory(model: Path, start: Frame, settings: MDSettings, seed: Sequen
     from curator.learners.mace import load_model
 
     progress = folder / "progress.json"
+    loaded = load_model(model)
     return run_md(
         start,
-        load_model(model).calculator(),
+        loaded.calculator(),
         settings,
         seed=seed,
         folder=folder,
+        model=loaded.hash,
         on_progress=lambda done, total: tell(progress, done, total),
     )
 

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from curator.datasets.atomic import atomic_path
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Label, Provenance, Record, Split, Theory
+from curator.datasets.notice import Notice
 
 STRESS_KEYS = ("REF_stress", "REF_virial", "REF_virials")
 OWN_KEY = "curator"
@@ -115,7 +116,9 @@ def read_records(
         repeats.append(f"{idx} ({first[frame.hash]})")
     if repeats:
         shown = ", ".join(repeats[:5]) + (", ..." if len(repeats) > 5 else "")
-        warnings.warn(f"{path}: {len(repeats)} frames repeat earlier ones and were merged: {shown}", stacklevel=2)
+        warnings.warn(
+            f"{path}: {len(repeats)} frames repeat earlier ones and were merged: {shown}", Notice, stacklevel=2
+        )
     if not records:
         raise ValueError(f"{path}: holds isolated atoms only, no frame to learn from")
     return list(records.values())

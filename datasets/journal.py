@@ -18,6 +18,7 @@ from typing import BinaryIO
 from curator.datasets.atomic import atomic_path, fsync_folder
 from curator.datasets.fence import DriverError, Fence, acquire
 from curator.datasets.label import Label, Record, Split, Theory
+from curator.datasets.notice import Notice
 from curator.datasets.segment import Entry, Failure, JournalDamagedError, encode, label_key, read_segment
 from curator.datasets.store import Store, StoreDamagedError, check_split
 
@@ -202,7 +203,9 @@ class Journal:
             now = dict(theory.versions)
             before = self._versions.get(theory.key, now)
             if before != now:
-                warnings.warn(f"labels of {key[1]} come from different versions: {before} and now {now}", stacklevel=3)
+                warnings.warn(
+                    f"labels of {key[1]} come from different versions: {before} and now {now}", Notice, stacklevel=3
+                )
             self._versions[theory.key] = now
         return Entry(content, theory, self.fence.token, datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -266,7 +269,7 @@ def open_store(path: Path | str, journal: Journal) -> Store:
         store = Store(path)
     except StoreDamagedError as error:
         kept = path.with_name(f"{path.name}.damaged")
-        warnings.warn(f"{error}; it is rebuilt, and the damaged file kept as {kept.name}", stacklevel=2)
+        warnings.warn(f"{error}; it is rebuilt, and the damaged file kept as {kept.name}", Notice, stacklevel=2)
         path.replace(kept)
         rebuild(journal, path)
         return Store(path)

@@ -26,6 +26,7 @@ import numpy as np
 
 from curator.datasets.frame import Frame
 from curator.datasets.label import Label, Provenance, Record, Theory
+from curator.datasets.notice import Notice
 
 _MAGIC = b"CJR1"
 _HEAD = struct.Struct("<4sQI")
@@ -180,7 +181,9 @@ def _payloads(segment: Path) -> Iterator[tuple[int, bytes]]:
                 if _holds_record(file.read()):
                     raise _damaged(segment, offset, "it does not match its checksum")
                 if length is not None and len(payload) == length:
-                    warnings.warn(f"{segment}: the last record is whole but corrupt and was passed over", stacklevel=2)
+                    warnings.warn(
+                        f"{segment}: the last record is whole but corrupt and was passed over", Notice, stacklevel=2
+                    )
                 return
             yield offset, payload
             offset = file.tell()

@@ -1,0 +1,148 @@
+"""A whole campaign with a classical teacher: what it leaves behind is what was promised."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from curator.backends.base import LabellerSpec
+from curator.backends.labellers import label_frame
+from curator.datasets.extxyz import read_own_records
+from curator.datasets.journal import Journal
+from curator.datasets.label import Label
+from curator.datasets.store import Store
+
+
+@pytest.fixture(scope="module")
+def status(undisturbed: Path, curator):
+    done = curator("status", undisturbed, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_status_tells_verdict_and_next_purchase(status):
+    assert status["verdict"] in ("converged", "not_yet", "undetermined")
+    assert status["reasons"]
+    assert status["next_purchase"]["kind"] in ("labels", "md", "none")
+    assert [item["round"] for item in status["rounds"]] == [0, 1]
+    assert status["state"]["finished"]
+    assert status["live"] is None
+
+
+def test_every_label_is_counted_once(status, undisturbed: Path):
+    with Store(undisturbed / "frames.h5", "r") as store:
+        records = store.records(theory=status["theory"])
+        assert len(store) == len(records)
+    published = list(Journal(undisturbed / "journal").read())
+    assert len({record.frame.hash for record in records}) == len(records) == len(published)
+    assert status["n_labels_total"] == status["rounds"][-1]["n_labels_total"] == len(records)
+    for item in status["rounds"]:
+        assert sum(item["labels_by_reason"].values()) == item["n_labels_total"]
+        assert item["n_train"] + item["n_valid"] + item["n_test"] == item["n_labels_total"]
+
+
+def test_labels_are_what_the_labeller_says(undisturbed: Path):
+    spec = LabellerSpec("classical", "lif-fumi-tosi")
+    with Store(undisturbed / "frames.h5", "r") as store:
+        for record in store.records()[::5]:
+            again = label_frame(spec, record.frame)
+            assert isinstance(again, Label)
+            assert again.energy == pytest.approx(record.label.energy, abs=1e-9)
+            np.testing.assert_allclose(again.forces, record.label.forces, atol=1e-9)
+
+
+def test_no_trajectory_is_in_two_splits(undisturbed: Path):
+    splits: dict[str, set[str]] = {}
+    with Store(undisturbed / "frames.h5", "r") as store:
+        for record in store.records():
+            splits.setdefault(record.provenance.group, set()).add(record.provenance.split)
+    assert {len(found) for found in splits.values()} == {1}
+    assert {"test"} in splits.values()
+
+
+def test_test_frames_are_never_trained_on(undisturbed: Path):
+    with Store(undisturbed / "frames.h5", "r") as store:
+        test = {record.frame.hash for record in store.records(split="test")}
+    assert len(test) == 4
+    for round_ in (0, 1):
+        folder = undisturbed / "rounds" / f"{round_:03d}" / "model"
+        used = read_own_records(folder / "train.extxyz") + read_own_records(folder / "valid.extxyz")
+        assert not test & {record.frame.hash for record in used}
+
+
+def test_the_anchor_is_a_fair_reference(status, undisturbed: Path):
+    """The reference is the labeller's energy difference, and its frames are trained on in the next round only."""
+    with Store(undisturbed / "frames.h5", "r") as store:
+        anchors = [record for record in store.records() if record.provenance.reason == "anchor"]
+    for item in status["rounds"]:
+        assert item["barrier_eV"] is not None, item["barrier_reasons"]
+        mine = {r.provenance.source: r.label.energy for r in anchors if r.provenance.round == item["round"]}
+        difference = mine["anchor/saddle"] - mine["anchor/minimum"]
+        assert item["barrier_reference_eV"] == pytest.approx(difference, abs=1e-9)
+        assert item["barrier_gap_eV"] == pytest.approx(item["barrier_eV"] - difference, abs=1e-9)
+        trained = read_own_records(undisturbed / "rounds" / f"{item['round']:03d}" / "model" / "train.extxyz")
+        rounds = {record.provenance.round for record in trained if record.provenance.reason == "anchor"}
+        assert rounds == set(range(-1, item["round"]))
+
+
+def test_fine_tuning_lowers_the_error(status):
+    force = status["rounds"][-1]["force_rmse_eV_per_A"]
+    assert force["model"] < force["foundation"]
+
+
+def test_diffusion_is_measured_or_refused_with_a_reason(status):
+    measured = status["rounds"][-1]["diffusion"]
+    assert [point["temperature_K"] for point in measured] == [800, 1200]
+    for point in measured:
+        assert point["status"] in ("measured", "bound", "refused")
+        assert (point["D_A2_per_ps"] is not None) == (point["status"] == "measured")
+        assert point["status"] == "measured" or point["reasons"]
+
+
+def test_resolved_file_runs_by_itself(undisturbed: Path, curator, tmp_path: Path):
+    resolved = yaml.safe_load((undisturbed / "resolved.yaml").read_text())
+    (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(resolved["campaign"]))
+    done = curator("check", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["theory"] == resolved["theory"]["key"]
+
+
+def test_a_finished_campaign_is_not_run_again(undisturbed: Path, curator):
+    before = sorted(path.name for path in (undisturbed / "journal").iterdir())
+    done = curator("run", undisturbed)
+    assert done.returncode == 3, done.stderr
+    assert "train" not in done.stdout
+    assert sorted(path.name for path in (undisturbed / "journal").iterdir()) == before
+
+
+def test_export_is_read_by_mace(undisturbed: Path, curator, tmp_path: Path):
+    from ase.io import read
+    from mace.calculators import MACECalculator
+
+    done = curator("export", undisturbed, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    atoms = read(tmp_path / "out" / "test.extxyz", index=0)
+    reference = atoms.arrays["REF_forces"]
+    atoms.calc = MACECalculator(tmp_path / "out" / "model.model", device="cpu", default_dtype="float32")
+    error = np.sqrt(np.mean((atoms.get_forces() - reference) ** 2))
+    assert (
+        error
+        < 2 * json.loads((undisturbed / "campaign.json").read_text())["rounds"][-1]["force_rmse_eV_per_A"]["model"]
+    )
+
+
+@pytest.mark.parametrize("key", ["seed: 4", "foundation: elsewhere", "label: {kind: pseudolabel}"])
+def test_what_would_mix_two_campaigns_is_refused(undisturbed: Path, curator, key: str):
+    file = undisturbed / "campaign.yaml"
+    text = file.read_text()
+    name = key.split(":")[0]
+    try:
+        file.write_text("\n".join(key if line.startswith(f"{name}:") else line for line in text.splitlines()))
+        done = curator("run", undisturbed)
+    finally:
+        file.write_text(text)
+    assert done.returncode == 2
+    assert name in done.stderr
+    assert "Traceback" not in done.stderr
