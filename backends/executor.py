@@ -231,7 +231,6 @@ class _Parsl:
                 cores_per_worker=1e-3,  # the caller decides how many workers there are, not the number of cores
                 heartbeat_period=heartbeat_s,
                 heartbeat_threshold=4 * heartbeat_s,
-                encrypted=False,
                 interchange_launch_cmd=_interchange_command(token, self._log),
                 block_error_handler=_give_up_if_no_worker_starts,
                 provider=LocalProvider(
@@ -251,7 +250,7 @@ class _Parsl:
             )
             self._app = python_app(_run_in_worker, data_flow_kernel=self._kernel)
         except BaseException:
-            self._end_guard()
+            self._end()
             raise
 
     def submit(self, task: Task) -> "Future[tuple[bool, Any, float]]":
@@ -296,22 +295,21 @@ class _Parsl:
         try:
             cleanup.join(timeout=10.0)
         finally:
-            self._end_guard()
-            cleanup.join(timeout=2.0)
-            logging.getLogger("parsl").removeHandler(self._handler)
-            self._handler.close()
-            if self._link:
-                self._link.cleanup()
+            self._end()
 
     def _clean_up(self) -> None:
         with suppress(Exception):
             self._kernel.cleanup()
 
-    def _end_guard(self) -> None:
+    def _end(self) -> None:
         assert self._guard.stdin is not None
         self._guard.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             self._guard.wait(timeout=15.0)
+        logging.getLogger("parsl").removeHandler(self._handler)
+        self._handler.close()
+        if self._link:
+            self._link.cleanup()
 
 
 def _attempt(function: Callable[..., Any], args: tuple[Any, ...], traced: bool = False) -> tuple[bool, Any, float]:

@@ -82,11 +82,18 @@ def test_values_and_failures_come_with_their_index(executor: Executor) -> None:
 
 
 def test_a_task_that_cannot_travel_fails_and_the_others_run(local: ParslExecutor) -> None:
-    tasks = [Task(len, (threading.Lock(),), "lock"), Task(len, ("abc",), "length")]
-    outcomes = sorted(local.run("label", tasks), key=lambda outcome: outcome.index)
-    assert isinstance(outcomes[0], Failed)
-    assert "cannot pickle" in outcomes[0].error
-    assert outcomes[1] == Done(1, 3, outcomes[1].seconds)
+    tasks = [
+        Task(len, (threading.Lock(),), "argument"),
+        Task(os.walk, (".",), "result"),
+        Task(len, ("abc",), "length"),
+    ]
+    arguments, result, length = sorted(local.run("label", tasks), key=lambda outcome: outcome.index)
+    assert isinstance(arguments, Failed)
+    assert isinstance(result, Failed)
+    assert "cannot pickle" in arguments.error
+    assert "cannot pickle" in result.error
+    assert isinstance(length, Done)
+    assert length.value == 3
 
 
 def test_tick_and_counts_while_waiting(local: ParslExecutor) -> None:
@@ -100,10 +107,11 @@ def test_tick_and_counts_while_waiting(local: ParslExecutor) -> None:
     n_done = sum(1 for _ in local.run("train", [Task(time.sleep, (1.5,), "sleep")] * 4, tick))
     seconds = time.monotonic() - started
     assert n_done == 4
-    assert 3.0 <= seconds < 5.5  # two at a time
-    assert max(late - early for early, late in itertools.pairwise(ticks)) < 1.5
+    assert 3.0 <= seconds < 5.9  # two at a time
+    assert max(late - early for early, late in itertools.pairwise(ticks)) < 2.0
     assert counts[0] == 4
-    assert 2 in counts
+    assert counts[-1] < 4
+    assert counts == sorted(counts, reverse=True)
     assert local.running() == {"md": 0, "label": 0, "train": 0}
 
 
