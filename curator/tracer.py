@@ -71,7 +71,9 @@ def tracer_diffusivity(runs: Sequence[Floats], interval_ps: float, start: int, n
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
     try:
-        diffusion.bayesian_regression(start_dt=sc.scalar((start - 0.5) * interval_ps, unit="ps"), progress=False)
+        diffusion.bayesian_regression(
+            start_dt=sc.scalar((start - 0.5) * interval_ps, unit="ps"), n_samples=500, n_burn=300, progress=False
+        )
     finally:
         np.random.set_state(before)  # noqa: NPY002
     samples = np.asarray(diffusion.gradient.values) / 6

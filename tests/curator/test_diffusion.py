@@ -74,7 +74,7 @@ def trajectory(positions: np.ndarray, numbers: np.ndarray, cell: np.ndarray, tem
 )
 def test_bias_and_coverage_of_the_interstitialcy(rate: float, time_ps: float, replicas: int, back_jumps: float):
     rng = np.random.default_rng(0)
-    n_repeats = 60
+    n_repeats = 40
     ratio, covered = [], 0
     for _ in range(n_repeats):
         runs = [kmc.collinear(rng, rate, time_ps, 0.1, back_jumps=back_jumps) for _ in range(replicas)]
@@ -87,8 +87,8 @@ def test_bias_and_coverage_of_the_interstitialcy(rate: float, time_ps: float, re
             covered += rate * D_PER_RATE < found.bound_A2_per_ps
     assert len(ratio) >= 0.9 * n_repeats
     assert np.mean(ratio) == pytest.approx(1, abs=0.03 + 3 * np.std(ratio) / np.sqrt(n_repeats))
-    # Binomial: 95 % of 60 is 57 within 1.7.
-    assert covered >= 57 - 3 * 1.7
+    # Binomial: 95 % of 40 is 38 within 1.4.
+    assert covered >= 38 - 3 * 1.4
 
 
 def test_hops_are_counted():
@@ -99,7 +99,7 @@ def test_hops_are_counted():
 
 
 def test_tracer_and_haven_ratio_of_the_interstitialcy():
-    runs = [kmc.collinear(np.random.default_rng(seed), 2.0, 150, 0.1) for seed in range(4)]
+    runs = [kmc.collinear(np.random.default_rng(seed), 4.0, 60, 0.1) for seed in range(4)]
     found = measure(runs, tracer=True)
     assert found.tracer is not None
     # Tracers of the collinear mechanism in this cell of 65 atoms: 0.354.
@@ -107,11 +107,11 @@ def test_tracer_and_haven_ratio_of_the_interstitialcy():
         found.error_A2_per_ps / found.D_A2_per_ps, found.tracer.error_A2_per_ps / found.tracer.D_A2_per_ps
     )
     assert found.haven_ratio == pytest.approx(0.354, abs=3 * error)
-    assert error < 0.05
+    assert error < 0.06
 
 
 def test_the_tracer_draws_no_global_random_numbers():
-    runs = [kmc.collinear(np.random.default_rng(1), 1.0, 50, 0.1)]
+    runs = [kmc.collinear(np.random.default_rng(1), 1.0, 20, 0.1)]
     np.random.seed(5)  # noqa: NPY002
     expected = np.random.random()  # noqa: NPY002
     np.random.seed(5)  # noqa: NPY002
@@ -224,7 +224,7 @@ def test_a_melt_is_refused_and_a_hot_crystal_is_not():
 
 def test_an_explosion_is_refused():
     runs = [trajectory(kmc.collinear(np.random.default_rng(s), 1.0, 40, 0.1), kmc.NUMBERS, kmc.CELL) for s in range(3)]
-    good = measure_diffusion(runs, "Li", hop_length_A=kmc.HOP_LENGTH_A)
+    good = measure_diffusion(runs, "Li", hop_length_A=kmc.HOP_LENGTH_A, tracer=False)
     assert good.status == "measured"
     assert good.pressure_GPa == pytest.approx(1.5)
     assert good.time_ps == pytest.approx(3 * 38)
@@ -356,14 +356,14 @@ def test_lithium_interstitial_of_the_classical_potential():
         measure_diffusion(
             [
                 run_md(
-                    seed.frame, FumiTosiLiF(), MDSettings(temperature_K, 40.0), seed=[1, int(temperature_K), replica]
+                    seed.frame, FumiTosiLiF(), MDSettings(temperature_K, 30.0), seed=[1, int(temperature_K), replica]
                 )
                 for replica in range(4)
             ],
             "Li",
             hop_length_A=length,
         )
-        for temperature_K in (600.0, 800.0, 1100.0)
+        for temperature_K in (600.0, 1100.0)
     ]
     assert all(d.status == "measured" for d in measured)
     fit = fit_arrhenius(measured)
