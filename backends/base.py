@@ -7,6 +7,7 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_strain
+from numpy.typing import NDArray
 
 from curator.datasets.label import Label, Theory
 
@@ -120,7 +121,7 @@ def check_labeller(
     if np.abs(label.forces).max() < 10.0 * force_tolerance_eV_per_A:
         raise ValueError("forces on these atoms are too small to test a labeller with; rattle them by 0.1 Å")
 
-    def same(other: Label, order: "np.ndarray[tuple[int], np.dtype[np.intp]]", clause: str) -> None:
+    def same(other: Label, order: NDArray[np.intp], clause: str) -> None:
         energy = abs(other.energy - label.energy) / len(atoms)
         force = float(np.abs(other.forces - label.forces[order]).max())
         _require(energy <= energy_tolerance_eV_per_atom, clause, f"energy differs by {energy:.2g} eV/atom")

@@ -1,7 +1,8 @@
 """A classical reference with a known answer: the Fumi-Tosi potential of LiF.
 
-One microjoule-cheap potential energy surface on which every part of a campaign can be checked: the lattice, the
-migration barrier and the diffusivity of the lithium interstitial are known, and one call takes a millisecond.
+A potential energy surface on which every part of a campaign can be checked: one call takes milliseconds, the lattice
+constant is 4.0314 Å, and a lithium interstitial migrates by collinear interstitialcy over 0.110 eV (65 atoms) or
+0.099 eV (217 atoms).
 """
 
 from typing import Any, ClassVar
