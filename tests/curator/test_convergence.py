@@ -83,7 +83,7 @@ class Campaign:
                 return k
         return None
 
-    def outcomes(self, rule: StopRule = RULE, n: int = 200) -> tuple[float, float]:
+    def outcomes(self, rule: StopRule = RULE, n: int = 100) -> tuple[float, float]:
         """Share of campaigns that stop, and share that stop while Ea is off by more than the tolerance."""
         stops = [self.stops_at(seed, rule) for seed in range(n)]
         false = [k is not None and abs(self.true_Ea(k) - EA_EV) > rule.tolerance_eV for k in stops]
@@ -128,6 +128,12 @@ def test_slow_drift_is_caught_by_the_reference(campaign):
 def test_a_bias_the_barrier_does_not_see_is_mostly_caught_by_the_property():
     campaign = Campaign(bias_eV=0.0, hidden_bias_eV=0.3, hidden_decay=2.0, error_ln_D=0.06)
     assert campaign.outcomes()[1] <= 0.05
+
+
+def test_two_earlier_rounds_catch_what_one_lets_pass():
+    campaign = Campaign(bias_eV=0.0, hidden_bias_eV=0.3, hidden_decay=4.0)
+    assert campaign.outcomes(n=60)[1] == 0
+    assert campaign.outcomes(StopRule(n_compare=1), n=60)[1] > 0.8
 
 
 def test_noise_delays_the_end_and_never_brings_it_forward():

@@ -39,10 +39,10 @@ def test_random_share_is_uniform():
     x = np.arange(20.0)[:, None]
     error = np.arange(20.0)
     counts = np.zeros(20)
-    for seed in range(2000):
+    for seed in range(500):
         chosen = select(x, x[:1], error, n_select=8, random_share=0.5, rng=np.random.default_rng(seed))
         counts[chosen.idx[:4]] += 1
-    expected = 2000 * 4 / 20
+    expected = 500 * 4 / 20
     chi2 = np.sum((counts - expected) ** 2 / expected)
     assert chi2 < 43.8  # 99.9 % point of chi-square with 19 degrees of freedom
 
