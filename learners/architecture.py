@@ -1,19 +1,23 @@
 """What a MACE model is made of, as plain values, and the torch module they describe."""
 
 import dataclasses
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
-# mace comes before e3nn, which torch 2.6 and later cannot import by itself: mace first lifts torch's loading check.
-import mace.modules
 import numpy as np
 import torch
-from e3nn import o3
-from mace.modules import ScaleShiftMACE
-from mace.tools.scripts_utils import extract_config_mace_model
+
+# mace prints that it found no cuequivariance, which would spoil JSON on standard output. It comes before e3nn, which
+# torch 2.6 and later cannot import by itself: mace first lifts torch's loading check.
+with redirect_stdout(io.StringIO()):
+    import mace.modules
+from e3nn import o3  # noqa: E402
+from mace.modules import ScaleShiftMACE  # noqa: E402
+from mace.tools.scripts_utils import extract_config_mace_model  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True)
