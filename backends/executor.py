@@ -359,14 +359,18 @@ def _interchange_command(token: str, log: Path) -> list[str]:
     # Ctrl-C at the terminal is for the driver, and whoever reads the driver's output must not wait for this process.
     script = f"trap '' INT; exec interchange.py >> {shlex.quote(str(log))} 2>&1"
     path = f"PATH={Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return ["env", path, f"{TOKEN_VARIABLE}={token}", "bash", "-c", script]
+    return ["env", path, *_marks(token), "bash", "-c", script]
 
 
 def _worker_environment(token: str) -> str:
-    path = shlex.quote(str(Path(sys.executable).parent))
     one_thread = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-    lines = [f'export PATH={path}:"$PATH"', f"export {TOKEN_VARIABLE}={token}", *(f"export {x}=1" for x in one_thread)]
-    return "\n".join(lines)
+    settings = [*_marks(token), *(f"{name}=1" for name in one_thread)]
+    return f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH" {" ".join(settings)}'
+
+
+def _marks(token: str) -> list[str]:
+    # The second keeps setproctitle, which Parsl calls, from overwriting the environment that shows the first.
+    return [f"{TOKEN_VARIABLE}={token}", "SPT_NOENV=1"]
 
 
 def _link_to(folder: Path) -> tempfile.TemporaryDirectory[str]:

@@ -4,7 +4,7 @@ Parsl's interchange, managers and workers outlive a driver that is killed, and s
 was running. Every process an executor starts carries the executor's token in its environment, and so do its
 descendants, whatever group or session they move to. The guard sees the driver's end as the end of its own standard
 input, whichever way the driver ends, and kills whatever carries the token; while the driver lives, it kills the
-descendants of workers that are gone. A program that clears its environment escapes it.
+descendants of workers that are gone. A program that clears or overwrites its environment escapes it.
 """
 
 import os

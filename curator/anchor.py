@@ -111,7 +111,7 @@ def anchor_frames(folder: Path, like: Frame) -> list[Frame]:
 
 def _barriers(context: Context, round_: int, hop: Hop, folder: Path) -> list[Barrier]:
     members = context.members(round_)
-    tasks = [Task(barrier_of, (model, hop), f"barrier of {model.name}") for model in members]
+    tasks = [Task(barrier_of, (model, hop), f"barrier of {model.folder.name}") for model in members]
     outcomes = run_tasks(context, "md", tasks, round_=round_, stage="relax minimum and saddle")
     barriers = cast(list[Barrier], values_of(outcomes, "search for the barrier"))
     found = {"minimum": barriers[0].minimum, "saddle": barriers[0].saddle}

@@ -153,7 +153,7 @@ def barrier_path(evidence: Evidence) -> Said:
         if len(energies) > 1:
             paths[f"round {int(row['round'])}"] = energies
     if not paths:
-        return "No path yet: it is drawn once a barrier was found along images.", None
+        return "No path yet: it is drawn once a path over the barrier has been found.", None
     final = list(paths.values())[-1]
     caption = f"The newest path rises by {significant(max(final) - final[0])} eV; earlier rounds are grey."
     if len(final) == 3:

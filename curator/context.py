@@ -17,6 +17,7 @@ from curator.datasets.store import Store
 from curator.errors import CuratorError
 from curator.progress import Display, fraction_done
 from curator.state import CampaignFolder, log_event
+from curator.tasks import ModelAt
 
 FOUNDATION = "foundation"
 
@@ -49,15 +50,16 @@ class Context:
     display: Display
 
     @property
-    def foundation(self) -> Path:
-        """Folder of the foundation, in our own format."""
-        return self.folder.setup / FOUNDATION
+    def foundation(self) -> ModelAt:
+        """The campaign's own copy of the foundation."""
+        return ModelAt(self.folder.setup / FOUNDATION, self.plan.file.run.device)
 
-    def members(self, round_: int) -> list[Path]:
-        """Folders of the committee that a round trained; the foundation alone before round 0."""
+    def members(self, round_: int) -> list[ModelAt]:
+        """The committee that a round trained; the foundation alone before round 0."""
         if round_ < 0:
             return [self.foundation]
-        return [self.folder.round(round_) / "model" / f"member-{i}" for i in range(self.plan.file.learn.members)]
+        folder, file = self.folder.round(round_) / "model", self.plan.file
+        return [ModelAt(folder / f"member-{i}", file.run.device) for i in range(file.learn.members)]
 
 
 def run_tasks(

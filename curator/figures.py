@@ -110,7 +110,7 @@ def labels_by_reason(axes: Axes, rounds: Sequence[int], counts: Mapping[str, Seq
         axes.annotate(f"{total:.0f}", (idx, total), (0, 2), textcoords="offset points", ha="center", fontsize=8)
     axes.set(xlabel="round", ylabel="new labels")
     axes.set_xlim(min(rounds) - 0.6, max(max(rounds), min(rounds) + 3) + 0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xticks(rounds[:: 1 + len(rounds) // 12])
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y")
     legend_above(axes, 5)
@@ -148,7 +148,7 @@ def _parity(
     axes.set_aspect("equal")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.legend(loc="upper left", markerscale=1.8, handletextpad=0.2)
+    axes.legend(loc="upper left", markerscale=1.8 if size < 10 else 1.0, handletextpad=0.2)
 
 
 @panel(height_in=3.7)

@@ -24,7 +24,7 @@ from curator.learners.base import Prediction
 from curator.learners.metrics import energy_rmse_per_atom, force_rmse
 from curator.round import Chosen, errors_of, read_candidates
 from curator.state import Json, Stage
-from curator.tasks import TrainedMember, predict_frames, run_trajectory
+from curator.tasks import ModelAt, TrainedMember, predict_frames, run_trajectory
 from curator.trajectory import MDSettings, Trajectory
 from curator.uncertainty import Calibration
 
@@ -55,7 +55,7 @@ def measure_errors(context: Context, round_: int) -> Errors:
     probe_file = context.folder.setup / "probe.extxyz"
     probe = read_own_records(probe_file) if probe_file.exists() else []
     members = context.members(round_)
-    wanted: list[tuple[Path, list[Record]]] = [
+    wanted: list[tuple[ModelAt, list[Record]]] = [
         (context.foundation, test),
         (members[0], test),
         (context.foundation, probe),
@@ -63,7 +63,11 @@ def measure_errors(context: Context, round_: int) -> Errors:
         *((member, valid) for member in members),
     ]
     tasks = [
-        Task(predict_frames, (model, [record.frame for record in part], ("energy", "forces")), f"predict {model.name}")
+        Task(
+            predict_frames,
+            (model, [record.frame for record in part], ("energy", "forces")),
+            f"predict {model.folder.name}",
+        )
         for model, part in wanted
     ]
     outcomes = run_tasks(context, "md", tasks, round_=round_, stage="measure errors")

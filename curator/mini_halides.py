@@ -64,7 +64,7 @@ ARCHITECTURE = Architecture(
     max_ell=2,
     pair_repulsion=True,
 )
-EQUILIBRATION_PS = 0.3
+FLAGSHIP_PS, HARVEST_PS, EQUILIBRATION_PS = 1.1, 0.7, 0.3
 HARVEST_GATES = Gates(max_force_eV_per_A=20.0, min_distance_ratio=0.55)
 
 
@@ -167,7 +167,7 @@ def flagship_starts(rng: np.random.Generator, n_cells: int = 2) -> Iterator[Star
     for temperature_K in (500.0, 700.0, 900.0, 1100.0, 1400.0):
         for place, progress in (("octant", 0.0), ("dumbbell", 0.5)):
             atoms = knock_off("LiF", progress, (2, 2, n_cells), float(rng.uniform(0.98, 1.02)))
-            yield _start(f"md-{len(atoms)}", f"LiF-{place}", atoms, temperature_K, 1.5, rng)
+            yield _start(f"md-{len(atoms)}", f"LiF-{place}", atoms, temperature_K, FLAGSHIP_PS, rng)
 
 
 def starts(rng: np.random.Generator) -> Iterator[Start]:
@@ -179,16 +179,16 @@ def starts(rng: np.random.Generator) -> Iterator[Start]:
         for temperature_K in (500.0, 1000.0, 1800.0):
             expanded = primitive.copy()
             expanded.set_cell(primitive.cell.array * rng.uniform(0.97, 1.08), scale_atoms=True)
-            yield _start("md-16", formula, expanded, temperature_K, 0.9, rng)
+            yield _start("md-16", formula, expanded, temperature_K, HARVEST_PS, rng)
         vacant = without(rocksalt_cell(formula, (2, 2, 1)), parts(formula)[0], rng)
-        yield _start("md-31", f"{formula}-vacancy", vacant, 900.0, 0.9, rng)
-        yield _start("md-64", formula, rocksalt_cell(formula, (2, 2, 2)), 1000.0, 0.7, rng)
+        yield _start("md-31", f"{formula}-vacancy", vacant, 900.0, HARVEST_PS, rng)
+        yield _start("md-64", formula, rocksalt_cell(formula, (2, 2, 2)), 1000.0, HARVEST_PS, rng)
         if formula != "LiF":
             for temperature_K in (600.0, 1000.0):
                 atoms = knock_off(formula, 0.0, (2, 2, 1), float(rng.uniform(0.98, 1.03)))
-                yield _start("md-33", formula, atoms, temperature_K, 0.9, rng)
+                yield _start("md-33", formula, atoms, temperature_K, HARVEST_PS, rng)
     for n in range(12):
-        yield _start("md-16", f"mixed-{n}", mixed(16, rng), float(rng.choice([500, 1000, 1500])), 0.9, rng)
+        yield _start("md-16", f"mixed-{n}", mixed(16, rng), float(rng.choice([500, 1000, 1500])), HARVEST_PS, rng)
 
 
 def _start(

@@ -54,7 +54,7 @@ def scientific(value: float, error: float | None = None, digits: int = 3) -> str
 def duration(seconds: float) -> str:
     """Seconds in the two largest units that fit: ``42 s``, ``3 min 20 s``, ``1 h 12 min``, ``2 d 4 h``."""
     if 0 < seconds < 10:
-        return f"{seconds:.1f} s"
+        return f"{significant(seconds, 2)} s"
     whole = round(seconds)
     for size, big, part, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= size:
@@ -70,7 +70,9 @@ def factor(before: float, after: float) -> str:
     ratio = before / after
     if 0.95 < ratio < 1.05:
         return "about the same as"
-    return f"{ratio:.2g} times smaller than" if ratio > 1 else f"{1 / ratio:.2g} times larger than"
+    return (
+        f"{significant(ratio, 2)} times smaller than" if ratio > 1 else f"{significant(1 / ratio, 2)} times larger than"
+    )
 
 
 def picoseconds(time_ps: float) -> str:

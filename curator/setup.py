@@ -125,8 +125,8 @@ def _fix_cell(context: Context) -> tuple[Frame, Hop | None]:
     if not out.exists():
         relaxed = RelaxedCell(template, 0, 0.0, True)
         if cell != "given":
-            spec = plan.labeller if cell == "labeller" else None
-            tasks = [Task(relax_cell, (spec, context.foundation, template, builder), f"relax the cell with the {cell}")]
+            source = plan.labeller if cell == "labeller" else context.foundation
+            tasks = [Task(relax_cell, (source, template, builder), f"relax the cell with the {cell}")]
             outcomes = run_tasks(context, "label", tasks, round_=-1, stage=f"relax the cell with the {cell}")
             relaxed = cast(RelaxedCell, values_of(outcomes, "relaxation of the cell")[0])
         if not relaxed.converged:

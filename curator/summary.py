@@ -50,7 +50,7 @@ def campaign_json(context: Context, setup: Setup, rounds: Sequence[Json], *, fin
     """All that ``curator status`` tells of a campaign."""
     file = context.plan.file
     last: Mapping[str, Any] = rounds[-1] if rounds else {}
-    foundation = read_json(context.foundation / "model.json")
+    foundation = read_json(context.foundation.folder / "model.json")
     cell = read_json(context.folder.setup / "cell.json")
     anchor = setup.anchor
     return {

@@ -237,7 +237,7 @@ def _lattice(cell_A: object) -> str:
 
 
 def _calls(n_calls: float | None) -> str:
-    return "" if n_calls is None else f"{n_calls:.0f} energy and force calls"
+    return "" if n_calls is None else _counted(n_calls, "energy and force call", "energy and force calls")
 
 
 def _isolated(e0: object) -> str:

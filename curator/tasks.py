@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from ase.filters import FrechetCellFilter
@@ -27,8 +27,28 @@ from curator.progress import tell
 from curator.selection import frame_descriptor
 from curator.trajectory import MDSettings, Trajectory
 
+if TYPE_CHECKING:
+    from curator.learners.mace import MaceModel
+
 CELL_FMAX_EV_PER_A = 0.01
 CELL_MAX_STEPS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAt:
+    """A model in a folder, and the device it is to run on: ``cpu``, ``cuda``, or ``auto`` for the best there is."""
+
+    folder: Path
+    device: str = "auto"
+
+    def load(self) -> "MaceModel":
+        """Load the model."""
+        import torch
+
+        from curator.learners.mace import load_model
+
+        best = "cuda" if torch.cuda.is_available() else "cpu"
+        return load_model(self.folder, device=best if self.device == "auto" else self.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +73,8 @@ class RelaxedCell:
     converged: bool
 
 
-def relax_cell(spec: LabellerSpec | None, model: Path | None, frame: Frame, isotropic: bool) -> RelaxedCell:
-    """Relax lattice and positions with a labeller, or with the model in a folder.
+def relax_cell(source: LabellerSpec | ModelAt, frame: Frame, isotropic: bool) -> RelaxedCell:
+    """Relax lattice and positions with a labeller or a model.
 
     Parameters
     ----------
@@ -63,27 +83,22 @@ def relax_cell(spec: LabellerSpec | None, model: Path | None, frame: Frame, isot
     """
     began = time.process_time()
     atoms = atoms_from_frame(frame)
-    if spec is not None:
+    if isinstance(source, ModelAt):
+        atoms.calc = source.load().calculator()
+    else:
         from curator.backends.labellers import labeller_calculator
 
-        atoms.calc = labeller_calculator(spec)
-    else:
-        from curator.learners.mace import load_model
-
-        assert model is not None
-        atoms.calc = load_model(model).calculator()
+        atoms.calc = labeller_calculator(source)
     optimiser = LBFGS(FrechetCellFilter(atoms, hydrostatic_strain=isotropic), logfile=None)
     converged = optimiser.run(fmax=CELL_FMAX_EV_PER_A, steps=CELL_MAX_STEPS)
     relaxed = frame_from_atoms(atoms, frame.charge, frame.multiplicity)
     return RelaxedCell(relaxed, optimiser.get_number_of_steps() + 1, time.process_time() - began, bool(converged))
 
 
-def run_trajectory(model: Path, start: Frame, settings: MDSettings, seed: Sequence[int], folder: Path) -> Trajectory:
-    """Molecular dynamics with the model in a folder; chunks already in ``folder`` are continued."""
-    from curator.learners.mace import load_model
-
+def run_trajectory(model: ModelAt, start: Frame, settings: MDSettings, seed: Sequence[int], folder: Path) -> Trajectory:
+    """Molecular dynamics with a model; chunks already in ``folder`` are continued."""
     progress = folder / "progress.json"
-    loaded = load_model(model)
+    loaded = model.load()
     return run_md(
         start,
         loaded.calculator(),
@@ -112,13 +127,11 @@ class CandidatePrediction:
 
 
 def predict_candidates(
-    model: Path, file: Path, start: int, stop: int, elements: Sequence[int]
+    model: ModelAt, file: Path, start: int, stop: int, elements: Sequence[int]
 ) -> list[CandidatePrediction]:
-    """Forces and descriptors of frames ``start`` to ``stop`` of a file, by the model in a folder."""
-    from curator.learners.mace import load_model
-
+    """Forces and descriptors of frames ``start`` to ``stop`` of a file, by a model."""
     frames = [frame_from_atoms(atoms) for atoms in iread(file, index=slice(start, stop), format="extxyz")]
-    predictions = load_model(model).predict(frames, ("energy", "forces", "node_features"))
+    predictions = model.load().predict(frames, ("energy", "forces", "node_features"))
     found = []
     for frame, prediction in zip(frames, predictions, strict=True):
         assert prediction.forces is not None
@@ -128,18 +141,14 @@ def predict_candidates(
     return found
 
 
-def predict_frames(model: Path, frames: Sequence[Frame], want: Sequence[Want]) -> list[Prediction]:
-    """Predictions of the model in a folder."""
-    from curator.learners.mace import load_model
-
-    return load_model(model).predict(frames, want)
+def predict_frames(model: ModelAt, frames: Sequence[Frame], want: Sequence[Want]) -> list[Prediction]:
+    """Predictions of a model."""
+    return model.load().predict(frames, want)
 
 
-def barrier_of(model: Path, hop: Hop) -> Barrier:
-    """Migration barrier of a hop in the model in a folder."""
-    from curator.learners.mace import load_model
-
-    return find_barrier(hop, load_model(model).calculator())
+def barrier_of(model: ModelAt, hop: Hop) -> Barrier:
+    """Migration barrier of a hop in a model."""
+    return find_barrier(hop, model.load().calculator())
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +185,7 @@ class TrainingJob:
     Attributes
     ----------
     base
-        Folder of the model to start from; a strategy that starts from scratch takes only its architecture.
+        Model to start from; a strategy that starts from scratch takes only its architecture.
     train, valid
         extxyz files with labels.
     replay_train, replay_valid
@@ -189,7 +198,7 @@ class TrainingJob:
         Folder of the trained model.
     """
 
-    base: Path
+    base: ModelAt
     train: Path
     valid: Path
     replay_train: Path | None
@@ -204,7 +213,6 @@ class TrainingJob:
 def train_member(job: TrainingJob) -> TrainedMember:
     """Train one member of the committee; a checkpoint beside it is continued."""
     from curator.learners.committee import bootstrap
-    from curator.learners.mace import load_model
     from curator.learners.train import fit
 
     progress = job.out.parent / f"{job.out.name}-progress.json"
@@ -217,7 +225,7 @@ def train_member(job: TrainingJob) -> TrainedMember:
 
     train = _records(job.train)
     checkpoint = job.out.parent / f"{job.out.name}-checkpoint"
-    base = load_model(job.base)
+    base = job.base.load()
     from_foundation = job.strategy.from_foundation
     model, report = fit(
         base if from_foundation else None,

@@ -15,9 +15,9 @@ import torch
 # torch 2.6 and later cannot import by itself: mace first lifts torch's loading check.
 with redirect_stdout(io.StringIO()):
     import mace.modules
-from e3nn import o3  # noqa: E402
-from mace.modules import ScaleShiftMACE  # noqa: E402
-from mace.tools.scripts_utils import extract_config_mace_model  # noqa: E402
+from e3nn import o3
+from mace.modules import ScaleShiftMACE
+from mace.tools.scripts_utils import extract_config_mace_model
 
 
 @dataclass(frozen=True, slots=True)

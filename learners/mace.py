@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from curator.datasets.atomic import atomic_path, write_atomically
 from curator.datasets.frame import Frame
@@ -186,8 +186,7 @@ class MaceModel:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
-        with atomic_path(folder / "model.safetensors") as aside:
-            save_file(state, aside)
+        write_atomically(folder / "model.safetensors", save(state))
         description = {
             "format": FORMAT,
             "hash": self.hash,

@@ -41,11 +41,14 @@ def executor(request: pytest.FixtureRequest) -> Executor:
 
 
 def _marked(mark: str) -> list[psutil.Process]:
-    """Processes whose environment holds a mark: the driver and its descendants, whatever became of their parents."""
+    """Processes with a mark in their environment or working folder: a driver and its descendants, whoever adopted them.
+
+    Both, since a program that gives itself a title, as Parsl's interchange does, may overwrite its environment.
+    """
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("TEST_MARK") == mark:
+            if process.environ().get("TEST_MARK") == mark or mark in process.cwd():
                 found.append(process)
         except psutil.Error:
             continue
@@ -166,10 +169,10 @@ def test_a_killed_manager_is_replaced(local: ParslExecutor) -> None:
 
 
 _DRIVER = """
-import subprocess, sys
+import subprocess
 from pathlib import Path
 from curator.backends.executor import Task, open_executor
-with open_executor("local", 2, Path(sys.argv[1])) as executor:
+with open_executor("local", 2, Path("run")) as executor:
     for outcome in executor.run("md", [Task(subprocess.call, (["setsid", "-w", "sleep", "1000"],), "sleep")] * 2):
         print(outcome)
 """
@@ -180,18 +183,17 @@ def test_a_driver_that_dies_leaves_no_process(tmp_path: Path) -> None:
     drivers = {}
     for number in signals:
         mark = uuid.uuid4().hex
-        command = [sys.executable, "-c", _DRIVER, str(tmp_path / number.name)]
-        drivers[number] = (
-            mark,
-            subprocess.Popen(
-                command,
-                env=os.environ | {"TEST_MARK": mark, "PYTHONUNBUFFERED": "1"},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-            ),
+        (tmp_path / mark).mkdir()
+        driver = subprocess.Popen(
+            [sys.executable, "-c", _DRIVER],
+            cwd=tmp_path / mark,
+            env=os.environ | {"TEST_MARK": mark, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
+        drivers[number] = mark, driver
     for mark, _ in drivers.values():
         assert _wait_until(lambda mark=mark: len(_sleeps(mark)) == 2, 60.0)
     for number, (_, driver) in drivers.items():

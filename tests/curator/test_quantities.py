@@ -47,7 +47,7 @@ def test_significant_digits(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.0, "0 s"), (4.26, "4.3 s"), (59.7, "1 min"), (200, "3 min 20 s"), (4320, "1 h 12 min"), (187200, "2 d 4 h")],
+    [(0.0, "0 s"), (0.0071, "0.0071 s"), (4.26, "4.3 s"), (59.7, "1 min"), (200, "3 min 20 s"), (4320, "1 h 12 min"), (187200, "2 d 4 h")],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
@@ -55,7 +55,7 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_comparisons_in_words() -> None:
     assert factor(0.131, 0.024) == "5.5 times smaller than"
-    assert factor(0.01, 0.02) == "2 times larger than"
+    assert factor(0.01, 0.02) == "2.0 times larger than"
     assert factor(0.01, 0.0101) == "about the same as"
     assert gap(0.142, 0.133) == "9 meV above"
     assert gap(0.133, 0.142) == "9 meV below"
