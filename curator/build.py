@@ -214,7 +214,7 @@ def foundation_reference(plan: Plan, folder: Path) -> str:
 def _read_one(folder: Path, path: str, charge: int, multiplicity: int) -> Frame:
     frame = read_frames(Path(resolve(path, folder)))[-1]
     if not frame.pbc.any() or abs(np.linalg.det(frame.cell)) < 1.0:
-        raise BadInput(f"{path}: has no periodic cell; curator needs a crystal or a liquid in a box")
+        raise ValueError(f"{path}: has no periodic cell; curator needs a crystal or a liquid in a box")
     return Frame(frame.numbers, frame.positions, frame.cell, frame.pbc, charge, multiplicity)
 
 
@@ -228,5 +228,5 @@ def _read_hop(file: CampaignFile, folder: Path) -> Hop | None:
     saddle = None if files.saddle is None else _read_one(folder, files.saddle, charge, multiplicity)
     for name, frame in (("final", final), ("saddle", saddle)):
         if frame is not None and not np.array_equal(frame.numbers, initial.numbers):
-            raise BadInput(f"system.hop.{name}: must hold the atoms of system.hop.initial in the same order")
+            raise ValueError(f"{name} must hold the atoms of system.hop.initial in the same order")
     return Hop(initial, final, saddle)

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.io import write
+
+from curator.build import build_plan, seed_structure
+from curator.config import CampaignFile
+from curator.datasets.frame import Frame
+from curator.datasets.sources import build_seed
+from curator.errors import BadInput
+
+
+def campaign(**system: object) -> CampaignFile:
+    return CampaignFile.model_validate({"system": {"structure": "lif-interstitial", **system}})
+
+
+def test_shipped_builder_brings_cell_mobile_and_hop(tmp_path: Path):
+    plan = build_plan(campaign(), tmp_path)
+    frame, hop = seed_structure(plan, 4.1, None)
+    assert plan.mobile == "Li"
+    assert len(frame) == 65
+    assert hop is not None
+    np.testing.assert_allclose(np.diag(frame.cell), 8.2)
+
+
+def test_charge_reaches_frame_and_hop(tmp_path: Path):
+    frame, hop = seed_structure(build_plan(campaign(charge=1, multiplicity=1), tmp_path), 4.1, None)
+    assert hop is not None
+    assert {(part.charge, part.multiplicity) for part in (frame, hop.initial, hop.final)} == {(1, 1)}
+
+
+def test_structure_file_is_repeated_after_its_cell_is_fixed(tmp_path: Path):
+    write(tmp_path / "nacl.cif", bulk("NaCl", "rocksalt", a=5.64, cubic=True))
+    plan = build_plan(campaign(structure="nacl.cif", mobile="Na", supercell=[1, 2, 3]), tmp_path)
+    assert isinstance(plan.structure, Frame)
+    frame, hop = seed_structure(plan, None, plan.structure)
+    assert hop is None
+    np.testing.assert_allclose(np.diag(frame.cell), np.array([1, 2, 3]) * 5.64, atol=1e-6)
+
+
+def test_hop_files_follow_the_cell(tmp_path: Path):
+    """A hop given in the unrelaxed cell keeps its fractional coordinates in the relaxed one."""
+    seed = build_seed("lif-vacancy", 4.0)
+    assert seed.hop is not None
+    for name, frame in (("initial", seed.hop.initial), ("final", seed.hop.final)):
+        from curator.datasets.frame import atoms_from_frame
+
+        write(tmp_path / f"{name}.extxyz", atoms_from_frame(frame))
+    plan = build_plan(
+        campaign(structure="initial.extxyz", mobile="Li", hop={"initial": "initial.extxyz", "final": "final.extxyz"}),
+        tmp_path,
+    )
+    start = seed.hop.initial
+    relaxed = Frame(start.numbers, start.positions * 1.02, start.cell * 1.02, start.pbc)
+    frame, hop = seed_structure(plan, None, relaxed)
+    assert hop is not None
+    np.testing.assert_allclose(hop.final.cell, frame.cell)
+    np.testing.assert_allclose(hop.final.positions, seed.hop.final.positions * 1.02, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("system", "words"),
+    [
+        ({"mobile": "Na"}, ["system.mobile", "Na", "F, Li"]),
+        ({"mobile": "Xx"}, ["system.mobile", "Xx"]),
+        ({"structure": "lif-sphere"}, ["system.structure", "sphere"]),
+        ({"structure": "no.cif", "mobile": "Li"}, ["system.structure", "no.cif"]),
+        ({"supercell": [1, 1, 1]}, ["system.structure", "(2, 2, 1)"]),
+        ({"structure": "molecule.xyz", "mobile": "H"}, ["molecule.xyz", "periodic"]),
+        ({"structure": "nacl.cif"}, ["system.mobile", "missing", "Cl, Na"]),
+        ({"hop": {"initial": "nacl.cif", "final": "molecule.xyz"}}, ["system.hop"]),
+    ],
+)
+def test_what_cannot_be_used_is_named(tmp_path: Path, system: dict[str, object], words: list[str]):
+    (tmp_path / "molecule.xyz").write_text("2\n\nH 0 0 0\nH 0 0 0.7\n")
+    write(tmp_path / "nacl.cif", bulk("NaCl", "rocksalt", a=5.64, cubic=True))
+    with pytest.raises(BadInput) as caught:
+        build_plan(campaign(**system), tmp_path)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_seeds_of_tasks_differ(tmp_path: Path):
+    plan = build_plan(campaign(), tmp_path)
+    seeds = {plan.seed_of(round_, stage, index) for round_ in range(-1, 3) for stage in range(6) for index in range(3)}
+    assert len(seeds) == 4 * 6 * 3
+    assert all(min(seed) >= 0 for seed in seeds)

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curator.config import CampaignFile, read_campaign_file
+from curator.errors import BadInput
+
+
+def refusal(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "campaign.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInput) as caught:
+        read_campaign_file(path)
+    assert len(str(caught.value).splitlines()) <= 3
+    return str(caught.value)
+
+
+def test_only_the_system_must_be_given(tmp_path: Path):
+    path = tmp_path / "campaign.yaml"
+    path.write_text("system: {structure: lif-interstitial}\n")
+    assert read_campaign_file(path).foundation == "mini-halides"
+
+
+@pytest.mark.parametrize("template", ["lif", "own", "classical"])
+def test_templates_are_valid(template: str):
+    folder = Path(__file__).parents[2] / "curator" / "templates"
+    assert read_campaign_file(folder / f"{template}.yaml").name == template
+
+
+def test_every_default_survives_a_round_trip(tmp_path: Path):
+    file = CampaignFile.model_validate({"system": {"structure": "lif-interstitial"}})
+    path = tmp_path / "campaign.yaml"
+    path.write_text(yaml.safe_dump(file.model_dump(mode="json")))
+    assert read_campaign_file(path) == file
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("system: {structure: x, moblie: Li}", ["system.moblie", "mobile"]),
+        ("systm: {structure: x}", ["systm", "did you mean system?"]),
+        (
+            "system: {structure: x}\nmeasure: {diffusion: {tolerence_eV: 1}}",
+            ["measure.diffusion.tolerence_eV", "tolerance_eV"],
+        ),
+        ("system: {structure: x}\nexplore: {temperatures_K: [600, -5]}", ["explore.temperatures_K.1", "-5"]),
+        ("system: {structure: x}\nexplore: {temperatures_K: []}", ["explore.temperatures_K"]),
+        ("system: {structure: x}\nlabel: {kind: magic}", ["label.kind", "magic", "pseudolabel"]),
+        ("system: {structure: x}\nstop: {max_labels: .nan}", ["stop.max_labels"]),
+        ("system: {structure: x, supercell: [2, 0, 2]}", ["system.supercell", "at least 1"]),
+        ("name: ../up\nsystem: {structure: x}", ["name", "../up"]),
+        ("system:", ["system"]),
+        ("name: x", ["system", "missing"]),
+        ("just text", ["keys and values"]),
+    ],
+)
+def test_what_is_wrong_is_named_with_a_remedy(tmp_path: Path, text: str, words: list[str]):
+    message = refusal(tmp_path, text)
+    for word in words:
+        assert word in message, message
+
+
+def test_many_mistakes_are_counted_not_listed(tmp_path: Path):
+    assert "more problems" in refusal(tmp_path, "\n".join(f"key{i}: 1" for i in range(9)))
+
+
+@given(st.text())
+def test_no_text_makes_it_stumble(tmp_path_factory: pytest.TempPathFactory, text: str):
+    path = tmp_path_factory.mktemp("any") / "campaign.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    with pytest.raises(BadInput, match="campaign.yaml"):
+        read_campaign_file(path)
