@@ -15,7 +15,7 @@ from curator.datasets.journal import Failure, Journal
 from curator.datasets.label import Label, Provenance, Record, Theory
 from curator.datasets.store import Store
 from curator.errors import CuratorError
-from curator.progress import Display, fraction_done
+from curator.progress import Display, told
 from curator.state import CampaignFolder, log_event
 from curator.tasks import ModelAt
 
@@ -87,10 +87,11 @@ def run_tasks(
     """
     place = "set-up" if round_ < 0 else f"round {round_}"
     outcomes: dict[int, Outcome] = {}
-    files = list(progress) or [Path("/nonexistent")] * len(tasks)
+    files = list(progress) or [None] * len(tasks)
 
     def tick() -> None:
-        context.display.update(fraction_done(files, frozenset(outcomes)), context.executor.running())
+        fraction, text = told(files, outcomes.keys())
+        context.display.update(fraction, context.executor.running(), text)
 
     log_event(context.folder, "stage_started", round=round_, stage=stage, n_tasks=len(tasks))
     with context.display.stage(place, stage):

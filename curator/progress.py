@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,23 @@ def tell(path: Path, done: float, total: float, text: str = "") -> None:
         aside.replace(path)
 
 
-def fraction_done(paths: Sequence[Path], finished: frozenset[int]) -> float:
-    """Share of the work done by tasks, of which those in ``finished`` have ended."""
-    if not paths:
-        return 1.0
-    done = 0.0
-    for index, path in enumerate(paths):
-        if index in finished:
-            done += 1.0
-            continue
+def told(paths: Sequence[Path | None], finished: Set[int]) -> tuple[float, str]:
+    """Share of the work done by tasks, and what the first of those still running says.
+
+    Parameters
+    ----------
+    paths
+        File in which each task tells how far it is, or None.
+    finished
+        Indices of the tasks that have ended.
+    """
+    done, text = float(len(finished)), ""
+    for path in (path for index, path in enumerate(paths) if index not in finished and path is not None):
         with contextlib.suppress(OSError, ValueError, KeyError, ZeroDivisionError):
-            told = json.loads(path.read_text(encoding="utf-8"))
-            done += min(1.0, told["done"] / told["total"])
-    return done / len(paths)
+            content = json.loads(path.read_text(encoding="utf-8"))
+            done += min(1.0, content["done"] / content["total"])
+            text = text or content["text"]
+    return done / max(len(paths), 1), text
 
 
 class Display:
