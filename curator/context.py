@@ -87,7 +87,7 @@ def run_tasks(
     """
     place = "set-up" if round_ < 0 else f"round {round_}"
     outcomes: dict[int, Outcome] = {}
-    files = list(progress) or [None] * len(tasks)
+    files: list[Path | None] = list(progress) or [None] * len(tasks)
 
     def tick() -> None:
         fraction, text = told(files, outcomes.keys())
