@@ -1,5 +1,9 @@
 """How wrong is the committee likely to be? Spread between members, calibrated against errors measured on labels.
 
+Members fine-tuned from one foundation agree too well: on LiF their errors were six times their spread. Calibrated on
+four frames drawn at random, 63 % and 98.5 % of the errors on unseen frames lay within one and two predicted errors
+(Gaussian: 61 and 99 %). Spread is a number to calibrate, never to report.
+
 Spread and error are both root mean squares over the three Cartesian components, hence unchanged by a rotation of the
 frame and comparable with a force RMSE.
 """
@@ -72,11 +76,12 @@ def force_error(predicted: ArrayLike, reference: ArrayLike) -> NDArray[np.float6
     return _rms(difference)
 
 
-def frame_score(error: ArrayLike, n_top: int = 4) -> float:
+def frame_score(error: ArrayLike, n_top: int = 16) -> float:
     """Predicted error of a frame: mean over its ``n_top`` worst atoms, eV/Å.
 
-    The mean over all atoms hides a single defect in a crystal, and the largest value alone is the noisiest; four
-    atoms are about what one hop moves.
+    The mean over all atoms dilutes a single defect as the cell grows, and the largest value alone is the noisiest: for
+    a committee of three on 65-atom LiF with an interstitial, the rank correlation with the largest true error was 0.40
+    for one atom, 0.44 for four, 0.47 for sixteen. Sixteen are about a defect and its neighbours.
     """
     worst_first = np.sort(np.asarray(error, dtype=np.float64))[::-1]
     if not len(worst_first):
