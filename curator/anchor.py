@@ -35,7 +35,7 @@ class Anchor:
     reference_eV
         The labeller's energy difference between the model's own saddle and minimum, or None.
     members_eV
-        Barrier of each committee member that has one.
+        Barrier of each committee member, None where it was not found.
     method
         How the saddle was found.
     path_eV
@@ -48,7 +48,7 @@ class Anchor:
 
     barrier_eV: float | None
     reference_eV: float | None
-    members_eV: tuple[float, ...]
+    members_eV: tuple[float | None, ...]
     method: str | None
     path_eV: tuple[float, ...]
     reasons: tuple[str, ...]
@@ -86,7 +86,7 @@ def measure_anchor(context: Context, round_: int, hop: Hop, folder: Path) -> Anc
     anchor = Anchor(
         barrier_eV=first.barrier_eV,
         reference_eV=reference_eV,
-        members_eV=tuple(barrier.barrier_eV for barrier in barriers if barrier.barrier_eV is not None),
+        members_eV=tuple(barrier.barrier_eV for barrier in barriers),
         method=first.method,
         path_eV=tuple(float(energy) for energy in first.energies_eV),
         reasons=tuple(reasons),
