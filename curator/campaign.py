@@ -43,7 +43,7 @@ from curator.round import (
     label_test_frames,
     train,
 )
-from curator.setup import Setup, copy_foundation, set_up
+from curator.setup import Setup, foundation_hash, gather_inputs, has_inputs, keep_inputs, set_up
 from curator.state import CampaignFolder, Json, campaign_folder, log_event, plain_json, read_json, write_json
 from curator.summary import campaign_json, exploration_runs, round_cost, verdict_json
 
@@ -79,14 +79,17 @@ def run(target: Path, console: Console, *, trust: bool = False) -> Json:
         If the work failed; what is done is kept.
     """
     folder = campaign_folder(target)
-    plan = build_plan(read_campaign_file(folder.campaign_file), folder.campaign_file.resolve().parent, trust=trust)
+    base = folder.campaign_file.resolve().parent
+    plan = build_plan(read_campaign_file(folder.campaign_file), base, trust=trust)
     with naming("label.model"):
         theory = make_labeller(plan.labeller).theory
-    folder.path.mkdir(parents=True, exist_ok=True)
     _refuse_other_campaign(folder, plan)
+    inputs = None if has_inputs(folder) else gather_inputs(plan, base, trust=trust)
+    folder.path.mkdir(parents=True, exist_ok=True)
     with acquire(folder.journal) as fence:
         journal = Journal(folder.journal, fence)
-        copy_foundation(plan, folder, trust=trust)
+        if inputs is not None:
+            keep_inputs(inputs, folder)
         _write_resolved(folder, plan, theory)
         open_store(folder.store, journal).close()
         settings = plan.file.run
@@ -234,7 +237,7 @@ def _write_resolved(folder: CampaignFolder, plan: Plan, theory: Theory) -> None:
         "campaign": plan.file.model_dump(mode="json"),
         "strategy": asdict(plan.strategy),
         "theory": {"key": theory.key, **asdict(theory)},
-        "foundation": {"hash": read_json(folder.setup / "foundation" / "model.json")["hash"]},
+        "foundation": {"hash": foundation_hash(folder)},
         "provenance": {
             "file": str(folder.campaign_file.resolve()),
             "curator": curator.__version__,

@@ -8,14 +8,13 @@ from pathlib import Path
 from curator.anchor import N_ANCHOR_LABELS
 from curator.backends.base import LabelFailed
 from curator.backends.labellers import label_frame, make_labeller
-from curator.build import Plan, build_plan, foundation_reference, naming, seed_structure
+from curator.build import Plan, build_plan, naming, seed_structure
 from curator.config import read_campaign_file
 from curator.datasets.frame import Frame
 from curator.errors import BadInput
-from curator.learners.foundation import load_foundation
 from curator.learners.mace import MaceModel
 from curator.md import run_md
-from curator.setup import check_elements, check_replay
+from curator.setup import gather_inputs
 from curator.state import Json, campaign_folder
 from curator.trajectory import MDSettings
 
@@ -43,10 +42,7 @@ def forecast(target: Path, *, trust: bool = False) -> Forecast:
     folder = campaign_folder(target)
     base = folder.campaign_file.resolve().parent
     plan = build_plan(read_campaign_file(folder.campaign_file), base, trust=trust)
-    with naming("foundation"):
-        model = load_foundation(foundation_reference(plan, base), trust=trust, device="cpu")
-    check_elements(plan, model)
-    check_replay(plan)
+    model = gather_inputs(plan, base, trust=trust).foundation
     with naming("label.model"):
         theory = make_labeller(plan.labeller).theory
     frame, hop = _structure(plan)

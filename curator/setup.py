@@ -1,6 +1,8 @@
 """What happens once, before round 0: the foundation is copied in, the lattice is fixed, the foundation is examined."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -9,9 +11,10 @@ from ase.data import chemical_symbols
 from curator.anchor import Anchor, measure_anchor
 from curator.backends.executor import Task
 from curator.build import Plan, foundation_reference, naming, resolve, seed_structure
-from curator.context import Context, run_tasks, values_of
+from curator.context import FOUNDATION, Context, run_tasks, values_of
 from curator.datasets.extxyz import write_records
 from curator.datasets.frame import Frame
+from curator.datasets.label import Record
 from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.errors import BadInput, CuratorError
 from curator.learners.foundation import load_foundation
@@ -21,6 +24,7 @@ from curator.state import CampaignFolder, Json, Stage, read_json, write_json
 from curator.tasks import RelaxedCell, relax_cell
 
 MINI_HALIDES = "mini-halides"
+INPUTS_KEPT = "inputs.json"
 N_PROBE = 100
 """Frames on which forgetting is measured."""
 
@@ -51,22 +55,79 @@ def set_up(context: Context) -> Setup:
     return Setup(frame, hop, anchor)
 
 
-def copy_foundation(plan: Plan, folder: CampaignFolder, *, trust: bool) -> None:
-    """Copy the foundation and its replay frames into the campaign, so that it can never change underneath.
+@dataclass(frozen=True, slots=True, eq=False)
+class Inputs:
+    """What a campaign takes from outside, and keeps a copy of.
+
+    Attributes
+    ----------
+    foundation
+        The model to start from.
+    replay_train, replay_valid
+        Frames to replay; empty without replay.
+    probe
+        Frames that measure forgetting; empty if the foundation brings none.
+    """
+
+    foundation: MaceModel
+    replay_train: Sequence[Record]
+    replay_valid: Sequence[Record]
+    probe: Sequence[Record]
+
+
+def gather_inputs(plan: Plan, folder: Path, *, trust: bool) -> Inputs:
+    """Load everything the campaign file names; nothing is written.
+
+    Parameters
+    ----------
+    folder
+        Where relative paths start.
 
     Raises
     ------
     BadInput
         If the model is not there, does not know an element of the system, or replay has nothing to replay.
     """
-    target = folder.setup / "foundation"
-    if not (target / "model.json").exists():
-        with naming("foundation"):
-            model = load_foundation(foundation_reference(plan, folder.path), trust=trust, device="cpu")
-        check_elements(plan, model)
-        target.mkdir(parents=True, exist_ok=True)
-        model.save(target)
-    _copy_replay(plan, folder)
+    with naming("foundation"):
+        model = load_foundation(foundation_reference(plan, folder), trust=trust, device="cpu")
+    check_elements(plan, model)
+    check_replay(plan)
+    learn = plan.file.learn
+    own = plan.file.foundation == MINI_HALIDES
+    rng = np.random.default_rng(plan.seed_of(-1, Stage.SETUP))
+    probe = probe_records() if own else []
+    idx = np.sort(rng.permutation(len(probe))[:N_PROBE])
+    replay: tuple[list[Record], list[Record]] = ([], [])
+    if plan.strategy.replay != "none":
+        source = MINI_HALIDES if learn.replay is None else resolve(learn.replay, folder)
+        with naming("learn.replay"):
+            replay = replay_records(source, None, learn.replay_frames, rng)
+    return Inputs(model, replay[0], replay[1], [probe[i] for i in idx])
+
+
+def has_inputs(folder: CampaignFolder) -> bool:
+    """Whether a campaign has its own copies already."""
+    return (folder.setup / INPUTS_KEPT).exists()
+
+
+def foundation_hash(folder: CampaignFolder) -> str:
+    """Hash of the campaign's foundation."""
+    return str(read_json(folder.setup / INPUTS_KEPT)["foundation"])
+
+
+def keep_inputs(inputs: Inputs, folder: CampaignFolder) -> None:
+    """Copy the inputs into the campaign, so that it can never change underneath."""
+    target = folder.setup / FOUNDATION
+    target.mkdir(parents=True, exist_ok=True)
+    inputs.foundation.save(target)
+    for name, records in (
+        ("replay-train", inputs.replay_train),
+        ("replay-valid", inputs.replay_valid),
+        ("probe", inputs.probe),
+    ):
+        if records:
+            write_records(folder.setup / f"{name}.extxyz", records)
+    write_json(folder.setup / INPUTS_KEPT, {"foundation": inputs.foundation.hash})
 
 
 def check_elements(plan: Plan, model: MaceModel) -> None:
@@ -85,26 +146,6 @@ def check_replay(plan: Plan) -> None:
             f"learn.replay: {plan.strategy.name} needs frames to replay and {plan.file.foundation} brings none; "
             "name an extxyz file with labels of the foundation's level of theory, or use strategy naive"
         )
-
-
-def _copy_replay(plan: Plan, folder: CampaignFolder) -> None:
-    learn = plan.file.learn
-    own = plan.file.foundation == MINI_HALIDES
-    probe = folder.setup / "probe.extxyz"
-    rng = np.random.default_rng(plan.seed_of(-1, Stage.SETUP))
-    if own and not probe.exists():
-        frames = probe_records()
-        idx = np.sort(rng.permutation(len(frames))[:N_PROBE])
-        write_records(probe, [frames[i] for i in idx])
-    train, valid = folder.setup / "replay-train.extxyz", folder.setup / "replay-valid.extxyz"
-    check_replay(plan)
-    if plan.strategy.replay == "none" or (train.exists() and valid.exists()):
-        return
-    source = MINI_HALIDES if learn.replay is None else resolve(learn.replay, folder.path)
-    with naming("learn.replay"):
-        records = replay_records(source, None, learn.replay_frames, rng)
-    write_records(valid, records[1])
-    write_records(train, records[0])
 
 
 def _template(plan: Plan) -> Frame:

@@ -7,7 +7,7 @@ from typing import Any
 from curator.anchor import Anchor
 from curator.context import Context, labelled
 from curator.convergence import Verdict
-from curator.setup import Setup
+from curator.setup import Setup, foundation_hash
 from curator.state import CampaignFolder, Json, read_json, wall_seconds
 from curator.tasks import TrainedMember
 
@@ -50,7 +50,6 @@ def campaign_json(context: Context, setup: Setup, rounds: Sequence[Json], *, fin
     """All that ``curator status`` tells of a campaign."""
     file = context.plan.file
     last: Mapping[str, Any] = rounds[-1] if rounds else {}
-    foundation = read_json(context.foundation.folder / "model.json")
     cell = read_json(context.folder.setup / "cell.json")
     anchor = setup.anchor
     return {
@@ -60,7 +59,7 @@ def campaign_json(context: Context, setup: Setup, rounds: Sequence[Json], *, fin
         "next_purchase": last.get("next_purchase"),
         "state": {"round": len(rounds), "finished": finished},
         "theory": context.theory.key,
-        "foundation": {"reference": file.foundation, "hash": foundation["hash"]},
+        "foundation": {"reference": file.foundation, "hash": foundation_hash(context.folder)},
         "mobile": context.plan.mobile,
         "n_labels_total": len(context.journal.published),
         "n_failed_labels": len(context.journal.quarantined),

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from curator.cli import main
+
 TINY = """
 name: tiny
 seed: 3
@@ -66,6 +68,23 @@ def curator() -> Run:
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "curator", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, env=_environment(), timeout=900)
+
+    return run
+
+
+@pytest.fixture
+def curator_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process, which has everything imported already."""
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = ["curator", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        code = ended.value.code
+        return subprocess.CompletedProcess(command, code if isinstance(code, int) else 0, out, err)
 
     return run
 
