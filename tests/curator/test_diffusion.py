@@ -344,6 +344,7 @@ def test_first_principles_dynamics_of_a_fast_conductor(shared_data: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_lithium_interstitial_of_the_classical_potential():
     """Activation energy of molecular dynamics against the barrier of the potential, about 0.1 eV."""
     from curator.backends.classical import FumiTosiLiF
