@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from curator import figures
 from curator.evidence import Evidence, Tree, items, lookup, number
@@ -260,7 +261,10 @@ def calibration(evidence: Evidence) -> Said:
     caption = f"Round {idx}, {len(error)} atoms, each as the committee saw it before its label was known"
     if is_random.any():
         ratio = float(np.sqrt(np.mean(predicted[is_random] ** 2) / np.mean(error[is_random] ** 2)))
-        caption += f"; on the random share the predicted error is {ratio:.2g} times the true one (rms)"
+        caption += f"; on the random share the predicted error is {significant(ratio, 2)} times the true one (rms)"
+        if is_random.sum() > 2 and np.ptp(predicted[is_random]) > 0:
+            rank = float(spearmanr(predicted[is_random], error[is_random]).statistic)
+            caption += f" and ranks the atoms with a correlation of {significant(rank, 2)}"
     return caption + ".", figures.calibration(predicted, error, is_random)
 
 
@@ -291,6 +295,9 @@ def no_diffusion(evidence: Evidence) -> str:
         return "measure.diffusion is switched off"
     if not evidence.rounds:
         return "no round is finished"
+    if row := newest(evidence, "diffusion"):
+        reasons = dict.fromkeys(str(reason) for result in row["diffusion"] for reason in items(result, "reasons"))
+        return f"round {int(row['round'])} could not measure it at any temperature ({'; '.join(reasons)})"
     return "molecular dynamics to measure it is bought when the barrier has settled, or at the end"
 
 
@@ -346,11 +353,7 @@ def arrhenius(evidence: Evidence) -> Said:
         fitted = low is None or high is None or low <= temperature <= high
         points.append(figures.Point(temperature, value, number(result, "error_A2_per_ps"), None, fitted))
     if row is None or not points:
-        why = no_diffusion(evidence)
-        if row is not None:
-            reasons = [str(reason) for result in items(row, "diffusion") for reason in items(result, "reasons")]
-            why = f"round {int(row['round'])} refused every temperature ({'; '.join(dict.fromkeys(reasons))})"
-        return f"No diffusivity yet: {why}.", None
+        return f"No diffusivity yet: {no_diffusion(evidence)}.", None
     line = _line(fit)
     if line is None:
         caption = f"Round {int(row['round'])}: too few temperatures are measured for an activation energy."

@@ -193,7 +193,7 @@ def _verdict(evidence: Evidence) -> Verdict:
     words = {
         "converged": ("Converged", f"{what} has converged{within}."),
         "not_yet": (
-            "Not converged yet",
+            "Not converged" if lookup(evidence.campaign, "state", "finished") else "Not converged yet",
             f"{what} has not converged{within}: the model still changes, and needs more labels.",
         ),
         "undetermined": (

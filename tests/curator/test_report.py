@@ -479,7 +479,7 @@ def test_numbers_that_are_missing_are_dashes(tmp_path: Path) -> None:
         (place / "round.json").unlink()
     page = outline(write_report(folder).read_text())
     assert page.drawn == {"timeline"}
-    assert "round 2 refused every temperature (the host melted)" in page.figures["arrhenius"]
+    assert "round 2 could not measure it at any temperature (the host melted)" in page.figures["arrhenius"]
     assert "–" in page.text
 
 
