@@ -27,7 +27,7 @@ class Graph:
     cell
         Lattice vectors as rows in Å, float64, shape ``(3, 3)``; a non-periodic direction is made long.
     edge_index
-        Sender and receiver, int64, shape ``(2, n_edges)``.
+        Sender and receiver, sorted by receiver, int64, shape ``(2, n_edges)``.
     unit_shifts
         Lattice translations of the receivers, float32 (they are small integers), shape ``(n_edges, 3)``.
     periodic
@@ -75,14 +75,16 @@ def build_graph(
     r_max: float,
 ) -> Graph:
     """Graph of all pairs closer than ``r_max`` Å, periodic images included (matscipy's neighbour list)."""
-    # get_neighborhood writes into the cell it is given.
-    edge_index, _, unit_shifts, long_cell = get_neighborhood(positions, r_max, tuple(map(bool, pbc)), np.array(cell))
+    # get_neighborhood writes into the cell it is given. It sorts by the first atom of a pair, and both directions of
+    # each pair are there: taking the first for the receiver sorts by receiver, as ScalarConvolution needs it.
+    pairs, _, unit_shifts, long_cell = get_neighborhood(positions, r_max, tuple(map(bool, pbc)), np.array(cell))
+    receiver, sender = pairs
     return Graph(
         element_idx=torch.from_numpy(element_indices(numbers, elements)),
         positions=torch.tensor(positions, dtype=torch.float64),
         cell=torch.tensor(long_cell, dtype=torch.float64),
-        edge_index=torch.from_numpy(edge_index.astype(np.int64, copy=False)),
-        unit_shifts=torch.from_numpy(unit_shifts.astype(np.float32)),
+        edge_index=torch.from_numpy(np.stack([sender, receiver]).astype(np.int64, copy=False)),
+        unit_shifts=torch.from_numpy(-unit_shifts.astype(np.float32)),
         periodic=bool(np.all(pbc)),
     )
 

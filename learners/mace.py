@@ -30,6 +30,7 @@ from curator.learners.architecture import (
     with_heads,
 )
 from curator.learners.base import Prediction, Want
+from curator.learners.convolution import accelerate
 from curator.learners.graphs import Graph, build_graph, collate, frame_graph
 
 FORMAT = 1
@@ -47,7 +48,7 @@ class MaceModel:
     architecture
         All that builds the module, with the E0s of each head.
     module
-        ``mace.modules.ScaleShiftMACE`` in evaluation mode, its parameters frozen.
+        ``mace.modules.ScaleShiftMACE`` in evaluation mode, its parameters frozen, its convolutions accelerated.
     head
         Head that predicts: ``target`` where there is one, else the first.
     metadata
@@ -65,6 +66,7 @@ class MaceModel:
             head = TARGET if TARGET in architecture.head_names else architecture.head_names[0]
         elif head not in architecture.head_names:
             raise ValueError(f"no head {head!r}; the model has {', '.join(architecture.head_names)}")
+        accelerate(module)
         self.architecture = architecture
         self.module = module.eval().requires_grad_(False)
         self.metadata = metadata
@@ -304,7 +306,8 @@ def keep_head(model: MaceModel, head: str, name: str | None = None) -> MaceModel
 def export_model(model: MaceModel, path: Path) -> None:
     """Write a ``.model`` file of the predicting head that mace's own ``MACECalculator`` loads."""
     with atomic_path(Path(path)) as aside:
-        torch.save(keep_head(model, model.head, "Default").module.cpu(), aside)
+        module, _ = with_heads(model.module, model.architecture, [model.heads.index(model.head)], ["Default"])
+        torch.save(module.cpu(), aside)
 
 
 def _numpy(tensor: torch.Tensor) -> NDArray[np.float64]:

@@ -100,8 +100,8 @@ _SMALL = Strategy(
 )
 _SMALL_DATA: tuple[Strategy, ...] = (
     dataclasses.replace(_SMALL, name="scratch", from_foundation=False, learning_rate=1e-2),
-    dataclasses.replace(_SMALL, name="naive", learning_rate=5e-3),
-    dataclasses.replace(_SMALL, name="multihead_replay", replay="data", learning_rate=5e-3),
+    dataclasses.replace(_SMALL, name="naive", learning_rate=1e-2),
+    dataclasses.replace(_SMALL, name="multihead_replay", replay="data", learning_rate=1e-2),
 )
 
 STRATEGIES: dict[Defaults, dict[str, Strategy]] = {

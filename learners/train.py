@@ -16,6 +16,7 @@ import torch
 from curator.datasets.label import Record
 from curator.learners.architecture import Architecture, Head, build_module, with_heads
 from curator.learners.base import TrainEvent
+from curator.learners.convolution import accelerate
 from curator.learners.e0 import E0Estimate, estimate_e0s, fit_e0s, is_isolated_atom
 from curator.learners.graphs import Graph
 from curator.learners.loop import TrainingRun
@@ -125,6 +126,7 @@ def fit(
         architecture = Architecture(_elements(train), pair_repulsion=True)
     key = _run_key(base, architecture, [train, valid, replay_train, replay_valid], strategy, seed, e0)
     module, architecture, e0_estimate = _prepare(base, train, strategy, seed, e0, architecture)
+    accelerate(module)
     module.to(device if base is None else base.device)
 
     graphs: dict[str, Graph] = {}
