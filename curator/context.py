@@ -150,7 +150,8 @@ def buy_labels(
         else:
             failure = Failure(frame, result.theory, result.reason, result.message, provenance)
             context.journal.publish(failure, context.theory)
-            log_event(context.folder, "label_failed", round=round_, stage=stage, frame=frame.hash, reason=result.reason)
+            about = {"round": round_, "stage": stage, "frame": frame.hash, "reason": result.reason}
+            log_event(context.folder, "label_failed", **about, message=result.message)
         known[index] = result
 
     if missing:

@@ -186,7 +186,7 @@ def _gate(history: Sequence[_Round], rule: StopRule) -> _Findings:
             "tests nothing"
         )
     if len(counted) < rule.window:
-        faults.append(f"{len(counted)} rounds have bought labels; it takes {rule.window} to see whether anything moves")
+        faults.append(f"rounds that bought labels: {len(counted)}; it takes {rule.window} to see whether anything moves")
     barrier = _barrier_gate(history, rule)
     faults += barrier.faults
     facts += barrier.facts

@@ -18,3 +18,10 @@ def shared_data() -> Path:
     if "data" in os.environ.get("CURATOR_REQUIRE", "").split(","):
         pytest.fail(message)
     pytest.skip(message)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file on one worker, and all whole campaigns together: they share their fixtures."""
+    for item in items:
+        campaigns = item.path.parent.name == "end_to_end" and item.path.name != "test_bad_input.py"
+        item.add_marker(pytest.mark.xdist_group("campaigns" if campaigns else item.path.stem))

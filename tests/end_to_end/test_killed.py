@@ -11,13 +11,10 @@ from curator.datasets.store import Store
 
 KILLS = [
     ("stage_started", "relax the cell", 1),
-    ("task_finished", "relax minimum and saddle", 1),
     ("task_finished", "explore", 1),
     ("task_finished", "label test frames", 2),
-    ("stage_started", "select", 1),
     ("task_finished", "label", 6),
     ("task_finished", "train", 1),
-    ("task_finished", "measure errors", 2),
     ("task_finished", "measure diffusion", 1),
 ]
 """In the order in which a campaign comes to them; a later kill is reached by going on from an earlier one."""
