@@ -153,7 +153,7 @@ def _run_round(context: Context, setup: Setup, rounds: Sequence[Json]) -> None:
     starts = [*(anchor_frames(earlier, setup.frame) or [setup.frame]), *context.plan.starts]
     candidates = explore(context, round_, starts)
     if round_ == 0:
-        label_test_frames(context, explore_for_test(context, starts))
+        label_test_frames(context, explore_for_test(context, starts[:1]))
     chosen = choose(context, round_, candidates, min(file.select.labels_per_round, _affordable(context, round_)))
     label_chosen(context, round_, candidates, chosen)
     members = train(context, round_)
