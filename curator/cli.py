@@ -1,4 +1,4 @@
-"""The command line: campaigns. Commands that run one stage on files are in :mod:`curator.commands`."""
+"""The command line: campaigns. Commands on files are in :mod:`curator.commands` and its neighbour."""
 
 import errno
 import json
@@ -170,7 +170,7 @@ def main() -> None:
     warnings.simplefilter("always", Notice)
     warnings.showwarning = _show_notice
     logging.getLogger().setLevel(logging.ERROR)
-    from curator import commands  # noqa: F401  (adds its commands to the app)
+    from curator import commands, commands_measure  # noqa: F401  (they add their commands to the app)
 
     sys.exit(_run_app())
 

@@ -1,8 +1,5 @@
-"""The command line: each stage by itself, on files."""
+"""The command line: the stages that make data and models, each by itself, on files."""
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,55 +8,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from curator.arguments import Model, Seed, Structure, bad_input, check_known, load, show, structure_of
 from curator.cli import AsJson, Trust, app
 from curator.errors import BadInput, CuratorError
-from curator.state import plain_json
-
-Model = Annotated[str, typer.Option("--model", help="mini-halides, mace:<name>, or the path of a model.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
-Structure = Annotated[str, typer.Argument(help="A structure file, or a shipped builder such as lif-interstitial.")]
-
-
-@contextmanager
-def _bad_input() -> Iterator[None]:
-    """What lower floors say of bad values is for the user."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        if isinstance(error, CuratorError):
-            raise
-        raise BadInput(str(error)) from error
-
-
-def _print(as_json: bool, content: dict[str, Any], lines: list[str]) -> None:
-    print(json.dumps(plain_json(content), indent=1) if as_json else "\n".join(lines))
-
-
-def _load(reference: str, trust: bool) -> Any:
-    from curator.learners.foundation import load_foundation
-
-    with _bad_input():
-        return load_foundation(reference, trust=trust, device="cpu")
-
-
-def _structure(structure: str) -> Any:
-    from curator.build import is_builder
-    from curator.datasets.extxyz import read_frames
-    from curator.datasets.sources import build_seed
-
-    with _bad_input():
-        if is_builder(structure, Path()):
-            return build_seed(structure).frame
-        return read_frames(Path(structure))[-1]
-
-
-def _check_elements(model: Any, numbers: Any, reference: str) -> None:
-    from ase.data import chemical_symbols
-
-    missing = sorted({int(number) for number in numbers} - set(model.elements))
-    if missing:
-        symbols = ", ".join(chemical_symbols[number] for number in missing)
-        raise BadInput(f"{reference}: does not know {symbols}; choose a model that does")
 
 
 @app.command()
@@ -81,12 +32,12 @@ def explore(
     from curator.round import write_candidates
     from curator.trajectory import MDSettings
 
-    frame, loaded = _structure(structure), _load(model, trust)
-    _check_elements(loaded, frame.numbers, model)
+    frame, loaded = structure_of(structure), load(model, trust)
+    check_known(loaded, frame.numbers, model)
     candidates = []
     with Progress(console=Console(stderr=True), transient=True) as bar:
         for idx, temperature in enumerate(temperature_K or [600.0]):
-            with _bad_input():
+            with bad_input():
                 settings = MDSettings(temperature, duration_ps, frame_interval_fs=1000 * interval_ps)
             row = bar.add_task(f"MD {temperature:g} K", total=duration_ps)
             trajectory = run_md(
@@ -130,13 +81,13 @@ def select(
     from curator.selection import select as choose
     from curator.uncertainty import committee_spread, frame_score
 
-    with _bad_input():
+    with bad_input():
         frames = read_frames(candidates)
         known = [] if labelled is None else read_frames(labelled)
     references = model or ["mini-halides"]
-    members = [_load(reference, trust) for reference in references]
+    members = [load(reference, trust) for reference in references]
     for reference, member in zip(references, members, strict=True):
-        _check_elements(member, np.concatenate([frame.numbers for frame in [*frames, *known]]), reference)
+        check_known(member, np.concatenate([frame.numbers for frame in [*frames, *known]]), reference)
     elements = sorted({int(number) for frame in frames for number in frame.numbers})
 
     def descriptors(part: list[Any]) -> list[Any]:
@@ -148,7 +99,7 @@ def select(
         forces = [member.predict(frames) for member in members]
         spreads = [committee_spread(np.array([m[i].forces for m in forces])) for i in range(len(frames))]
         scores = np.array([frame_score(spread) for spread in spreads])
-    with _bad_input():
+    with bad_input():
         chosen = choose(
             descriptors(frames),
             descriptors(known) if known else [],
@@ -166,7 +117,7 @@ def select(
         write(aside, images, format="extxyz")
     content = {"idx": chosen.idx, "reasons": chosen.reasons, "scores": chosen.scores, "out": out}
     lines = [f"{idx:>6}  {reason}" for idx, reason in zip(chosen.idx, chosen.reasons, strict=True)]
-    _print(as_json, content, [*lines, f"wrote {len(images)} frames to {out}"])
+    show(as_json, content, [*lines, f"wrote {len(images)} frames to {out}"])
 
 
 @app.command()
@@ -188,7 +139,7 @@ def label(
     from curator.datasets.journal import Failure, Journal
     from curator.datasets.label import Provenance, Record
 
-    with _bad_input():
+    with bad_input():
         loaded = read_frames(frames)
         spec = LabellerSpec("classical" if with_ == "lif-fumi-tosi" else "pseudolabel", with_, trust=trust)
         theory = make_labeller(spec).theory
@@ -258,23 +209,23 @@ def finetune(
     from curator.learners.train import fit
 
     keys = {"energy_key": energy_key, "forces_key": forces_key, "use_calculator": use_calculator}
-    with _bad_input():
+    with bad_input():
         overrides = {} if epochs is None else {"max_epochs": epochs}
         row = row_of(strategy, defaults=defaults, **overrides)  # type: ignore[arg-type]
         theory = Theory(method="file", code="unknown", settings={"file": train.name})
         training = read_records(train, theory=theory, **keys)  # type: ignore[arg-type]
         validation = [] if valid is None else read_records(valid, theory=theory, **keys)  # type: ignore[arg-type]
-    base = _load(model, trust)
-    _check_elements(base, np.concatenate([record.frame.numbers for record in training]), model)
+    base = load(model, trust)
+    check_known(base, np.concatenate([record.frame.numbers for record in training]), model)
     replayed: tuple[list[Any], list[Any]] = ([], [])
     if row.replay != "none":
         if replay is None and model != "mini-halides":
             raise BadInput(
                 f"--replay: {strategy} needs frames to replay and {model} brings none; give a file, or use naive"
             )
-        with _bad_input():
+        with bad_input():
             replayed = replay_records(replay or "mini-halides", None, replay_frames, np.random.default_rng(seed))
-    with Progress(console=Console(stderr=True), transient=True) as bar, _bad_input():
+    with Progress(console=Console(stderr=True), transient=True) as bar, bad_input():
         task = bar.add_task("training", total=row.max_epochs)
 
         def on_event(event: TrainEvent) -> None:
@@ -310,140 +261,4 @@ def finetune(
     lines = [f"{report.epochs} epochs, best {report.best_epoch}, {report.cpu_s:.0f} s of CPU"]
     lines += [f"valid {head}: forces {1000 * error:.0f} meV/Å" for head, error in report.valid_force_rmse.items()]
     lines += [report.e0.message] if report.e0.message else []
-    _print(as_json, content, [*lines, f"wrote {out} and {out / 'model.model'} (for MACE)"])
-
-
-@app.command()
-def barrier(
-    structure: Annotated[str, typer.Argument(help="A shipped builder, or the file before the hop.")],
-    final: Annotated[
-        Path | None, typer.Option("--final", help="The file after the hop, same atoms in the same order.")
-    ] = None,
-    saddle: Annotated[Path | None, typer.Option("--saddle", help="A guess of the saddle.")] = None,
-    lattice_constant_A: Annotated[
-        float | None, typer.Option("--lattice-constant-A", help="Of a shipped builder.")
-    ] = None,
-    model: Model = "mini-halides",
-    as_json: AsJson = False,
-    trust: Trust = False,
-) -> None:
-    """Find the migration barrier of a hop; the saddle is proved to be one."""
-    from curator.barrier import find_barrier
-    from curator.build import is_builder
-    from curator.datasets.extxyz import read_frames
-    from curator.datasets.sources import Hop, build_seed
-
-    with _bad_input():
-        if is_builder(structure, Path()):
-            hop = build_seed(structure, lattice_constant_A).hop
-            if hop is None:
-                raise BadInput(f"{structure}: a perfect crystal has no hop; try {structure}-vacancy")
-        else:
-            if final is None:
-                raise BadInput("--final: is missing; a hop needs its two end points")
-            guess = None if saddle is None else read_frames(saddle)[-1]
-            hop = Hop(read_frames(Path(structure))[-1], read_frames(final)[-1], guess)
-    loaded = _load(model, trust)
-    _check_elements(loaded, hop.initial.numbers, model)
-    with _bad_input():
-        found = find_barrier(hop, loaded.calculator())
-    content = {
-        "barrier_eV": found.barrier_eV,
-        "reverse_eV": found.reverse_eV,
-        "method": found.method,
-        "negative_modes": found.negative_modes,
-        "mode_overlap": found.mode_overlap,
-        "converged": found.converged,
-        "path_eV": found.energies_eV,
-        "reasons": found.reasons,
-        "n_calls": found.n_calls,
-    }
-    value = "no barrier" if found.barrier_eV is None else f"barrier {found.barrier_eV:.4f} eV ({found.method})"
-    _print(as_json, content, [value, *found.reasons])
-    if found.barrier_eV is None:
-        raise typer.Exit(1)
-
-
-@app.command()
-def diffusion(
-    trajectory: Annotated[list[Path], typer.Argument(help="Trajectories at one temperature, in any format of ASE.")],
-    mobile: Annotated[str, typer.Option("--mobile", help="Symbol of the diffusing element.")],
-    frame_interval_fs: Annotated[float, typer.Option("--frame-interval-fs", help="Time between frames.")],
-    temperature_K: Annotated[float, typer.Option("--temperature-K")],
-    hop_length_A: Annotated[float | None, typer.Option("--hop-length-A", help="How far a hop moves the sum.")] = None,
-    carriers: Annotated[int, typer.Option("--carriers", min=1, help="Defects that carry the diffusion.")] = 1,
-    equilibration_ps: Annotated[float, typer.Option("--equilibration-ps", min=0.0)] = 2.0,
-    as_json: AsJson = False,
-) -> None:
-    """Measure the diffusivity in trajectories, or refuse to; wrapped positions are unwrapped."""
-    from curator.diffusion import as_json as to_json
-    from curator.diffusion import diffusivity_of_positions
-    from curator.positions import load_positions
-
-    for name, value in (("--frame-interval-fs", frame_interval_fs), ("--temperature-K", temperature_K)):
-        if value <= 0:
-            raise BadInput(f"{name}: must be positive; got {value:g}")
-    with _bad_input():
-        loaded = [load_positions(path) for path in trajectory]
-        first = loaded[0]
-        for path, other in zip(trajectory, loaded, strict=True):
-            if not np.array_equal(other.numbers, first.numbers):
-                raise BadInput(f"{path}: has other atoms than {trajectory[0]}")
-        found = diffusivity_of_positions(
-            [part.positions for part in loaded],
-            first.numbers,
-            first.cell,
-            frame_interval_fs,
-            mobile=mobile,
-            pbc=first.pbc,
-            temperature_K=temperature_K,
-            hop_length_A=hop_length_A,
-            n_carriers=carriers,
-            equilibration_ps=equilibration_ps,
-        )
-    content = to_json(found)
-    if found.D_A2_per_ps is not None:
-        line = f"D = {found.D_A2_per_ps:.3g} ± {found.error_A2_per_ps:.2g} Å²/ps ({found.D_A2_per_ps * 1e-4:.3g} cm²/s)"
-    elif found.bound_A2_per_ps is not None:
-        line = f"D < {found.bound_A2_per_ps:.3g} Å²/ps"
-    else:
-        line = "refused"
-    _print(
-        as_json,
-        content,
-        [f"{temperature_K:g} K: {line}, {found.n_hops:.0f} hops in {found.time_ps:.0f} ps", *found.reasons],
-    )
-
-
-@app.command()
-def probe(
-    model: Annotated[str, typer.Argument(help="Model to examine.")],
-    foundation: Annotated[str, typer.Option("--foundation", help="Model to compare with.")] = "mini-halides",
-    frames: Annotated[
-        Path | None, typer.Option("--frames", help="Labelled frames; the shipped probe by default.")
-    ] = None,
-    as_json: AsJson = False,
-    trust: Trust = False,
-) -> None:
-    """Measure what a model has forgotten: force errors on frames of the foundation's own level of theory."""
-    from curator.datasets.extxyz import read_records
-    from curator.datasets.label import Theory
-    from curator.learners.metrics import force_rmse
-    from curator.learners.replay import probe_records
-
-    examined, reference = _load(model, trust), _load(foundation, trust)
-    with _bad_input():
-        records = probe_records() if frames is None else read_records(frames, theory=Theory("file", "unknown"))
-    known = set(examined.elements) & set(reference.elements)
-    records = [record for record in records if {int(number) for number in record.frame.numbers} <= known]
-    if not records:
-        raise BadInput(f"none of the probe frames holds only elements that {model} and {foundation} know")
-    part = [record.frame for record in records]
-    errors = {
-        name: force_rmse(m.predict(part), records) for name, m in (("foundation", reference), ("model", examined))
-    }
-    content = {"n_frames": len(records), "force_rmse_eV_per_A": errors}
-    line = (
-        f"{len(records)} frames: foundation {1000 * errors['foundation']:.0f}, model {1000 * errors['model']:.0f} meV/Å"
-    )
-    _print(as_json, content, [line])
+    show(as_json, content, [*lines, f"wrote {out} and {out / 'model.model'} (for MACE)"])
