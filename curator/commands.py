@@ -5,11 +5,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
 from curator.arguments import Model, Seed, Structure, bad_input, check_known, load, show, structure_of
 from curator.cli import AsJson, Trust, app
+from curator.datasets.frame import Frame
 from curator.errors import BadInput, CuratorError
 
 
@@ -90,9 +92,10 @@ def select(
         check_known(member, np.concatenate([frame.numbers for frame in [*frames, *known]]), reference)
     elements = sorted({int(number) for frame in frames for number in frame.numbers})
 
-    def descriptors(part: list[Any]) -> list[Any]:
-        predictions = members[0].predict(part, ("energy", "forces", "node_features"))
-        return [frame_descriptor(p.node_features, f.numbers, elements) for p, f in zip(predictions, part, strict=True)]
+    def descriptors(part: list[Frame]) -> list[NDArray[np.float64]]:
+        features = [p.node_features for p in members[0].predict(part, ("energy", "forces", "node_features"))]
+        pairs = zip(features, part, strict=True)
+        return [frame_descriptor(found, frame.numbers, elements) for found, frame in pairs if found is not None]
 
     scores = None
     if len(members) > 1:
