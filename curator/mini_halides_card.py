@@ -127,13 +127,14 @@ def _barriers(barriers: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _survival(exam: Mapping[str, Any]) -> str:
-    survival, cost = exam["survival"], exam["cpu_s_per_md_step"]
-    rising = sum(curve["rises"] for curve in exam["pair_curves"].values())
+    survival, cost, walls = exam["survival"], exam["cpu_s_per_md_step"], exam["wall_eV"]
+    lowest = min(walls, key=walls.__getitem__)
+    n_survived = survival["n_trajectories"] - survival["n_exploded"]
     return (
-        f"{survival['n_trajectories'] - survival['n_exploded']} of {survival['n_trajectories']} trajectories of "
-        f"{survival['duration_ps']:g} ps at {survival['temperature_K']:g} K (LiF with an interstitial, 65 atoms) ran "
-        f"to their end; the largest force was {survival['max_force_eV_per_A']:.1f} eV/Å. "
-        f"{rising} of {len(exam['pair_curves'])} pairs of elements repel monotonically from 0.5 to 0.2 bonds.\n\n"
+        f"{n_survived} of {survival['n_trajectories']} trajectories of {survival['duration_ps']:g} ps at "
+        f"{survival['temperature_K']:g} K (LiF with an interstitial, 65 atoms) ran to their end; the largest force was "
+        f"{survival['max_force_eV_per_A']:.1f} eV/Å. Pushing a cation at its neighbour in a crystal costs at least "
+        f"{walls[lowest]:.0f} eV ({lowest}) before the energy falls again.\n\n"
         f"One MD step of 65 atoms takes {1000 * cost['model']:.0f} ms of CPU, CHGNet's own calculator "
         f"{1000 * cost['chgnet_stock_calculator']:.0f} ms: {cost['ratio']:.0f} times as long."
     )

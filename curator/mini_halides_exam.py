@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import Calculator
-from ase.data import covalent_radii
 from ase.md.verlet import VelocityVerlet
 from scipy.optimize import brentq
 
 from curator.backends.base import LabelFailed, LabellerSpec
 from curator.backends.labellers import labeller_calculator, make_labeller
 from curator.barrier import Barrier, find_barrier
-from curator.datasets.frame import atoms_from_frame
+from curator.datasets.frame import atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Provenance, Record
 from curator.datasets.mini_halides.structures import LATTICE_CONSTANT_A
 from curator.datasets.sources import build_seed
@@ -29,7 +27,7 @@ SURVIVAL_TEMPERATURE_K = 1000.0
 SURVIVAL_PS = 10.0
 N_SURVIVAL = 5
 BARRIER_LATTICE_CONSTANTS_A = (4.03, 4.0905)
-N_DIMER_POINTS = 40
+N_WALL_POINTS = 81
 
 
 def examine(model: MaceModel, probes: Sequence[Record], teacher: LabellerSpec, work: Path) -> dict[str, Any]:
@@ -43,7 +41,7 @@ def examine(model: MaceModel, probes: Sequence[Record], teacher: LabellerSpec, w
         "own_trajectories": errors_on(model, trajectories, teacher),
         "barrier": [barriers(model, reference, a) for a in BARRIER_LATTICE_CONSTANTS_A],
         "cpu_s_per_md_step": speed(model),
-        "pair_curves": pair_curves(model),
+        "wall_eV": walls(model),
     }
 
 
@@ -180,26 +178,26 @@ def _cpu_s_per_step(calculator: Calculator, n_steps: int) -> float:
     return (time.process_time() - began) / n_steps
 
 
-def pair_curves(model: MaceModel) -> dict[str, dict[str, float | bool]]:
-    """Energy of every pair of elements when two atoms are pushed together in vacuum, 0.5 to 0.25 of the bond length.
+def walls(model: MaceModel) -> dict[str, float]:
+    """Height in eV of the repulsive wall between a cation and its anion neighbour in each of the nine crystals.
 
-    The repulsion at short range is that of Ziegler, Biersack and Littmark, which is added to the network; the energy
-    has to rise all the way.
+    The cation is pushed at the anion from the bond length down to a fifth of it, the other 14 atoms of the cell held;
+    the wall ends where the energy first falls. What lies behind it is extrapolation, and must be out of reach of any
+    thermal motion.
     """
-    calculator = model.double().calculator()
-    curves: dict[str, dict[str, float | bool]] = {}
-    elements = model.elements
-    for i, first in enumerate(elements):
-        for second in elements[i:]:
-            bond = covalent_radii[first] + covalent_radii[second]
-            energies = []
-            for distance in np.linspace(0.5 * bond, 0.2 * bond, N_DIMER_POINTS):
-                atoms = Atoms([first, second], positions=[[0, 0, 0], [0, 0, distance]], cell=[20, 20, 20], pbc=True)
-                atoms.calc = calculator
-                energies.append(float(atoms.get_potential_energy()))
-            name = atoms.get_chemical_formula(mode="reduce")
-            curves[name] = {
-                "rises": bool(np.all(np.diff(energies) > 0)),
-                "rise_eV": energies[-1] - energies[0],
-            }
-    return curves
+    heights = {}
+    for formula, a in LATTICE_CONSTANT_A.items():
+        crystal = bulk(formula, "rocksalt", a=a).repeat(2)
+        anions = np.flatnonzero(crystal.numbers != crystal.numbers[0])
+        bonds = crystal.get_distances(0, anions, mic=True, vector=True)
+        bond = bonds[np.linalg.norm(bonds, axis=1).argmin()]
+        pushed = []
+        for fraction in np.linspace(0.0, 0.8, N_WALL_POINTS):
+            atoms = crystal.copy()
+            atoms.positions[0] += fraction * bond
+            pushed.append(frame_from_atoms(atoms))
+        energies = np.array([prediction.energy for prediction in model.predict(pushed, ("energy",))])
+        falls = np.flatnonzero(np.diff(energies) < 0)
+        top = falls[0] if len(falls) else len(energies) - 1
+        heights[formula] = float(energies[top] - energies[0])
+    return heights
