@@ -96,8 +96,9 @@ def measure_anchor(context: Context, round_: int, hop: Hop, folder: Path) -> Anc
     return anchor
 
 
-def anchor_frames(folder: Path, like: Frame) -> list[Frame]:
-    """Minimum and saddle found in a folder; empty if there were none."""
+def anchor_frames(folder: Path, hop: Hop) -> list[Frame]:
+    """Minimum and saddle of a hop that were found in a folder; empty if there were none."""
+    like = hop.initial
     path = folder / "anchor.npz"
     if not path.exists():
         return []

@@ -11,7 +11,7 @@ import typer
 from numpy.typing import NDArray
 
 from curator.datasets.frame import Frame
-from curator.errors import BadInput, CuratorError
+from curator.errors import BadInput, CuratorError, is_disk_full
 from curator.state import plain_json
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def bad_input() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        if isinstance(error, CuratorError):
+        if isinstance(error, CuratorError) or is_disk_full(error):
             raise
         raise BadInput(str(error)) from error
 

@@ -2,21 +2,27 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from ase.data import atomic_numbers, chemical_symbols
 
 from curator.backends.base import LabellerSpec
-from curator.config import CampaignFile
+from curator.config import CampaignFile, HopFiles
 from curator.convergence import StopRule
 from curator.datasets.extxyz import read_frames
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed
-from curator.errors import BadInput
+from curator.errors import BadInput, is_disk_full
 from curator.learners.strategies import Strategy, strategy
+from curator.positions import hop_length
 
+MAX_STRAIN = 0.05
+"""Largest difference between the cells of a structure and of its hop, relative to the longest lattice vector."""
+MIN_HOP_A = 0.3
+"""A hop moves the mobile species by more than this."""
 BUILDER_SUPERCELL = (2, 2, 2)
 FILE_SUPERCELL = (1, 1, 1)
 
@@ -36,7 +42,9 @@ class Plan:
     mobile
         Symbol of the diffusing element.
     hop
-        Hop given by the user's files, or None; a shipped builder makes its own once the lattice is known.
+        Hop given by the user's files, or that of a shipped builder, which is made anew once the lattice is known.
+    follows_barrier
+        Whether the barrier of the hop is followed.
     starts
         Further structures to explore from.
     labeller
@@ -52,6 +60,7 @@ class Plan:
     supercell: tuple[int, int, int]
     mobile: str
     hop: Hop | None
+    follows_barrier: bool
     starts: tuple[Frame, ...]
     labeller: LabellerSpec
     strategy: Strategy
@@ -70,6 +79,8 @@ def naming(key: str) -> Iterator[None]:
     except BadInput:
         raise
     except (ValueError, OSError) as error:
+        if is_disk_full(error):
+            raise
         raise BadInput(f"{key}: {error}") from error
 
 
@@ -84,9 +95,11 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
     system = file.system
     structure: str | Frame = system.structure
     supercell = system.supercell or BUILDER_SUPERCELL
+    hop: Hop | None = None
     if is_builder(system.structure, folder):
         with naming("system.structure"):
             seed = build_seed(system.structure, None, supercell)
+        hop = seed.hop
         symbols = set(atoms_from_frame(seed.frame).get_chemical_symbols())
         mobile = system.mobile or seed.mobile
     else:
@@ -105,8 +118,9 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
         raise BadInput(
             f"system.mobile: {system.structure} holds no {mobile}; its elements are {', '.join(sorted(symbols))}"
         )
-    with naming("system.hop"):
-        hop = _read_hop(file, folder)
+    if file.system.hop is not None:
+        with naming("system.hop"):
+            hop = _read_hop(file.system.hop, file, folder)
     with naming("explore.structures"):
         starts = tuple(_read_one(folder, path, system.charge, system.multiplicity) for path in file.explore.structures)
     for start, path in zip(starts, file.explore.structures, strict=True):
@@ -123,13 +137,18 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             defaults=file.learn.defaults,
             **{key: value for key, value in overrides.items() if value is not None},
         )
-    tolerance = file.measure.diffusion.tolerance_eV if file.measure.diffusion else 0.05
+    barrier = _follows_barrier(file, hop, structure, supercell, mobile)
+    _check_budget(file, barrier)
+    _check_charge(file)
+    if file.run.device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("run.device: there is no CUDA device here; use auto or cpu")
     return Plan(
         file=file,
         structure=structure,
         supercell=supercell,
         mobile=mobile,
         hop=hop,
+        follows_barrier=barrier,
         starts=starts,
         labeller=LabellerSpec(
             kind=file.label.kind,
@@ -138,10 +157,61 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             trust=trust,
         ),
         strategy=chosen,
-        rule=StopRule(
-            tolerance_eV=tolerance, barrier=file.measure.barrier, diffusion=file.measure.diffusion is not None
-        ),
+        rule=_stop_rule(file, barrier),
     )
+
+
+def n_anchor_labels(plan: Plan) -> int:
+    """Labels that one anchor costs: minimum and saddle, or none."""
+    return 2 if plan.follows_barrier else 0
+
+
+def _stop_rule(file: CampaignFile, barrier: bool) -> StopRule:
+    diffusion = file.measure.diffusion
+    n_new = file.select.labels_per_round + (2 if barrier else 0)
+    rule = StopRule(barrier=barrier, diffusion=diffusion is not None, min_new_labels=min(4, n_new))
+    return rule if diffusion is None else replace(rule, tolerance_eV=diffusion.tolerance_eV)
+
+
+def _follows_barrier(
+    file: CampaignFile, hop: Hop | None, structure: str | Frame, supercell: tuple[int, int, int], mobile: str
+) -> bool:
+    """Whether the barrier is followed; a hop that cannot be one of this structure is refused."""
+    if hop is None:
+        if file.measure.barrier:
+            raise BadInput("measure.barrier: no hop is known for this structure; give system.hop, or leave barrier out")
+        return False
+    if isinstance(structure, Frame):
+        whole = atoms_from_frame(structure).repeat(supercell)
+        if sorted(whole.numbers) != sorted(hop.initial.numbers):
+            raise BadInput(
+                f"system.hop: its {len(hop.initial)} atoms are not those of the structure repeated {supercell}, "
+                f"which has {len(whole)}; give end points of the same cell"
+            )
+        if np.abs(hop.initial.cell - whole.cell.array).max() > MAX_STRAIN * np.abs(whole.cell.array).max():
+            raise BadInput(
+                "system.hop: its cell differs from that of the structure by more than 5 %; give the same cell"
+            )
+    if hop_length(hop.initial, hop.final, mobile) < MIN_HOP_A:
+        raise BadInput(f"system.mobile: the hop does not move {mobile}; name the element that it moves")
+    return file.measure.barrier is not False
+
+
+def _check_budget(file: CampaignFile, barrier: bool) -> None:
+    least = file.select.test_frames + (4 if barrier else 0) + 1
+    if file.stop.max_labels < least:
+        raise BadInput(
+            f"stop.max_labels: {file.stop.max_labels} do not pay for one round, which takes at least {least} "
+            f"with {file.select.test_frames} test frames; raise it, or lower select.test_frames"
+        )
+
+
+def _check_charge(file: CampaignFile) -> None:
+    for name, value in (("charge", file.system.charge), ("multiplicity", file.system.multiplicity)):
+        if value:
+            raise BadInput(
+                f"system.{name}: {file.label.model} knows no {name}; leave it out with label.kind {file.label.kind}"
+            )
 
 
 def seed_structure(plan: Plan, lattice_constant_A: float | None, relaxed: Frame | None) -> tuple[Frame, Hop | None]:
@@ -155,7 +225,6 @@ def seed_structure(plan: Plan, lattice_constant_A: float | None, relaxed: Frame 
         The user's structure with its final cell, before it is repeated.
     """
     if isinstance(plan.structure, str):
-        assert lattice_constant_A is not None
         system = plan.file.system
         seed = build_seed(
             plan.structure,
@@ -202,8 +271,10 @@ def resolve(reference: str, folder: Path) -> str:
 
 def _model_reference(reference: str, folder: Path) -> str:
     """A model by name stays as it is, a model by path is resolved."""
-    looks_like_path = "/" in reference or reference.startswith(".") or reference.endswith(".model")
-    return resolve(reference, folder) if looks_like_path and ":" not in reference else reference
+    if ":" in reference or reference == "mini-halides":
+        return reference
+    looks_like_path = "/" in reference or reference.endswith(".model") or (folder / reference).exists()
+    return resolve(reference, folder) if looks_like_path else reference
 
 
 def foundation_reference(plan: Plan, folder: Path) -> str:
@@ -218,10 +289,7 @@ def _read_one(folder: Path, path: str, charge: int, multiplicity: int) -> Frame:
     return Frame(frame.numbers, frame.positions, frame.cell, frame.pbc, charge, multiplicity)
 
 
-def _read_hop(file: CampaignFile, folder: Path) -> Hop | None:
-    files = file.system.hop
-    if files is None:
-        return None
+def _read_hop(files: HopFiles, file: CampaignFile, folder: Path) -> Hop:
     charge, multiplicity = file.system.charge, file.system.multiplicity
     initial = _read_one(folder, files.initial, charge, multiplicity)
     final = _read_one(folder, files.final, charge, multiplicity)

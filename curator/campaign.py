@@ -2,26 +2,30 @@
 
 import importlib.metadata
 import platform
+import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import yaml
 from rich.console import Console
 
 import curator
-from curator.anchor import N_ANCHOR_LABELS, anchor_frames, measure_anchor
+from curator.anchor import anchor_frames, measure_anchor
+from curator.backends.base import one_line
 from curator.backends.executor import open_executor
 from curator.backends.labellers import make_labeller
-from curator.build import Plan, build_plan, naming
-from curator.config import read_campaign_file
+from curator.build import Plan, build_plan, n_anchor_labels, naming
+from curator.config import CampaignFile, read_campaign_file
 from curator.context import Context, count_labels
 from curator.convergence import barrier_has_settled, judge
 from curator.datasets.atomic import write_atomically
 from curator.datasets.fence import acquire
+from curator.datasets.frame import Frame
 from curator.datasets.journal import Journal, open_store
 from curator.datasets.label import Theory
-from curator.errors import BadInput
+from curator.datasets.notice import Notice
+from curator.errors import BadInput, is_disk_full
 from curator.measure import (
     Diffusion,
     diffusion_json,
@@ -47,8 +51,10 @@ from curator.setup import Setup, foundation_hash, gather_inputs, has_inputs, kee
 from curator.state import CampaignFolder, Json, campaign_folder, log_event, plain_json, read_json, write_json
 from curator.summary import campaign_json, exploration_runs, round_cost, verdict_json
 
-FIXED_KEYS = ("system", "foundation", "label", "seed")
-"""Keys that may not change once a campaign has begun: they would mix two campaigns' labels."""
+FIXED_KEYS = ("system", "foundation", "label", "seed", "learn.replay", "learn.replay_frames")
+"""Keys that may not change once a campaign has begun: they would mix two campaigns."""
+ROUND_KEYS = ("explore", "select", "learn", "measure")
+"""Sections that a round keeps as they were when it began; a change holds from the next round on."""
 RECORDED_PACKAGES = (
     "ase",
     "chgnet",
@@ -83,7 +89,7 @@ def run(target: Path, console: Console, *, trust: bool = False) -> Json:
     plan = build_plan(read_campaign_file(folder.campaign_file), base, trust=trust)
     with naming("label.model"):
         theory = make_labeller(plan.labeller).theory
-    _refuse_other_campaign(folder, plan)
+    _refuse_other_campaign(folder, plan, theory)
     inputs = None if has_inputs(folder) else gather_inputs(plan, base, trust=trust)
     folder.path.mkdir(parents=True, exist_ok=True)
     with acquire(folder.journal) as fence:
@@ -96,10 +102,10 @@ def run(target: Path, console: Console, *, trust: bool = False) -> Json:
         with open_executor(settings.executor, settings.workers, folder.workers) as executor:
             context = Context(plan, folder, theory, journal, executor, Display(folder, console))
             log_event(folder, "resumed" if folder.evidence.exists() else "started", version=curator.__version__)
-            return _run_rounds(context)
+            return _run_rounds(context, base)
 
 
-def _run_rounds(context: Context) -> Json:
+def _run_rounds(context: Context, base: Path) -> Json:
     file, folder, display = context.plan.file, context.folder, context.display
     display.say(f"[bold]{file.name}[/bold]: {file.stop.max_rounds} rounds and {file.stop.max_labels} labels at most")
     setup = set_up(context)
@@ -113,7 +119,7 @@ def _run_rounds(context: Context) -> Json:
             # A round that has chosen its frames goes on, though its labels count already.
             if ended and not (folder.round(round_) / "selection.json").exists():
                 break
-            _run_round(context, setup, rounds)
+            _run_round(_as_it_began(context, round_, base), setup, rounds)
         rounds.append(read_json(done))
         _say_round(context, rounds[-1])
         if rounds[-1]["verdict"] == "converged":
@@ -121,7 +127,6 @@ def _run_rounds(context: Context) -> Json:
             break
     campaign = _write_campaign(context, setup, rounds, finished=True)
     log_event(folder, "verdict", verdict=campaign["verdict"], ended=ended)
-    write_report(folder.path, folder.report)
     display.say(f"  ended: {ended}; report: {folder.report}")
     return campaign
 
@@ -131,17 +136,17 @@ def _why_over(context: Context, rounds: Sequence[Json]) -> str | None:
     stop = context.plan.file.stop
     if len(rounds) >= stop.max_rounds:
         return f"all {stop.max_rounds} rounds are done"
-    if _affordable(context, len(rounds)) < 1:
+    if _affordable(context, reserve_test=not rounds) < 1:
         return f"the budget of {stop.max_labels} labels is spent"
     return None
 
 
-def _affordable(context: Context, round_: int) -> int:
-    """Labels that a round may still buy for training, its anchor and the test frames put aside."""
+def _affordable(context: Context, *, reserve_test: bool) -> int:
+    """Labels that a round may still buy for training, those of its anchor and, if asked, of the test put aside."""
     file = context.plan.file
     bought = count_labels(context)
-    reserved = N_ANCHOR_LABELS if file.measure.barrier else 0
-    if round_ == 0:
+    reserved = n_anchor_labels(context.plan)
+    if reserve_test:
         reserved += max(0, file.select.test_frames - bought["test"])
     return file.stop.max_labels - bought.total() - reserved
 
@@ -150,21 +155,23 @@ def _run_round(context: Context, setup: Setup, rounds: Sequence[Json]) -> None:
     round_, file = len(rounds), context.plan.file
     folder = context.folder.round(round_)
     earlier = context.folder.setup if round_ == 0 else context.folder.round(round_ - 1) / "measure"
-    starts = [*(anchor_frames(earlier, setup.frame) or [setup.frame]), *context.plan.starts]
+    starts = [*(_anchor_frames(earlier, setup) or [setup.frame]), *context.plan.starts]
     candidates = explore(context, round_, starts)
     if round_ == 0:
         label_test_frames(context, explore_for_test(context, starts[:1]))
-    chosen = choose(context, round_, candidates, min(file.select.labels_per_round, _affordable(context, round_)))
+    n_select = min(file.select.labels_per_round, _affordable(context, reserve_test=False))
+    chosen = choose(context, round_, candidates, n_select)
     label_chosen(context, round_, candidates, chosen)
     members = train(context, round_)
 
     fresh = fresh_errors(context, round_, chosen, calibration_before(context, round_))
     errors = measure_errors(context, round_)
-    anchor = None if setup.hop is None else measure_anchor(context, round_, setup.hop, folder / "measure")
+    follows = setup.hop is not None and context.plan.follows_barrier
+    anchor = measure_anchor(context, round_, setup.hop, folder / "measure") if setup.hop and follows else None
     content = round_numbers(context, round_, members, anchor) | errors.numbers | fresh.numbers
     diffusion = Diffusion((), None, 0, 0.0)
     if file.measure.diffusion is not None and _md_is_due(context, [*rounds, content]):
-        start = (anchor_frames(folder / "measure", setup.frame) or [setup.frame])[0]
+        start = (_anchor_frames(folder / "measure", setup) or [setup.frame])[0]
         diffusion = measure_diffusion_of(context, round_, start, setup.hop)
     content |= diffusion_json(diffusion)
     explosions = [run for run in exploration_runs(context.folder, round_) if run["status"] != "completed"]
@@ -178,6 +185,24 @@ def _run_round(context: Context, setup: Setup, rounds: Sequence[Json]) -> None:
         figure_arrays(context, round_, members, diffusion.measured),
     )
     write_json(folder / "round.json", content)
+
+
+def _as_it_began(context: Context, round_: int, base: Path) -> Context:
+    """The context with the sections of the campaign file that held when the round began."""
+    path = context.folder.round(round_) / "settings.json"
+    file = context.plan.file
+    if not path.exists():
+        write_json(path, file.model_dump(mode="json", include=set(ROUND_KEYS)))
+        return context
+    kept = read_json(path)
+    if kept == file.model_dump(mode="json", include=set(ROUND_KEYS)):
+        return context
+    began = CampaignFile.model_validate(file.model_dump(mode="json") | kept)
+    return replace(context, plan=build_plan(began, base, trust=context.plan.labeller.trust))
+
+
+def _anchor_frames(folder: Path, setup: Setup) -> list[Frame]:
+    return [] if setup.hop is None else anchor_frames(folder, setup.hop)
 
 
 def _md_is_due(context: Context, rounds: Sequence[Json]) -> bool:
@@ -209,22 +234,31 @@ def _write_campaign(context: Context, setup: Setup, rounds: Sequence[Json], *, f
     content = campaign_json(context, setup, rounds, finished=finished)
     write_json(context.folder.evidence, content)
     if rounds:
-        write_report(context.folder.path, context.folder.report)
+        try:
+            write_report(context.folder.path, context.folder.report)
+        except Exception as error:  # a figure that cannot be drawn must not stop a campaign
+            if is_disk_full(error):
+                raise
+            warnings.warn(f"the report could not be written: {one_line(error)}", Notice, stacklevel=2)
     return content
 
 
-def _refuse_other_campaign(folder: CampaignFolder, plan: Plan) -> None:
+def _refuse_other_campaign(folder: CampaignFolder, plan: Plan, theory: Theory) -> None:
     """Refuse to mix two campaigns in one folder, and record which keys changed."""
     if not folder.resolved.exists():
         return
-    before = yaml.safe_load(folder.resolved.read_text(encoding="utf-8"))["campaign"]
-    now = plan.file.model_dump(mode="json")
-    for key in FIXED_KEYS:
-        if before.get(key) != now[key]:
-            raise BadInput(
-                f"{folder.campaign_file}: {key} has changed since this campaign began, and would mix two campaigns; "
-                "start a new one in another folder from this one's frames: curator export"
-            )
+    resolved = yaml.safe_load(folder.resolved.read_text(encoding="utf-8"))
+    before, now = resolved["campaign"], plan.file.model_dump(mode="json")
+    changed_for_good = [key for key in FIXED_KEYS if _value(before, key) != _value(now, key)]
+    if not changed_for_good and resolved["theory"]["key"] != theory.key:
+        changed_for_good = ["what label.model stands for"]
+    if not changed_for_good and resolved["structures"] != _structure_hashes(plan):
+        changed_for_good = ["a structure file of system"]
+    if changed_for_good:
+        raise BadInput(
+            f"{folder.campaign_file}: {changed_for_good[0]} has changed since this campaign began, and would mix two "
+            "campaigns; start a new one in another folder from this one's frames: curator export"
+        )
     changed = sorted(key for key in now if before.get(key) != now[key])
     if changed:
         log_event(folder, "settings_changed", keys=changed)
@@ -238,6 +272,7 @@ def _write_resolved(folder: CampaignFolder, plan: Plan, theory: Theory) -> None:
         "strategy": asdict(plan.strategy),
         "theory": {"key": theory.key, **asdict(theory)},
         "foundation": {"hash": foundation_hash(folder)},
+        "structures": _structure_hashes(plan),
         "provenance": {
             "file": str(folder.campaign_file.resolve()),
             "curator": curator.__version__,
@@ -246,3 +281,19 @@ def _write_resolved(folder: CampaignFolder, plan: Plan, theory: Theory) -> None:
         },
     }
     write_atomically(folder.resolved, yaml.safe_dump(plain_json(content), sort_keys=False, allow_unicode=True))
+
+
+def _structure_hashes(plan: Plan) -> list[str]:
+    """Hashes of the structure and the hop that were read from files."""
+    frames = [plan.structure] if isinstance(plan.structure, Frame) else []
+    if plan.file.system.hop is not None and plan.hop is not None:
+        frames += [plan.hop.initial, plan.hop.final]
+    return [frame.hash for frame in frames]
+
+
+def _value(content: Json, key: str) -> object:
+    """Value at a key such as ``learn.replay``."""
+    value: object = content
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value

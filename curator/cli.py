@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 import curator
+from curator.backends.executor import ExecutorError
 from curator.datasets.fence import DriverError
 from curator.datasets.journal import JournalDamagedError
 from curator.datasets.notice import Notice
@@ -186,8 +187,10 @@ def _run_app() -> int:
         return _say("stopped; what is done is kept, run again to continue", EXIT_FAILED)
     except CuratorError as error:
         return _say(str(error), error.exit_status)
-    except (DriverError, JournalDamagedError, StoreDamagedError) as error:
+    except (DriverError, ExecutorError, JournalDamagedError, StoreDamagedError) as error:
         return _say(str(error), EXIT_FAILED)
+    except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        return _say(f"{error.filename}: {error.strerror}; choose another place", EXIT_BAD_INPUT)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _say(

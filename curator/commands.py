@@ -54,6 +54,7 @@ def explore(
             print(f"{temperature:g} K: {len(found)} candidates; {trajectory.reason or 'no gate closed'}")
     if not candidates:
         raise CuratorError("no trajectory gave a sane frame; lower the temperature or choose another model")
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_candidates(out, candidates)
     print(f"wrote {len(candidates)} candidates to {out}")
 
@@ -116,6 +117,7 @@ def select(
         atoms = atoms_from_frame(frames[idx])
         atoms.info["reason"] = reason
         images.append(atoms)
+    out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as aside:
         write(aside, images, format="extxyz")
     content = {"idx": chosen.idx, "reasons": chosen.reasons, "scores": chosen.scores, "out": out}

@@ -5,14 +5,25 @@ pydantic models end here and in :mod:`curator.build`; everything behind them wor
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from curator.errors import BadInput
 
 Temperature = Annotated[float, Field(gt=0, le=10000)]
+
+
+def _distinct(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("a temperature is given twice; runs of the same temperature are replicas")
+    return values
+
+
+Temperatures = Annotated[tuple[Temperature, ...], Field(min_length=1), AfterValidator(_distinct)]
+EXPLORE_EQUILIBRATION_PS = 0.2
+"""Left out at the start of each exploring run, in ps."""
 
 
 class _Section(BaseModel):
@@ -60,14 +71,21 @@ class System(_Section):
 class Explore(_Section):
     """Molecular dynamics that proposes frames."""
 
-    temperatures_K: tuple[Temperature, ...] = Field(
-        (600.0, 900.0, 1200.0), min_length=1, description="Temperatures in K."
-    )
+    temperatures_K: Temperatures = Field((600.0, 900.0, 1200.0), description="Temperatures in K.")
     replicas: int = Field(2, ge=1, description="Runs per temperature.")
     duration_ps: float = Field(4.0, gt=0, description="Length of each run in ps.")
     timestep_fs: float = Field(2.0, gt=0, le=10, description="Time step in fs.")
     interval_ps: float = Field(0.1, gt=0, description="Time between candidates in ps.")
     structures: tuple[str, ...] = Field((), description="Further structure files to start from; their cells are kept.")
+
+    @model_validator(mode="after")
+    def _yields_candidates(self) -> Self:
+        if self.duration_ps < EXPLORE_EQUILIBRATION_PS + self.interval_ps:
+            raise ValueError(
+                f"a run of {self.duration_ps:g} ps yields no candidate: {EXPLORE_EQUILIBRATION_PS:g} ps are left out, "
+                f"and candidates are {self.interval_ps:g} ps apart; give a longer duration_ps or a shorter interval_ps"
+            )
+        return self
 
 
 class Select(_Section):
@@ -76,7 +94,7 @@ class Select(_Section):
     method: Literal["committee+fps", "fps", "random"] = Field("committee+fps", description="How frames are chosen.")
     labels_per_round: int = Field(16, ge=1, description="Labels bought each round, anchor not counted.")
     random_share: float = Field(
-        0.125, ge=0, le=1, description="Share drawn at random (at least 4 frames): the control arm."
+        0.125, ge=0, le=1, description="Share drawn at random, at least 4 frames unless 0: the control arm."
     )
     test_frames: int = Field(16, ge=2, description="Test frames, drawn at random in round 0 and never trained on.")
     valid_share: float = Field(0.15, gt=0, lt=0.5, description="Share of trajectories kept for early stopping.")
@@ -111,9 +129,7 @@ class Learn(_Section):
 class Diffusion(_Section):
     """Molecular dynamics that measures."""
 
-    temperatures_K: tuple[Temperature, ...] = Field(
-        (500.0, 700.0, 1000.0), min_length=1, description="Temperatures in K."
-    )
+    temperatures_K: Temperatures = Field((500.0, 700.0, 1000.0), description="Temperatures in K.")
     tolerance_eV: float = Field(0.05, gt=0, description="Ea has converged when it is known to agree within this.")
     replicas: int = Field(2, ge=1, description="Independent trajectories per temperature.")
     duration_ps: float = Field(20.0, gt=0, description="Length of each trajectory in ps.")
@@ -128,7 +144,10 @@ class Diffusion(_Section):
 class Measure(_Section):
     """What decides whether the campaign has converged."""
 
-    barrier: bool = Field(True, description="Follow the migration barrier and label its minimum and saddle each round.")
+    barrier: bool | None = Field(
+        None,
+        description="Follow the migration barrier, and label its minimum and saddle each round; where a hop is known.",
+    )
     diffusion: Diffusion | None = Field(Diffusion(), description="Diffusivities and their activation energy.")
 
 

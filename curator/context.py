@@ -16,7 +16,7 @@ from curator.datasets.label import Label, Provenance, Record, Theory
 from curator.datasets.store import Store
 from curator.errors import CuratorError
 from curator.progress import Display, told
-from curator.state import CampaignFolder, log_event
+from curator.state import CampaignFolder, log_event, read_json
 from curator.tasks import ModelAt
 
 FOUNDATION = "foundation"
@@ -58,8 +58,16 @@ class Context:
         """The committee that a round trained; the foundation alone before round 0."""
         if round_ < 0:
             return [self.foundation]
-        folder, file = self.folder.round(round_) / "model", self.plan.file
-        return [ModelAt(folder / f"member-{i}", file.run.device) for i in range(file.learn.members)]
+        n_members = len(read_json(self.training_file(round_))["members"])
+        return [self.member(round_, i) for i in range(n_members)]
+
+    def member(self, round_: int, index: int) -> ModelAt:
+        """One member of a round's committee, trained or still to be trained."""
+        return ModelAt(self.folder.round(round_) / "model" / f"member-{index}", self.plan.file.run.device)
+
+    def training_file(self, round_: int) -> Path:
+        """What is told of the training of a round; it is there once every member is."""
+        return self.folder.round(round_) / "model" / "training.json"
 
 
 def run_tasks(
@@ -147,7 +155,8 @@ def buy_labels(
         result = outcome.value if isinstance(outcome, Done) else LabelFailed("crash", outcome.error, context.theory.key)
         if isinstance(result, Label):
             context.journal.publish(Record(frame, result, provenance), context.theory)
-        else:
+        elif isinstance(outcome, Done):
+            # A task that died says nothing about its frame, and may be tried again; a labeller's own word is final.
             failure = Failure(frame, result.theory, result.reason, result.message, provenance)
             context.journal.publish(failure, context.theory)
             about = {"round": round_, "stage": stage, "frame": frame.hash, "reason": result.reason}

@@ -3,7 +3,7 @@
 The rule has two parts, and all of both must hold.
 
 The gate is cheap and free of sampling noise: enough rounds that bought labels, a barrier that holds still, agrees
-with the reference and between the members, a force error measured on labels the model had not seen, no explosions. If
+with the reference and between the members, a force error that was measured on labels the model had not seen (its size is told, not judged), no explosions. If
 it fails, more labels are needed.
 
 The property is the activation energy and the diffusivity from molecular dynamics, compared with earlier rounds by an
@@ -127,6 +127,13 @@ def judge(rounds: Sequence[Mapping[str, Any]], rule: StopRule) -> Verdict:
     return _judge_property(history, rule, gate.facts, n_labels)
 
 
+def earliest_convergence(rule: StopRule, *, every_round: bool) -> int:
+    """Rounds it takes at the least to converge, with MD in every round or only once the barrier has settled."""
+    if not rule.diffusion:
+        return rule.window
+    return max(rule.window, rule.n_compare + 1) if every_round else rule.window + rule.n_compare
+
+
 def barrier_has_settled(rounds: Sequence[Mapping[str, Any]], rule: StopRule) -> bool:
     """Whether the barrier allows buying molecular dynamics; always, for a campaign that follows no hop."""
     history = [_read(content) for content in rounds]
@@ -186,7 +193,9 @@ def _gate(history: Sequence[_Round], rule: StopRule) -> _Findings:
             "tests nothing"
         )
     if len(counted) < rule.window:
-        faults.append(f"rounds that bought labels: {len(counted)}; it takes {rule.window} to see whether anything moves")
+        faults.append(
+            f"rounds that bought labels: {len(counted)}; it takes {rule.window} to see whether anything moves"
+        )
     barrier = _barrier_gate(history, rule)
     faults += barrier.faults
     facts += barrier.facts

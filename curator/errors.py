@@ -1,5 +1,12 @@
 """The errors that a user sees as one to three lines and an exit status, never as a traceback."""
 
+import errno
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that there is no room left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
 
 class CuratorError(Exception):
     """The input was good, the work failed: exit status 1."""

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from curator.datasets.extxyz import write_records
-from curator.datasets.store import Store
+from curator.datasets.journal import Journal
+from curator.datasets.label import Record
 from curator.errors import BadInput
 from curator.learners.mace import export_model, load_model
 from curator.state import campaign_folder, read_json, write_json
@@ -23,13 +24,14 @@ def export_campaign(target: Path, out: Path) -> list[Path]:
         If the campaign has no labels yet.
     """
     folder = campaign_folder(target)
-    if not folder.store.exists() or not folder.evidence.exists():
+    if not folder.evidence.exists():
         raise BadInput(f"{folder.path}: has no labels yet; run it first: curator run {folder.path}")
     theory = read_json(folder.evidence)["theory"]
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    with Store(folder.store, "r") as store:
-        records = store.records(theory=theory)
+    # Not from the store, which only the driver of a running campaign may open.
+    published = [content for content in Journal(folder.journal).read() if isinstance(content, Record)]
+    records = [record for record in published if record.label.theory == theory]
     for split in ("train", "valid", "test"):
         part = [record for record in records if record.provenance.split == split]
         if part:

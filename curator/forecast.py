@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from curator.anchor import N_ANCHOR_LABELS
 from curator.backends.base import LabelFailed
 from curator.backends.labellers import label_frame, make_labeller
-from curator.build import Plan, build_plan, naming, seed_structure
+from curator.build import Plan, build_plan, n_anchor_labels, naming, seed_structure
 from curator.config import read_campaign_file
+from curator.convergence import earliest_convergence
 from curator.datasets.frame import Frame
 from curator.errors import BadInput
 from curator.learners.mace import MaceModel
@@ -17,7 +17,10 @@ from curator.md import run_md
 from curator.setup import gather_inputs
 from curator.state import Json, campaign_folder
 from curator.trajectory import MDSettings
+from curator.walk import MIN_INCREMENTS
 
+SHORTEST_PS = float(MIN_INCREMENTS)
+"""The estimator of diffusivities wants this many steps of 1 ps."""
 N_STEPS_TIMED = 10
 TRAINING_OVER_PREDICTION = 3.0
 """Cost of one training step over that of a prediction on the same frames: two more passes."""
@@ -45,9 +48,7 @@ def forecast(target: Path, *, trust: bool = False) -> Forecast:
     model = gather_inputs(plan, base, trust=trust).foundation
     with naming("label.model"):
         theory = make_labeller(plan.labeller).theory
-    frame, hop = _structure(plan)
-    if plan.file.measure.barrier and hop is None:
-        raise BadInput("measure.barrier: no hop is known for this structure; give system.hop, or set barrier: false")
+    frame = _structure(plan)
     label_s, step_s, predict_s = (
         _label_seconds(plan, frame),
         _step_seconds(model, frame),
@@ -56,9 +57,9 @@ def forecast(target: Path, *, trust: bool = False) -> Forecast:
     return _add_up(plan, theory.key, len(frame), label_s, step_s, predict_s)
 
 
-def _structure(plan: Plan) -> tuple[Frame, object]:
+def _structure(plan: Plan) -> Frame:
     """Structure with its lattice as given, or the textbook's."""
-    return seed_structure(plan, None, None if isinstance(plan.structure, str) else plan.structure)
+    return seed_structure(plan, None, None if isinstance(plan.structure, str) else plan.structure)[0]
 
 
 def _label_seconds(plan: Plan, frame: Frame) -> float:
@@ -90,14 +91,14 @@ def _seconds(call: Callable[[], object]) -> float:
 def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float, predict_s: float) -> Forecast:
     file = plan.file
     explore, select, learn, stop, diffusion = file.explore, file.select, file.learn, file.stop, file.measure.diffusion
-    anchor = N_ANCHOR_LABELS if file.measure.barrier else 0
+    anchor = n_anchor_labels(plan)
     most = select.test_frames + anchor + stop.max_rounds * (select.labels_per_round + anchor)
     n_labels = min(most, stop.max_labels)
     n_rounds = min(
         stop.max_rounds, max(1, -(-(n_labels - select.test_frames - anchor) // (select.labels_per_round + anchor)))
     )
-    n_starts = (2 if file.measure.barrier else 1) + len(explore.structures)
-    explore_ps = (n_rounds * explore.replicas + 1) * n_starts * len(explore.temperatures_K) * explore.duration_ps
+    n_starts = (2 if plan.follows_barrier else 1) + len(explore.structures)
+    explore_ps = (n_rounds * explore.replicas * n_starts + 1) * len(explore.temperatures_K) * explore.duration_ps
     explore_s = 1000 * explore_ps / explore.timestep_fs * step_s
     measure_ps, measure_s = 0.0, 0.0
     if diffusion is not None:
@@ -140,7 +141,30 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
         f"  training  {learn.members} members, {n_epochs} epochs a round: at most {_time(hours['train'])}",
         f"  together  {_time(total)} of one core; {_time(total / file.run.workers)} with {file.run.workers} workers",
     )
-    return Forecast(lines, numbers)
+    return Forecast(lines + _notes(plan, n_rounds), numbers)
+
+
+def _notes(plan: Plan, n_rounds: int) -> tuple[str, ...]:
+    """What this campaign cannot do as it stands."""
+    notes = []
+    least = earliest_convergence(plan.rule, every_round=_measures_every_round(plan))
+    if n_rounds < least:
+        notes.append(
+            f"  note: 'converged' takes {least} rounds that agree, and there will be {n_rounds}; "
+            "this campaign can end with not_yet or undetermined only"
+        )
+    diffusion = plan.file.measure.diffusion
+    if diffusion is not None and diffusion.duration_ps < SHORTEST_PS:
+        notes.append(
+            f"  note: a trajectory of {diffusion.duration_ps:g} ps is too short to measure a diffusivity in; "
+            f"give measure.diffusion.duration_ps {SHORTEST_PS:g} or more"
+        )
+    return tuple(notes)
+
+
+def _measures_every_round(plan: Plan) -> bool:
+    diffusion = plan.file.measure.diffusion
+    return diffusion is None or diffusion.every_round or not plan.follows_barrier
 
 
 def _time(hours: float) -> str:

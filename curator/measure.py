@@ -8,11 +8,10 @@ from typing import Any, cast
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
-from ase.geometry import find_mic
 from numpy.typing import NDArray
 
 from curator.anchor import Anchor
-from curator.backends.executor import Done, Task
+from curator.backends.executor import Task
 from curator.context import Context, labelled, run_tasks, values_of
 from curator.datasets.atomic import atomic_path
 from curator.datasets.extxyz import read_own_records
@@ -22,6 +21,7 @@ from curator.datasets.sources import Hop
 from curator.diffusion import Arrhenius, Diffusivity, as_json, fit_arrhenius, measure_diffusion
 from curator.learners.base import Prediction
 from curator.learners.metrics import energy_rmse_per_atom, force_rmse
+from curator.positions import hop_length
 from curator.round import Chosen, errors_of, read_candidates
 from curator.state import Json, Stage
 from curator.tasks import ModelAt, TrainedMember, predict_frames, run_trajectory
@@ -188,32 +188,21 @@ def measure_diffusion_of(context: Context, round_: int, start: Frame, hop: Hop |
         stage="measure diffusion",
         progress=[path / "progress.json" for path in folders],
     )
-    measured: list[Diffusivity] = []
-    everything: list[Trajectory] = []
-    for temperature_K in settings.temperatures_K:
-        mine = [outcome for outcome, T in zip(outcomes, temperatures, strict=True) if temperature_K == T]
-        trajectories = [cast(Trajectory, outcome.value) for outcome in mine if isinstance(outcome, Done)]
-        everything.extend(trajectories)
-        if trajectories:
-            measured.append(
-                measure_diffusion(
-                    trajectories,
-                    context.plan.mobile,
-                    hop_length_A=collective_hop_length(hop, context.plan.mobile) if hop else None,
-                    n_carriers=n_carriers,
-                    equilibration_ps=settings.equilibration_ps,
-                )
-            )
-    n_exploded = sum(trajectory.status == "exploded" for trajectory in everything) + len(tasks) - len(everything)
+    everything = cast(list[Trajectory], values_of(outcomes, "molecular dynamics"))
+    measured = [
+        measure_diffusion(
+            [trajectory for trajectory, T in zip(everything, temperatures, strict=True) if temperature_K == T],
+            context.plan.mobile,
+            hop_length_A=hop_length(hop.initial, hop.final, context.plan.mobile) if hop else None,
+            n_carriers=n_carriers,
+            equilibration_ps=settings.equilibration_ps,
+        )
+        for temperature_K in settings.temperatures_K
+    ]
+    n_exploded = sum(trajectory.status == "exploded" for trajectory in everything)
     return Diffusion(
         tuple(measured), fit_arrhenius(measured), n_exploded, sum(trajectory.cpu_s for trajectory in everything)
     )
-
-
-def collective_hop_length(hop: Hop, mobile: str) -> float:
-    """How far one hop moves the sum of the mobile species' positions, in Å."""
-    moved = find_mic(hop.final.positions - hop.initial.positions, hop.initial.cell, hop.initial.pbc)[0]
-    return float(np.linalg.norm(moved[hop.initial.numbers == atomic_numbers[mobile]].sum(axis=0)))
 
 
 def round_numbers(context: Context, round_: int, members: Sequence[TrainedMember], anchor: Anchor | None) -> Json:

@@ -9,22 +9,24 @@ import numpy as np
 from ase.io import iread, write
 from numpy.typing import NDArray
 
-from curator.backends.executor import Done, Failed, Task
+from curator.backends.executor import Done, Task
 from curator.context import Context, buy_labels, labelled, run_tasks, values_of
 from curator.datasets.atomic import atomic_path
 from curator.datasets.extxyz import write_records
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
-from curator.datasets.label import Label, Provenance, Record
+from curator.datasets.label import Label, Provenance, Record, Split
 from curator.datasets.split import assign_splits
 from curator.errors import CuratorError
 from curator.explore import Candidate, plan_exploration
 from curator.explore import candidates as candidates_from
 from curator.selection import pca_map, select
-from curator.state import Json, Stage, read_json, write_json
+from curator.state import Stage, read_json, write_json
 from curator.tasks import (
     CandidatePrediction,
+    ModelAt,
     TrainedMember,
     TrainingJob,
+    member_from_json,
     predict_candidates,
     run_trajectory,
     train_member,
@@ -71,23 +73,18 @@ def _explore(context: Context, round_: int, starts: Sequence[Frame], kind: str, 
     outcomes = run_tasks(
         context, "md", tasks, round_=round_, stage=stage, progress=[path / "progress.json" for path in folders]
     )
-    done = [
-        (run, cast(Trajectory, outcome.value))
-        for run, outcome in zip(plan, outcomes, strict=True)
-        if isinstance(outcome, Done)
-    ]
+    values = values_of(outcomes, f"exploration in round {round_}")
+    done = [(run, cast(Trajectory, value)) for run, value in zip(plan, values, strict=True)]
     found = candidates_from(done, interval_ps=settings.interval_ps, prefix=f"round-{round_}/{kind}")
     runs = [
         {"run": run.name, "status": trajectory.status, "reason": trajectory.reason, "cpu_s": trajectory.cpu_s}
         for run, trajectory in done
     ]
-    runs += [
-        {"run": run.name, "status": "failed", "reason": outcome.error, "cpu_s": 0.0}
-        for run, outcome in zip(plan, outcomes, strict=True)
-        if isinstance(outcome, Failed)
-    ]
     if not found:
-        raise CuratorError(f"round {round_}: no trajectory gave a sane frame; the first: {runs[0]['reason']}")
+        raise CuratorError(
+            f"round {round_}: no trajectory gave a sane frame; the first: {runs[0]['reason']}. "
+            "Lower explore.temperatures_K, or choose another foundation"
+        )
     write_json(folder / f"{kind}.json", {"runs": runs})
     write_candidates(out, found)
     return found
@@ -248,7 +245,9 @@ def label_test_frames(context: Context, candidates: Sequence[Candidate]) -> None
         )
         for i in idx
     ]
-    buy_labels(context, wanted, round_=0, stage="label test frames")
+    labels = buy_labels(context, wanted, round_=0, stage="label test frames")
+    if not any(isinstance(label, Label) for label in labels):
+        raise CuratorError(f"none of the {n_test} test frames could be labelled: {labels[0]}")
 
 
 def label_chosen(context: Context, round_: int, candidates: Sequence[Candidate], chosen: Chosen) -> None:
@@ -261,6 +260,7 @@ def label_chosen(context: Context, round_: int, candidates: Sequence[Candidate],
         sorted({candidates[i].group for i in chosen.idx}),
         {"train": 1 - valid_share, "valid": valid_share},
         np.random.default_rng(context.plan.seed_of(round_, Stage.LABEL, 1)),
+        fixed=_splits_before(context, round_),
     )
     wanted = [
         (
@@ -289,6 +289,15 @@ def label_chosen(context: Context, round_: int, candidates: Sequence[Candidate],
     write_json(out, {"theory": context.theory.key, "labels": results})
 
 
+def _splits_before(context: Context, round_: int) -> dict[str, Split]:
+    """Splits of the trajectories that earlier rounds explored, which count in the shares of training and validation."""
+    return {
+        record.provenance.group: record.provenance.split
+        for record in labelled(context)
+        if record.provenance.round < round_ and record.provenance.reason not in ("test", "anchor")
+    }
+
+
 def records_for_training(context: Context) -> tuple[list[Record], list[Record]]:
     """Training and validation records."""
     records = labelled(context)
@@ -300,33 +309,33 @@ def records_for_training(context: Context) -> tuple[list[Record], list[Record]]:
 def train(context: Context, round_: int) -> list[TrainedMember]:
     """Train the committee; member 0 sees every training frame, the others a bootstrap sample each."""
     folder = context.folder.round(round_) / "model"
-    out = folder / "training.json"
+    out = context.training_file(round_)
     if out.exists():
-        return [_member_from_json(member) for member in read_json(out)["members"]]
+        return [member_from_json(member) for member in read_json(out)["members"]]
     learn = context.plan.file.learn
     folder.mkdir(parents=True, exist_ok=True)
     training, validation = records_for_training(context)
     write_records(folder / "train.extxyz", training)
     write_records(folder / "valid.extxyz", validation)
-    replay = context.folder.setup / "replay-train.extxyz"
+    replays = context.plan.strategy.replay != "none"
+    before = _warm_bases(context, round_)
     jobs = []
     for member in range(learn.members):
-        warm = learn.warm_start and round_ > 0
-        base = context.members(round_ - 1)[member] if warm else context.foundation
+        base = before[min(member, len(before) - 1)]
         jobs.append(
             TrainingJob(
                 base=base,
                 train=folder / "train.extxyz",
                 valid=folder / "valid.extxyz",
-                replay_train=replay if replay.exists() else None,
-                replay_valid=context.folder.setup / "replay-valid.extxyz" if replay.exists() else None,
+                replay_train=context.folder.setup / "replay-train.extxyz" if replays else None,
+                replay_valid=context.folder.setup / "replay-valid.extxyz" if replays else None,
                 strategy=context.plan.strategy,
                 e0=learn.e0,
                 bootstrap=member > 0,
                 seed=int(
                     np.random.SeedSequence(context.plan.seed_of(round_, Stage.TRAIN, member)).generate_state(1)[0]
                 ),
-                out=folder / f"member-{member}",
+                out=context.member(round_, member).folder,
             )
         )
     tasks = [Task(train_member, (job,), f"train member {member}") for member, job in enumerate(jobs)]
@@ -344,12 +353,13 @@ def train(context: Context, round_: int) -> list[TrainedMember]:
     return members
 
 
-def _member_from_json(content: Json) -> TrainedMember:
-    curve = tuple(
-        (int(epoch), *(np.nan if e is None else float(e) for e in errors)) for epoch, *errors in content["curve"]
-    )
-    e0 = {int(number): value for number, value in content["e0"].items()}
-    return TrainedMember(**{**content, "curve": curve, "e0": e0})
+def _warm_bases(context: Context, round_: int) -> list[ModelAt]:
+    """Models to start from: the last round's, unless they were made by another strategy and may lack a head."""
+    if round_ == 0 or not context.plan.file.learn.warm_start:
+        return [context.foundation]
+    earlier = read_json(context.folder.round(round_ - 1) / "settings.json")
+    same = earlier["learn"]["strategy"] == context.plan.file.learn.strategy
+    return context.members(round_ - 1) if same else [context.foundation]
 
 
 def errors_of(

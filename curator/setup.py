@@ -38,9 +38,9 @@ class Setup:
     frame
         The structure in its final cell.
     hop
-        The hop whose barrier is followed, in the same cell, or None.
+        The hop of the mobile species in the same cell, or None if none is known.
     anchor
-        Barrier of the foundation and its reference, or None without a hop.
+        Barrier of the foundation and its reference, or None if no barrier is followed.
     """
 
     frame: Frame
@@ -51,7 +51,8 @@ class Setup:
 def set_up(context: Context) -> Setup:
     """Fix the lattice and examine the foundation; what is there already is used."""
     frame, hop = _fix_cell(context)
-    anchor = measure_anchor(context, -1, hop, context.folder.setup) if hop is not None else None
+    follows = hop is not None and context.plan.follows_barrier
+    anchor = measure_anchor(context, -1, hop, context.folder.setup) if hop is not None and follows else None
     return Setup(frame, hop, anchor)
 
 
@@ -98,10 +99,13 @@ def gather_inputs(plan: Plan, folder: Path, *, trust: bool) -> Inputs:
     probe = probe_records() if own else []
     idx = np.sort(rng.permutation(len(probe))[:N_PROBE])
     replay: tuple[list[Record], list[Record]] = ([], [])
-    if plan.strategy.replay != "none":
+    # Kept whatever the strategy is now: another one may come with a later round.
+    if own or learn.replay is not None:
         source = MINI_HALIDES if learn.replay is None else resolve(learn.replay, folder)
         with naming("learn.replay"):
-            replay = replay_records(source, None, learn.replay_frames, rng)
+            replay = replay_records(source, model.elements, learn.replay_frames, rng)
+            if not replay[0]:
+                raise BadInput(f"learn.replay: {source} holds no frame to train on that {plan.file.foundation} knows")
     return Inputs(model, replay[0], replay[1], [probe[i] for i in idx])
 
 

@@ -122,6 +122,8 @@ def campaign_folder(target: Path) -> CampaignFolder:
         return CampaignFolder(target, given)
     if not target.exists():
         raise BadInput(f"{target}: no such file or folder; write a campaign with: curator init")
+    if target.suffix not in (".yaml", ".yml"):
+        raise BadInput(f"{target}: a campaign file ends in .yaml; write one with: curator init")
     return CampaignFolder(target.parent if target.name == CAMPAIGN_FILE else target.with_suffix(""), target)
 
 

@@ -5,7 +5,7 @@ Heavy imports stay inside the functions, so that the driver can name a task with
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,6 +25,7 @@ from curator.learners.strategies import Strategy
 from curator.md import run_md
 from curator.progress import tell
 from curator.selection import frame_descriptor
+from curator.state import Json, read_json, write_json
 from curator.trajectory import MDSettings, Trajectory
 
 if TYPE_CHECKING:
@@ -211,10 +212,13 @@ class TrainingJob:
 
 
 def train_member(job: TrainingJob) -> TrainedMember:
-    """Train one member of the committee; a checkpoint beside it is continued."""
+    """Train one member of the committee; one that is trained is read, and a checkpoint is continued."""
     from curator.learners.committee import bootstrap
     from curator.learners.train import fit
 
+    done = job.out / "trained.json"
+    if done.exists():
+        return member_from_json(read_json(done))
     progress = job.out.parent / f"{job.out.name}-progress.json"
     curve: list[tuple[int, float, float]] = []
 
@@ -244,8 +248,7 @@ def train_member(job: TrainingJob) -> TrainedMember:
         errors = event.valid_force_rmse
         curve.append((event.epoch, errors.get("target", np.nan), errors.get("replay", np.nan)))
     model.save(job.out)
-    checkpoint.unlink(missing_ok=True)
-    return TrainedMember(
+    member = TrainedMember(
         epochs=report.epochs,
         best_epoch=report.best_epoch,
         valid_force_rmse=dict(report.valid_force_rmse),
@@ -254,6 +257,18 @@ def train_member(job: TrainingJob) -> TrainedMember:
         e0_message=report.e0.message,
         cpu_s=report.cpu_s,
     )
+    write_json(done, asdict(member))
+    checkpoint.unlink(missing_ok=True)
+    return member
+
+
+def member_from_json(content: Json) -> TrainedMember:
+    """The inverse of ``dataclasses.asdict`` after a journey through JSON."""
+    curve = tuple(
+        (int(epoch), *(np.nan if e is None else float(e) for e in errors)) for epoch, *errors in content["curve"]
+    )
+    e0 = {int(number): value for number, value in content["e0"].items()}
+    return TrainedMember(**{**content, "curve": curve, "e0": e0})
 
 
 def _records(path: Path | None) -> list[Record]:
