@@ -3,8 +3,8 @@
 The rule has two parts, and all of both must hold.
 
 The gate is cheap and free of sampling noise: enough rounds that bought labels, a barrier that holds still, agrees
-with the reference and between the members, a force error that was measured on labels the model had not seen (its size is told, not judged), no explosions. If
-it fails, more labels are needed.
+with the reference and between the members, a force error that was measured on labels the model had not seen (how large
+it is, is told and not judged), no explosions. If it fails, more labels are needed.
 
 The property is the activation energy and the diffusivity from molecular dynamics, compared with earlier rounds by an
 equivalence test (two one-sided tests: D. J. Schuirmann, J. Pharmacokinet. Biopharm. 15, 657, 1987): two values agree

@@ -25,10 +25,28 @@ def test_shipped_builder_brings_cell_mobile_and_hop(tmp_path: Path):
     np.testing.assert_allclose(np.diag(frame.cell), 8.2)
 
 
-def test_charge_reaches_frame_and_hop(tmp_path: Path):
-    frame, hop = seed_structure(build_plan(campaign(charge=1, multiplicity=1), tmp_path), 4.1, None)
-    assert hop is not None
-    assert {(part.charge, part.multiplicity) for part in (frame, hop.initial, hop.final)} == {(1, 1)}
+@pytest.mark.parametrize("system", [{"charge": 1}, {"multiplicity": 2}])
+def test_charge_is_refused_where_the_labels_would_not_know_it(tmp_path: Path, system: dict[str, object]):
+    with pytest.raises(BadInput, match="chgnet:r2scan knows no"):
+        build_plan(campaign(**system), tmp_path)
+
+
+def test_budget_must_pay_for_a_round(tmp_path: Path):
+    file = CampaignFile.model_validate({"system": {"structure": "lif-interstitial"}, "stop": {"max_labels": 10}})
+    with pytest.raises(BadInput, match=r"stop.max_labels: 10.*at least 21"):
+        build_plan(file, tmp_path)
+
+
+def test_barrier_is_followed_where_a_hop_is_known(tmp_path: Path):
+    assert build_plan(campaign(), tmp_path).follows_barrier
+    assert not build_plan(campaign(structure="lif"), tmp_path).follows_barrier
+    for measure, structure in (({"barrier": False}, "lif-interstitial"), ({"barrier": True}, "lif")):
+        file = CampaignFile.model_validate({"system": {"structure": structure}, "measure": measure})
+        if structure == "lif":
+            with pytest.raises(BadInput, match="measure.barrier"):
+                build_plan(file, tmp_path)
+        else:
+            assert not build_plan(file, tmp_path).follows_barrier
 
 
 def test_structure_file_is_repeated_after_its_cell_is_fixed(tmp_path: Path):
@@ -64,6 +82,7 @@ def test_hop_files_follow_the_cell(tmp_path: Path):
     ("system", "words"),
     [
         ({"mobile": "Na"}, ["system.mobile", "Na", "F, Li"]),
+        ({"mobile": "F"}, ["system.mobile", "does not move F"]),
         ({"mobile": "Xx"}, ["system.mobile", "Xx"]),
         ({"structure": "lif-sphere"}, ["system.structure", "sphere"]),
         ({"structure": "no.cif", "mobile": "Li"}, ["system.structure", "no.cif"]),
