@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase.data import atomic_numbers, chemical_symbols
+from ase.geometry import find_mic
 
 from curator.backends.base import LabellerSpec
 from curator.config import CampaignFile, HopFiles
@@ -17,7 +18,6 @@ from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed
 from curator.errors import BadInput, is_disk_full
 from curator.learners.strategies import Strategy, strategy
-from curator.positions import hop_length
 
 MAX_STRAIN = 0.05
 """Largest difference between the cells of a structure and of its hop, relative to the longest lattice vector."""
@@ -192,7 +192,8 @@ def _follows_barrier(
             raise BadInput(
                 "system.hop: its cell differs from that of the structure by more than 5 %; give the same cell"
             )
-    if hop_length(hop.initial, hop.final, mobile) < MIN_HOP_A:
+    moves = find_mic(hop.final.positions - hop.initial.positions, hop.initial.cell, hop.initial.pbc)[1]
+    if moves[hop.initial.numbers == atomic_numbers[mobile]].max(initial=0.0) < MIN_HOP_A:
         raise BadInput(f"system.mobile: the hop does not move {mobile}; name the element that it moves")
     return file.measure.barrier is not False
 

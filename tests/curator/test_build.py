@@ -43,7 +43,7 @@ def test_barrier_is_followed_where_a_hop_is_known(tmp_path: Path):
     for measure, structure in (({"barrier": False}, "lif-interstitial"), ({"barrier": True}, "lif")):
         file = CampaignFile.model_validate({"system": {"structure": structure}, "measure": measure})
         if structure == "lif":
-            with pytest.raises(BadInput, match="measure.barrier"):
+            with pytest.raises(BadInput, match=r"measure\.barrier"):
                 build_plan(file, tmp_path)
         else:
             assert not build_plan(file, tmp_path).follows_barrier

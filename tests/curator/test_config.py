@@ -71,5 +71,5 @@ def test_many_mistakes_are_counted_not_listed(tmp_path: Path):
 def test_no_text_makes_it_stumble(tmp_path_factory: pytest.TempPathFactory, text: str):
     path = tmp_path_factory.mktemp("any") / "campaign.yaml"
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
-    with pytest.raises(BadInput, match="campaign.yaml"):
+    with pytest.raises(BadInput, match=r"campaign\.yaml"):
         read_campaign_file(path)
