@@ -32,6 +32,8 @@ VerdictName = Literal["converged", "not_yet", "undetermined"]
 
 FIRST_MD_PS: float = 100.0
 """Molecular dynamics to buy where there has been none to scale from."""
+LONGER_HELPS = ("too short", "not diffusive yet")
+"""How the reasons begin for which a diffusivity is refused that a longer trajectory would give."""
 N_HOPS: float = 30.0
 """Hops to aim for where there were too few to measure."""
 
@@ -293,10 +295,12 @@ def _unmeasured(now: _Round) -> Verdict | None:
     """Verdict on a round in which not every temperature was measured, or None."""
     missing = [t for t in now.temperatures if not _is_measured(t)]
     texts = [f"{t.temperature_K or 0:.0f} K is not measured: {'; '.join(t.reasons) or 'no hop'}" for t in missing]
-    if any(t.status == "refused" for t in missing):
-        # Melted, or too short to begin with: the same again would be refused again.
-        remedy = "more of the same will not help: change measure.diffusion.temperatures_K or its duration_ps"
+    refused = [reason for t in missing if t.status == "refused" for reason in t.reasons or ("",)]
+    if any(not reason.startswith(LONGER_HELPS) for reason in refused):
+        remedy = "more of the same will not help: change measure.diffusion.temperatures_K"
         return Verdict("undetermined", (*texts, remedy), NextPurchase("none", 0, ""))
+    if refused:
+        return _undetermined([*texts, "raise measure.diffusion.duration_ps"], now.time_ps or FIRST_MD_PS)
     if missing:
         factor = max(N_HOPS / max(t.hops, 1.0) for t in missing)
         return _undetermined(texts, (now.time_ps or FIRST_MD_PS) * max(factor - 1, 1))

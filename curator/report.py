@@ -214,7 +214,7 @@ def _verdict(evidence: Evidence) -> Verdict:
         word,
         sentence,
         [str(reason) for reason in reasons],
-        _purchase(purchase),
+        _purchase(purchase) if lookup(purchase, "kind") != "none" or verdict == "converged" else "",
     )
 
 

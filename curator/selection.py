@@ -165,7 +165,7 @@ def select(
     n_select
         How many to choose; fewer come back if the candidates run out or repeat what is labelled.
     random_share, n_random_min
-        Share drawn at random, and the fewest that are.
+        Share drawn at random, and the fewest that are; a share of 0 draws none.
     rng
         Used for the random share only.
     shortlist_factor
@@ -198,7 +198,7 @@ def select(
         raise ValueError(f"{len(groups)} groups for {n} candidates")
 
     n_select = min(n_select, n)
-    n_random = min(n_select, max(n_random_min, round(random_share * n_select)))
+    n_random = min(n_select, max(n_random_min, round(random_share * n_select))) if random_share > 0 else 0
     idx = rng.choice(n, size=n_random, replace=False).astype(np.intp)
     reasons: list[Reason] = ["random"] * n_random
 
