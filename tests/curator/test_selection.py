@@ -63,7 +63,7 @@ def test_uncertain_ones_come_from_the_worst_and_differ_from_each_other():
     second = -8 + 0.01 * rng.standard_normal((5, 4))
     x = np.concatenate([quiet, first, second])
     error = np.concatenate([np.full(80, 0.1), np.full(15, 0.9), np.full(5, 0.8)])
-    chosen = select(x, quiet[:5], error, n_select=9, random_share=0, rng=np.random.default_rng(0))
+    chosen = select(x, quiet[:5], error, n_select=9, random_share=0.1, rng=np.random.default_rng(0))
     uncertain = [i for i, reason in zip(chosen.idx, chosen.reasons, strict=True) if reason == "uncertain"]
     assert len(uncertain) == 5
     assert all(i >= 80 for i in uncertain)
@@ -76,7 +76,7 @@ def test_no_trajectory_takes_the_whole_shortlist():
     x = rng.standard_normal((400, 3))
     groups = [f"t{i // 100}" for i in range(400)]
     error = np.where(np.arange(400) < 100, 10.0, 1.0) + 0.01 * rng.random(400)
-    chosen = select(x, x[:0], error, n_select=24, random_share=0, rng=np.random.default_rng(0), groups=groups)
+    chosen = select(x, x[:0], error, n_select=24, random_share=0.1, rng=np.random.default_rng(0), groups=groups)
     uncertain = np.array([r == "uncertain" for r in chosen.reasons])
     from_wild = np.count_nonzero(chosen.idx[uncertain] < 100)
     assert 0 < from_wild < uncertain.sum()
