@@ -79,14 +79,6 @@ class Barrier:
     cpu_s: float
 
 
-def anchor_frames(barrier: Barrier) -> tuple[Frame, ...]:
-    """Frames to label each round: the minimum and, if there is one, the saddle point.
-
-    The reference's barrier is its energy of the second less that of the first.
-    """
-    return (barrier.minimum,) if barrier.saddle is None else (barrier.minimum, barrier.saddle)
-
-
 def find_barrier(
     hop: Hop,
     calculator: Calculator,

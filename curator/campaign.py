@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import yaml
 from rich.console import Console
 
@@ -33,6 +34,7 @@ from curator.measure import (
     fresh_errors,
     measure_diffusion_of,
     measure_errors,
+    msd_arrays,
     round_numbers,
     save_evidence,
 )
@@ -121,6 +123,8 @@ def _run_rounds(context: Context, base: Path) -> Json:
                 break
             _run_round(_as_it_began(context, round_, base), setup, rounds)
         rounds.append(read_json(done))
+        if not context.folder.round(round_ + 1).exists():
+            rounds[-1] = _with_more_md(context, setup, rounds)
         _say_round(context, rounds[-1])
         if rounds[-1]["verdict"] == "converged":
             ended = "converged"
@@ -171,9 +175,8 @@ def _run_round(context: Context, setup: Setup, rounds: Sequence[Json]) -> None:
     content = round_numbers(context, round_, members, anchor) | errors.numbers | fresh.numbers
     diffusion = Diffusion((), None, 0, 0.0)
     if file.measure.diffusion is not None and _md_is_due(context, [*rounds, content]):
-        start = (_anchor_frames(folder / "measure", setup) or [setup.frame])[0]
-        diffusion = measure_diffusion_of(context, round_, start, setup.hop)
-    content |= diffusion_json(diffusion)
+        diffusion = _measure_diffusion(context, setup, round_)
+    content |= diffusion_json(diffusion) | {"measured_with": file.measure.model_dump(mode="json")["diffusion"]}
     explosions = [run for run in exploration_runs(context.folder, round_) if run["status"] != "completed"]
     content["n_explosions"] = len(explosions) + diffusion.n_exploded
     content["cost"] = round_cost(context, round_, members, anchor, diffusion.cpu_s)
@@ -185,6 +188,32 @@ def _run_round(context: Context, setup: Setup, rounds: Sequence[Json]) -> None:
         figure_arrays(context, round_, members, diffusion.measured),
     )
     write_json(folder / "round.json", content)
+
+
+def _measure_diffusion(context: Context, setup: Setup, round_: int) -> Diffusion:
+    start = (_anchor_frames(context.folder.round(round_) / "measure", setup) or [setup.frame])[0]
+    return measure_diffusion_of(context, round_, start, setup.hop)
+
+
+def _with_more_md(context: Context, setup: Setup, rounds: Sequence[Json]) -> Json:
+    """The newest round, measured and judged again if it was undetermined and the user has bought more MD since.
+
+    Trajectories of the same temperature and replica are continued, not begun anew.
+    """
+    last, settings = rounds[-1], context.plan.file.measure.model_dump(mode="json")["diffusion"]
+    if last["verdict"] != "undetermined" or settings is None or settings == last["measured_with"]:
+        return last
+    round_, folder = last["round"], context.folder.round(last["round"])
+    diffusion = _measure_diffusion(context, setup, round_)
+    content = last | diffusion_json(diffusion) | {"measured_with": settings}
+    explosions = [run for run in exploration_runs(context.folder, round_) if run["status"] != "completed"]
+    content["n_explosions"] = len(explosions) + diffusion.n_exploded
+    content |= verdict_json(judge([*rounds[:-1], content], context.plan.rule))
+    with np.load(folder / "evidence.npz") as stored:
+        kept = {name: stored[name] for name in stored if not name.startswith("msd_")}
+    save_evidence(folder / "evidence.npz", kept, msd_arrays(diffusion.measured))
+    write_json(folder / "round.json", content)
+    return read_json(folder / "round.json")
 
 
 def _as_it_began(context: Context, round_: int, base: Path) -> Context:

@@ -262,6 +262,12 @@ def figure_arrays(
         "learning_valid_target": curve[:, 1],
         "learning_valid_replay": curve[:, 2],
     }
+    return arrays | msd_arrays(measured)
+
+
+def msd_arrays(measured: Sequence[Diffusivity]) -> Arrays:
+    """Mean squared displacements, for the report."""
+    arrays: Arrays = {}
     for diffusivity in measured:
         name = f"msd_T{diffusivity.temperature_K:g}"
         if diffusivity.msd is not None:

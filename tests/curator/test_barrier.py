@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from curator.backends.classical import FumiTosiLiF
-from curator.barrier import anchor_frames, find_barrier
+from curator.barrier import find_barrier
 from curator.datasets.frame import Frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed
 from curator.modes import negative_modes
@@ -68,7 +68,6 @@ def test_two_wells(method, noise):
     assert barrier.mode_overlap > 0.99
     assert barrier.converged
     assert barrier.reasons == ()
-    assert anchor_frames(barrier) == (barrier.minimum, barrier.saddle)
 
 
 def test_a_tilted_hop_is_not_taken_for_a_symmetric_one():
@@ -179,7 +178,7 @@ def test_anchor_frames_measure_the_barrier():
     barrier = interstitial("symmetric")
     calculator = FumiTosiLiF()
     energies = []
-    for frame in anchor_frames(barrier):
+    for frame in (barrier.minimum, barrier.saddle):
         atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc, calculator=calculator)
         energies.append(atoms.get_potential_energy())
         assert np.abs(atoms.get_forces()).max() < 0.011
