@@ -9,12 +9,10 @@ import pytest
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real data that is not part of the project; named by ``CURATOR_TEST_DATA``."""
-    folder = os.environ.get("CURATOR_TEST_DATA")
-    default = Path(__file__).parents[2] / "shared" / "data"
-    path = Path(folder) if folder else default
-    if path.is_dir():
-        return path
-    message = f"no shared test data in {path}; set CURATOR_TEST_DATA to the folder that holds it"
+    folder = os.environ.get("CURATOR_TEST_DATA", "")
+    if folder and Path(folder).is_dir():
+        return Path(folder)
+    message = f"no test data in {folder!r}; set CURATOR_TEST_DATA to the folder that holds them"
     if "data" in os.environ.get("CURATOR_REQUIRE", "").split(","):
         pytest.fail(message)
     pytest.skip(message)
