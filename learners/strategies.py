@@ -90,18 +90,20 @@ _PAPER: tuple[Strategy, ...] = (
 
 _SMALL = Strategy(
     "",
+    learning_rate=1e-2,
     schedule="exponential",
     lr_decay=0.955,
     ema_decay=0.99,
     clip_norm=10.0,
     difference=1.0,
+    batch_size=2,
     max_epochs=75,
     patience=25,
 )
 _SMALL_DATA: tuple[Strategy, ...] = (
-    dataclasses.replace(_SMALL, name="scratch", from_foundation=False, learning_rate=1e-2),
-    dataclasses.replace(_SMALL, name="naive", learning_rate=1e-2),
-    dataclasses.replace(_SMALL, name="multihead_replay", replay="data", learning_rate=1e-2),
+    dataclasses.replace(_SMALL, name="scratch", from_foundation=False),
+    dataclasses.replace(_SMALL, name="naive"),
+    dataclasses.replace(_SMALL, name="multihead_replay", replay="data"),
 )
 
 STRATEGIES: dict[Defaults, dict[str, Strategy]] = {

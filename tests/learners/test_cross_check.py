@@ -1,0 +1,87 @@
+"""Against mace's own trainer."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.io import write
+from mace.calculators import MACECalculator
+
+from curator.datasets.frame import atoms_from_frame
+from curator.datasets.label import Record
+from curator.learners.architecture import Architecture
+from curator.learners.metrics import force_rmse
+from curator.learners.strategies import strategy
+from curator.learners.train import fit
+
+
+@pytest.mark.slow
+def test_mace_run_train_learns_as_well(records: list[Record], tmp_path: Path) -> None:
+    """Same architecture, data, loss and schedule: the two trainers end at about the same force error."""
+    train, valid = records[:12], records[12:]
+    architecture = Architecture((3, 9), r_max=3.5, hidden_irreps="8x0e", mlp_irreps="4x0e", radial_mlp=(8,), max_ell=1)
+    plan = strategy("scratch", "paper", learning_rate=0.02, batch_size=2, max_epochs=40)
+    ours, report = fit(None, train, valid, plan, seed=1, architecture=architecture)
+    error = force_rmse(ours.predict([r.frame for r in valid]), valid)
+
+    for name, part in (("train", train), ("valid", valid)):
+        images = []
+        for record in part:
+            atoms = atoms_from_frame(record.frame)
+            atoms.info |= {"REF_energy": record.label.energy, "REF_stress": record.label.stress}
+            atoms.arrays["REF_forces"] = record.label.forces
+            images.append(atoms)
+        write(tmp_path / f"{name}.extxyz", images)
+    options = {
+        "name": "theirs",
+        "train_file": "train.extxyz",
+        "valid_file": "valid.extxyz",
+        "E0s": str(dict(report.e0.values)),
+        "model": "MACE",
+        "hidden_irreps": "8x0e",
+        "MLP_irreps": "4x0e",
+        "radial_MLP": "[8]",
+        "r_max": 3.5,
+        "max_ell": 1,
+        "correlation": 2,
+        "num_interactions": 2,
+        "loss": "universal",
+        "energy_weight": 10,
+        "forces_weight": 10,
+        "stress_weight": 1,
+        "compute_stress": True,
+        "lr": 0.02,
+        "scheduler": "ExponentialLR",
+        "lr_scheduler_gamma": 1.0,
+        "ema_decay": 0.99,
+        "clip_grad": 10,
+        "weight_decay": 0,
+        "batch_size": 2,
+        "valid_batch_size": 4,
+        "max_num_epochs": 40,
+        "eval_interval": 1,
+        "default_dtype": "float32",
+        "device": "cpu",
+        "seed": 1,
+    }
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "mace.cli.run_train", "--ema", "--amsgrad"]
+        + [f"--{key}={value}" for key, value in options.items()],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+    calculator = MACECalculator(tmp_path / "theirs.model", device="cpu", default_dtype="float32")
+    errors = []
+    for record in valid:
+        atoms = atoms_from_frame(record.frame)
+        atoms.calc = calculator
+        errors.append(atoms.get_forces() - record.label.forces)
+    theirs = float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
+    print(json.dumps({"ours_eV_per_A": error, "theirs_eV_per_A": theirs}))
+    assert 0.7 < error / theirs < 1.4
