@@ -126,12 +126,15 @@ def probe(
     """Measure what a model has forgotten: force errors on frames of the foundation's own level of theory."""
     from curator.datasets.extxyz import read_records
     from curator.datasets.label import Theory
+    from curator.learners.mace import REPLAY
     from curator.learners.metrics import force_rmse
     from curator.learners.replay import probe_records
 
     examined, reference = load(model, trust), load(foundation, trust)
     with bad_input():
         records = probe_records() if frames is None else read_records(frames, theory=Theory("file", "unknown"))
+    if REPLAY in examined.heads:
+        examined = examined.with_head(REPLAY)
     known = set(examined.elements) & set(reference.elements)
     records = [record for record in records if {int(number) for number in record.frame.numbers} <= known]
     if not records:

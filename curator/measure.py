@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from curator.datasets.label import Record
 from curator.datasets.sources import Hop
 from curator.diffusion import Arrhenius, Diffusivity, as_json, fit_arrhenius, measure_diffusion
 from curator.learners.base import Prediction
+from curator.learners.mace import REPLAY
 from curator.learners.metrics import energy_rmse_per_atom, force_rmse
 from curator.positions import hop_length
 from curator.round import Chosen, errors_of, read_candidates
@@ -59,7 +60,8 @@ def measure_errors(context: Context, round_: int) -> Errors:
         (context.foundation, test),
         (members[0], test),
         (context.foundation, probe),
-        (members[0], probe),
+        # What it remembers of the foundation's level of theory is in the head that was kept for it.
+        (replace(members[0], head=REPLAY), probe),
         *((member, valid) for member in members),
     ]
     tasks = [

@@ -37,10 +37,21 @@ CELL_MAX_STEPS = 100
 
 @dataclass(frozen=True, slots=True)
 class ModelAt:
-    """A model in a folder, and the device it is to run on: ``cpu``, ``cuda``, or ``auto`` for the best there is."""
+    """A model in a folder.
+
+    Attributes
+    ----------
+    folder
+        Where it was saved.
+    device
+        ``cpu``, ``cuda``, or ``auto`` for the best there is.
+    head
+        Head that predicts, where the model has it; its own choice if None.
+    """
 
     folder: Path
     device: str = "auto"
+    head: str | None = None
 
     def load(self) -> "MaceModel":
         """Load the model."""
@@ -49,7 +60,8 @@ class ModelAt:
         from curator.learners.mace import load_model
 
         best = "cuda" if torch.cuda.is_available() else "cpu"
-        return load_model(self.folder, device=best if self.device == "auto" else self.device)
+        model = load_model(self.folder, device=best if self.device == "auto" else self.device)
+        return model.with_head(self.head) if self.head in model.heads else model
 
 
 @dataclass(frozen=True, slots=True)

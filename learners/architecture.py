@@ -19,6 +19,9 @@ from e3nn import o3
 from mace.modules import ScaleShiftMACE
 from mace.tools.scripts_utils import extract_config_mace_model
 
+# Fused after a few warm-up calls, TorchScript gives other last bits: results would depend on what the process had run.
+torch.jit.set_fusion_strategy([])
+
 
 @dataclass(frozen=True, slots=True)
 class Head:

@@ -42,7 +42,8 @@ def bootstrap(train: Sequence[Record], seed: int) -> list[Record]:
     """
     kept = [i for i, record in enumerate(train) if record.provenance.reason == "anchor" or is_isolated_atom(record)]
     drawn_from = sorted(set(range(len(train))) - set(kept))
-    rng = np.random.default_rng(seed)
+    # Not [seed, epoch], which orders the frames of an epoch; zeros at the end do not count.
+    rng = np.random.default_rng([seed, 0, 1])
     drawn = rng.choice(drawn_from, size=len(drawn_from)).tolist() if drawn_from else []
     return [train[i] for i in sorted(kept + drawn)]
 
