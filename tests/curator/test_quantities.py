@@ -47,7 +47,15 @@ def test_significant_digits(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.0, "0 s"), (0.0071, "0.0071 s"), (4.26, "4.3 s"), (59.7, "1 min"), (200, "3 min 20 s"), (4320, "1 h 12 min"), (187200, "2 d 4 h")],
+    [
+        (0.0, "0 s"),
+        (0.0071, "0.0071 s"),
+        (4.26, "4.3 s"),
+        (59.7, "1 min"),
+        (200, "3 min 20 s"),
+        (4320, "1 h 12 min"),
+        (187200, "2 d 4 h"),
+    ],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
