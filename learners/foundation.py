@@ -12,11 +12,9 @@ import torch
 from curator.learners.mace import MaceModel, from_module, keep_head, load_model
 
 MINI_HALIDES = "mini-halides"
-KNOWN_SHA256: dict[str, str] = {}
-"""SHA-256 of ``.model`` files that may be unpickled without ``trust``, and their names."""
 
 
-def load_foundation(reference: str, *, trust: bool = False, device: str = "auto", head: str | None = None) -> MaceModel:
+def load_foundation(reference: str, *, trust: bool = False, device: str = "auto") -> MaceModel:
     """Load a model to start from.
 
     Parameters
@@ -24,20 +22,19 @@ def load_foundation(reference: str, *, trust: bool = False, device: str = "auto"
     reference
         ``mini-halides``; ``mace:<name>`` for a model of the MACE project, such as ``mace:medium-mpa-0``, downloaded
         once and kept in mace's cache; the path of a folder that ``MaceModel.save`` wrote; or the path of a
-        ``.model`` file.
+        ``.model`` file. ``#<head>`` at the end chooses a head of a model that has several.
     trust
-        Whether a ``.model`` file that is not known may be loaded. It is a pickle: loading it runs whatever code is
-        in it.
+        Whether a ``.model`` file may be loaded. It is a pickle: loading it runs whatever code is in it.
     device
         ``cpu``, ``cuda`` or ``auto``.
-    head
-        Head of a foundation model that has several.
 
     Raises
     ------
     ValueError
         If the model is unknown, missing, cannot be downloaded, or would have to be trusted.
     """
+    reference, _, chosen = reference.partition("#")
+    head = chosen or None
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if reference == MINI_HALIDES:
@@ -56,11 +53,10 @@ def load_foundation(reference: str, *, trust: bool = False, device: str = "auto"
         raise ValueError(
             f"no foundation model {reference!r}: it is not {MINI_HALIDES}, not mace:<name>, and there is no such path"
         )
-    digest = _sha256(path)
-    if not trust and digest not in KNOWN_SHA256:
+    if not trust:
         raise ValueError(
-            f"{path} is a pickle and not a foundation model known to curator (SHA-256 {digest[:16]}...); "
-            "loading it would run the code in it.\nIf you know where it comes from, say so with --trust"
+            f"{path} is a pickle (SHA-256 {_sha256(path)[:16]}...); loading it would run the code in it.\n"
+            "If you know where it comes from, say so with --trust"
         )
     return _import(path, str(path.name), head).to(device)
 
@@ -70,9 +66,12 @@ def _import(path: Path, name: str, head: str | None) -> MaceModel:
         module = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
         raise ValueError(f"{path} cannot be loaded as a MACE model: {type(error).__name__}: {error}") from error
+    if not isinstance(module, torch.nn.Module):
+        raise ValueError(f"{path} holds no MACE model but a {type(module).__name__}; give the .model file")
     model = from_module(module.float(), {"imported": name, "sha256": _sha256(path)})
     if head is None and len(model.heads) > 1 and model.head != "target":
-        raise ValueError(f"{name} has the heads {', '.join(model.heads)}; choose one")
+        heads = ", ".join(model.heads)
+        raise ValueError(f"{name} has the heads {heads}; choose one, such as {name}#{model.heads[0]}")
     return model if head is None else keep_head(model, head)
 
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from curator.datasets.frame import Frame
-from curator.learners import foundation
 from curator.learners.architecture import with_heads
 from curator.learners.foundation import load_foundation
 from curator.learners.mace import MaceModel, export_model
@@ -33,12 +32,6 @@ def test_pickle_needs_trust(exported: Path, model: MaceModel, frames: list[Frame
     assert loaded.metadata["imported"] == "theirs.model"
 
 
-def test_known_hash_needs_no_trust(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    digest = foundation._sha256(exported)
-    monkeypatch.setitem(foundation.KNOWN_SHA256, digest, "theirs")
-    assert load_foundation(str(exported), device="cpu").metadata["sha256"] == digest
-
-
 def test_code_in_an_untrusted_pickle_does_not_run(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
@@ -54,9 +47,9 @@ def test_head_of_several_must_be_chosen(model: MaceModel, tmp_path: Path, frames
     module, _ = with_heads(model.module, model.architecture, [0, 0], ["pbe", "r2scan"])
     module.scale_shift.scale[1] *= 2
     torch.save(module, tmp_path / "two.model")
-    with pytest.raises(ValueError, match=r"two\.model has the heads pbe, r2scan; choose one"):
+    with pytest.raises(ValueError, match=r"two\.model has the heads pbe, r2scan; choose one, such as two\.model#pbe"):
         load_foundation(str(tmp_path / "two.model"), trust=True)
-    pbe, r2scan = (load_foundation(str(tmp_path / "two.model"), trust=True, head=head) for head in ("pbe", "r2scan"))
+    pbe, r2scan = (load_foundation(f"{tmp_path}/two.model#{head}", trust=True) for head in ("pbe", "r2scan"))
     np.testing.assert_allclose(2 * pbe.predict(frames)[0].forces, r2scan.predict(frames)[0].forces, atol=1e-5)
 
 
