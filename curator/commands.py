@@ -205,9 +205,10 @@ def finetune(
     trust: Trust = False,
 ) -> None:
     """Fine-tune a model on labelled frames."""
-    from curator.datasets.extxyz import read_records
+    from curator.datasets.extxyz import read_isolated_atoms, read_records
     from curator.datasets.label import Theory
     from curator.learners.base import TrainEvent
+    from curator.learners.e0 import estimate_e0s
     from curator.learners.mace import export_model
     from curator.learners.replay import replay_records
     from curator.learners.strategies import strategy as row_of
@@ -220,6 +221,7 @@ def finetune(
         theory = Theory(method="file", code="unknown", settings={"file": train.name})
         training = read_records(train, theory=theory, **keys)  # type: ignore[arg-type]
         validation = [] if valid is None else read_records(valid, theory=theory, **keys)  # type: ignore[arg-type]
+        isolated = read_isolated_atoms(train, energy_key=energy_key, use_calculator=use_calculator)
     base = load(model, trust)
     check_known(base, np.concatenate([record.frame.numbers for record in training]), model)
     replayed: tuple[list[Any], list[Any]] = ([], [])
@@ -244,6 +246,7 @@ def finetune(
             validation,
             row,
             seed=seed,
+            e0=estimate_e0s(base, training, isolated).values if isolated else "estimated",
             replay_train=replayed[0],
             replay_valid=replayed[1],
             checkpoint=out.with_name(f"{out.name}.checkpoint"),
