@@ -1,6 +1,7 @@
 """A whole campaign with a classical teacher: what it leaves behind is what was promised."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,22 @@ def test_what_would_mix_two_campaigns_is_refused(undisturbed: Path, curator, key
     assert done.returncode == 2
     assert name in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_more_md_for_an_undetermined_round_continues_its_trajectories(undisturbed: Path, curator, tmp_path: Path):
+    folder = shutil.copytree(undisturbed, tmp_path / "tiny")
+    last = folder / "rounds" / "001" / "round.json"
+    content = json.loads(last.read_text())
+    last.write_text(json.dumps(content | {"verdict": "undetermined"}))
+    chunks = {path: path.read_bytes() for path in (last.parent / "measure").rglob("chunk-*.npz")}
+    journal = sorted((path.name, path.stat().st_size) for path in (folder / "journal").glob("*.journal"))
+    file = folder / "campaign.yaml"
+    file.write_text(file.read_text().replace("duration_ps: 0.6", "duration_ps: 0.9"))
+    done = curator("run", folder)
+    assert done.returncode == 3, done.stderr
+    again = json.loads(last.read_text())
+    before, after = (sum(point["time_ps"] for point in part["diffusion"]) for part in (content, again))
+    assert after == pytest.approx(before + 2 * 0.3)
+    assert all(path.read_bytes() == data for path, data in chunks.items())
+    assert journal == sorted((path.name, path.stat().st_size) for path in (folder / "journal").glob("*.journal"))
+    assert (again["barrier_eV"], again["n_labels_total"]) == (content["barrier_eV"], content["n_labels_total"])
