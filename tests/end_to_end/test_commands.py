@@ -1,0 +1,77 @@
+"""Each stage by itself, on files, one after the other as a user would."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.io import read, write
+
+
+def succeeded(done) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_from_exploration_to_a_model(tmp_path: Path, curator_here):
+    pool, chosen, labels, model = (tmp_path / name for name in ("pool.extxyz", "a/chosen.extxyz", "l.extxyz", "model"))
+    explored = [
+        "explore",
+        "lif-interstitial",
+        "--temperature-K",
+        "700",
+        "--duration-ps",
+        "0.4",
+        "--interval-ps",
+        "0.02",
+    ]
+    succeeded(curator_here(*explored, "--out", pool))
+    told = json.loads(succeeded(curator_here("select", pool, "--n", "6", "--out", chosen, "--json")))
+    assert sorted(set(told["reasons"])) == ["diverse", "random"]
+    assert len(read(chosen, index=":")) == 6
+
+    said = succeeded(curator_here("label", chosen, "--with", "lif-fumi-tosi", "--out", labels))
+    assert "6 labels of lif-fumi-tosi@" in said
+    labelled = read(labels, index=":")
+    assert all("REF_energy" in atoms.info and "REF_forces" in atoms.arrays for atoms in labelled)
+    # Run again, it finds every label in its journal.
+    before = labels.read_bytes()
+    journal = {path: path.read_bytes() for path in Path(f"{labels}.journal").rglob("*.journal")}
+    succeeded(curator_here("label", chosen, "--with", "lif-fumi-tosi", "--out", labels))
+    assert labels.read_bytes() == before
+    assert journal == {path: path.read_bytes() for path in journal}
+
+    tuned = ["finetune", labels, "--strategy", "naive", "--epochs", "3", "--out", model, "--json"]
+    told = json.loads(succeeded(curator_here(*tuned)))
+    assert told["epochs"] == 3
+    assert {path.name for path in model.iterdir()} == {"model.safetensors", "model.json", "model.model"}
+    told = json.loads(succeeded(curator_here("probe", model, "--json")))
+    assert 0 < told["force_rmse_eV_per_A"]["foundation"] < told["force_rmse_eV_per_A"]["model"]
+
+
+def test_barrier_of_the_shipped_model(curator_here):
+    told = json.loads(
+        succeeded(curator_here("barrier", "lif-interstitial", "--lattice-constant-A", "4.0905", "--json"))
+    )
+    assert (told["method"], told["negative_modes"]) == ("symmetric", 1)
+    assert 0.05 < told["barrier_eV"] < 0.25
+
+
+def test_diffusivity_of_wrapped_positions(tmp_path: Path, curator_here):
+    """A random walk of one ion among fixed ones, with known D, written with positions wrapped into the cell."""
+    rng = np.random.default_rng(0)
+    n_frames, step_A = 4000, 0.5
+    host = np.stack(np.meshgrid(*[np.arange(3) * 4.0] * 3), axis=-1).reshape(-1, 3)
+    walk = np.cumsum(rng.normal(scale=step_A, size=(n_frames, 3)), axis=0)
+    images = [Atoms("F27Li", np.vstack([host, place]), cell=np.eye(3) * 12, pbc=True) for place in walk]
+    for image in images:
+        image.wrap()
+    write(tmp_path / "walk.extxyz", images)
+    flags = ["--mobile", "Li", "--frame-interval-fs", "1000", "--temperature-K", "800", "--json"]
+    told = json.loads(succeeded(curator_here("diffusion", tmp_path / "walk.extxyz", *flags)))
+    assert told["status"] == "measured"
+    low, high = told["ci95_A2_per_ps"]
+    assert low < step_A**2 / 2 < high
+    assert told["D_A2_per_ps"] == pytest.approx(step_A**2 / 2, rel=0.15)
+    assert told["D_cm2_per_s"] == pytest.approx(1e-4 * told["D_A2_per_ps"])
