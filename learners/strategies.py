@@ -88,9 +88,11 @@ _PAPER: tuple[Strategy, ...] = (
     Strategy("multihead_replay", replay="data", learning_rate=1e-4, ema_decay=0.9999, clip_norm=1.0),
 )
 
+# Fine-tuning at 1e-2 gives lower errors on the target at first, but over three warm starts the replay head forgets (93 to
+# 264 meV/Å on the probe of mini-halides) and molecular dynamics at 900 K and above ends in collapsed pairs.
 _SMALL = Strategy(
     "",
-    learning_rate=1e-2,
+    learning_rate=3e-3,
     schedule="exponential",
     lr_decay=0.955,
     ema_decay=0.99,
@@ -101,7 +103,7 @@ _SMALL = Strategy(
     patience=25,
 )
 _SMALL_DATA: tuple[Strategy, ...] = (
-    dataclasses.replace(_SMALL, name="scratch", from_foundation=False),
+    dataclasses.replace(_SMALL, name="scratch", from_foundation=False, learning_rate=1e-2),
     dataclasses.replace(_SMALL, name="naive"),
     dataclasses.replace(_SMALL, name="multihead_replay", replay="data"),
 )
