@@ -1,6 +1,5 @@
 """The command line: campaigns. Commands on files are in :mod:`curator.commands` and its neighbour."""
 
-import errno
 import json
 import logging
 import os
@@ -12,7 +11,7 @@ import warnings
 from importlib.resources import files
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -23,7 +22,7 @@ from curator.datasets.fence import DriverError
 from curator.datasets.journal import JournalDamagedError
 from curator.datasets.notice import Notice
 from curator.datasets.store import StoreDamagedError
-from curator.errors import BadInput, CuratorError
+from curator.errors import BadInput, CuratorError, is_disk_full
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOT_CONVERGED = 1, 2, 3
 TEMPLATES = ("lif", "own", "classical")
@@ -192,13 +191,7 @@ def _run_app() -> int:
     except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         return _say(f"{error.filename}: {error.strerror}; choose another place", EXIT_BAD_INPUT)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _say(
-                f"the disk is full ({error.filename or 'while writing'}); what is done is kept: "
-                "free some space and run again",
-                EXIT_FAILED,
-            )
-        return _unexpected(error)
+        return _disk_full(error) if is_disk_full(error) else _unexpected(error)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own complaints about arguments
             return _say(f"{error.format_message()}; see curator --help", EXIT_BAD_INPUT)
@@ -209,6 +202,15 @@ def _run_app() -> int:
 def _say(message: str, status: int) -> int:
     print(f"curator: {message}", file=sys.stderr)
     return status
+
+
+def _disk_full(error: OSError) -> NoReturn:
+    where = error.filename or "while writing"
+    _say(f"the disk is full ({where}); what is done is kept: free some space and run again", EXIT_FAILED)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # An orderly exit would have HDF5 flush once more, and crash in it.
+    os._exit(EXIT_FAILED)
 
 
 def _unexpected(error: Exception) -> int:

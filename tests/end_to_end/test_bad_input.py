@@ -69,7 +69,9 @@ def test_structure_without_the_mobile_species(tmp_path: Path, curator_here, writ
 
 def test_element_that_the_foundation_does_not_know(tmp_path: Path, curator_here, write_campaign):
     write(tmp_path / "mgo.cif", bulk("MgO", "rocksalt", a=4.21, cubic=True))
-    folder = write_campaign(tmp_path, system="{structure: mgo.cif, mobile: Mg, cell: given}")
+    folder = write_campaign(
+        tmp_path, system="{structure: mgo.cif, mobile: Mg, cell: given}", measure="{barrier: false}"
+    )
     check_refused(curator_here("check", folder), "foundation", "Mg")
 
 
