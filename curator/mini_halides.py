@@ -69,7 +69,7 @@ HARVEST_GATES = Gates(max_force_eV_per_A=20.0, min_distance_ratio=0.55)
 
 
 def _training(name: str, learning_rate: float, max_epochs: int) -> Strategy:
-    """Strategy with a cosine decay, for forces first: a large weight of the energies leaves forces twice as wrong."""
+    """Strategy with a cosine decay and a small energy weight, so that forces outweigh the energies of odd frames."""
     return strategy(
         name,
         learning_rate=learning_rate,

@@ -123,7 +123,9 @@ def _barriers(barriers: Sequence[Mapping[str, Any]]) -> str:
         )
         for b in barriers
     ]
-    return _table(("lattice constant Å", "model eV", "CHGNet eV", "CHGNet at the model's geometries eV"), rows)
+    table = _table(("lattice constant Å", "model eV", "CHGNet eV", "CHGNet at the model's geometries eV"), rows)
+    missing = [f"At {b['lattice_constant_A']:g} Å: {'; '.join(b['reasons'])}." for b in barriers if b["reasons"]]
+    return "\n\n".join([table, *missing])
 
 
 def _survival(exam: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from curator.mini_halides_card import markdown
 from curator.mini_halides_exam import errors_by_kind, lattice_constants, walls
 
 CHGNET_BARRIER_EV = 0.127
-"""Knock-off hop of the interstitial in LiF at 4.0905 Å, 65 atoms; CI-NEB and symmetric saddle agree on it."""
+"""Knock-off hop of the interstitial in LiF at 4.0905 Å, 65 atoms: climbing-image band."""
 
 
 @pytest.fixture(scope="module")
