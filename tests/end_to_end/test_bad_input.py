@@ -114,6 +114,7 @@ def small_disk(tmp_path: Path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.timeout(1200)
 def test_disk_that_fills_up(small_disk: Path, curator, write_campaign):
     folder = write_campaign(small_disk / "tiny")
     done = curator("run", folder)

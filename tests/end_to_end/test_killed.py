@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 
 from curator.datasets.journal import Failure, Journal
 from curator.datasets.store import Store
@@ -40,6 +41,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.timeout(1800)
 def test_killed_in_every_stage(tmp_path: Path, undisturbed: Path, curator, write_campaign, run_killed_at):
     folder = write_campaign(tmp_path / "tiny", executor="local")
     before: list[str] = []
