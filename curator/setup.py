@@ -17,13 +17,12 @@ from curator.datasets.frame import Frame
 from curator.datasets.label import Record
 from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.errors import BadInput, CuratorError
-from curator.learners.foundation import load_foundation
+from curator.learners.foundation import MINI_HALIDES, load_foundation
 from curator.learners.mace import MaceModel
 from curator.learners.replay import probe_records, replay_records
 from curator.state import CampaignFolder, Json, Stage, read_json, write_json
 from curator.tasks import RelaxedCell, relax_cell
 
-MINI_HALIDES = "mini-halides"
 INPUTS_KEPT = "inputs.json"
 N_PROBE = 100
 """Frames on which forgetting is measured."""
