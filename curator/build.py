@@ -199,11 +199,12 @@ def _follows_barrier(
 
 
 def _check_budget(file: CampaignFile, barrier: bool) -> None:
-    least = file.select.test_frames + (4 if barrier else 0) + 1
+    least = file.select.test_frames + file.select.contact_labels + (4 if barrier else 0) + 1
     if file.stop.max_labels < least:
         raise BadInput(
             f"stop.max_labels: {file.stop.max_labels} do not pay for one round, which takes at least {least} "
-            f"with {file.select.test_frames} test frames; raise it, or lower select.test_frames"
+            f"with {file.select.test_frames} test frames and {file.select.contact_labels} contacts; raise it, or lower "
+            "select.test_frames"
         )
 
 

@@ -46,6 +46,7 @@ from curator.round import (
     explore,
     explore_for_test,
     label_chosen,
+    label_contacts,
     label_test_frames,
     train,
 )
@@ -146,12 +147,13 @@ def _why_over(context: Context, rounds: Sequence[Json]) -> str | None:
 
 
 def _affordable(context: Context, *, reserve_test: bool) -> int:
-    """Labels that a round may still buy for training, those of its anchor and, if asked, of the test put aside."""
+    """Labels that a round may still buy for training, those of its anchor (and test and contacts) put aside."""
     file = context.plan.file
     bought = count_labels(context)
     reserved = n_anchor_labels(context.plan)
     if reserve_test:
         reserved += max(0, file.select.test_frames - bought["test"])
+        reserved += max(0, file.select.contact_labels - bought["contact"])
     return file.stop.max_labels - bought.total() - reserved
 
 
@@ -163,6 +165,7 @@ def _run_round(context: Context, setup: Setup, rounds: Sequence[Json]) -> None:
     candidates = explore(context, round_, starts)
     if round_ == 0:
         label_test_frames(context, explore_for_test(context, starts[:1]))
+        label_contacts(context, candidates)
     n_select = min(file.select.labels_per_round, _affordable(context, reserve_test=False))
     chosen = choose(context, round_, candidates, n_select)
     label_chosen(context, round_, candidates, chosen)

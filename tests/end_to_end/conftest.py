@@ -17,7 +17,7 @@ seed: 3
 system: {structure: lif-interstitial, cell: labeller}
 foundation: mini-halides
 explore: {temperatures_K: [700], replicas: 1, duration_ps: 0.36, interval_ps: 0.02}
-select: {labels_per_round: 6, test_frames: 4, valid_share: 0.2}
+select: {labels_per_round: 6, test_frames: 4, contact_labels: 3, valid_share: 0.2}
 label: {kind: classical, model: lif-fumi-tosi}
 learn: {strategy: multihead_replay, epochs: 5, learning_rate: 0.002, replay_frames: 8, members: 2}
 measure: {diffusion: {temperatures_K: [800, 1200], replicas: 1, duration_ps: 0.6, equilibration_ps: 0.1}}
