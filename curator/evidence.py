@@ -7,7 +7,7 @@ half written or empty: what could not be read is listed and shown.
 import json
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -107,6 +107,28 @@ def moment(value: object) -> float | None:
         except ValueError:
             return None
     return None
+
+
+def tolerance_eV(evidence: Evidence) -> float | None:
+    """Tolerance of the campaign in eV."""
+    return number(evidence.campaign, "tolerance_eV") or number(evidence.setting("measure", "diffusion", "tolerance_eV"))
+
+
+def mobile_species(evidence: Evidence) -> str:
+    """Symbol of the diffusing species."""
+    return str(lookup(evidence.campaign, "mobile") or evidence.setting("system", "mobile") or "the defect")
+
+
+def newest(evidence: Evidence, key: str) -> Tree | None:
+    """Newest round in which ``key`` holds something."""
+    return next((row for row in reversed(evidence.rounds) if lookup(row, key)), None)
+
+
+def series(rounds: Sequence[Tree], *path: str) -> tuple[list[float], list[float]]:
+    """Labels bought and the value at ``path``, of the rounds that have both."""
+    pairs = [(number(row, "n_labels_total"), number(row, *path)) for row in rounds]
+    kept = [(x, y) for x, y in pairs if x is not None and y is not None]
+    return [x for x, _ in kept], [y for _, y in kept]
 
 
 def read_evidence(folder: Path) -> Evidence:

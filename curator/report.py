@@ -8,10 +8,19 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import curator
-from curator import captions
-from curator.captions import Captioned, mobile_species, newest
+from curator import captions, captions_diffusion
 from curator.datasets.atomic import write_atomically
-from curator.evidence import Evidence, items, lookup, number, read_evidence
+from curator.evidence import (
+    Evidence,
+    items,
+    lookup,
+    mobile_species,
+    newest,
+    number,
+    read_evidence,
+    tolerance_eV,
+)
+from curator.exhibit import Captioned
 from curator.quantities import DASH, factor, gap, picoseconds, significant, with_error
 from curator.tables import Table, cost_table, diffusion_table, failure_table, provenance, rounds_table
 
@@ -132,10 +141,10 @@ def _page(evidence: Evidence, folder: Path) -> Page:
             "diffusion",
             f"How fast does {mobile} diffuse?",
             [
-                captions.mean_squared_displacement(evidence),
-                captions.arrhenius(evidence),
-                captions.activation_energy(evidence),
-                captions.diffusivities(evidence),
+                captions_diffusion.mean_squared_displacement(evidence),
+                captions_diffusion.arrhenius(evidence),
+                captions_diffusion.activation_energy(evidence),
+                captions_diffusion.diffusivities(evidence),
             ],
             [diffusion_table(evidence)],
         ),
@@ -180,7 +189,7 @@ def _kicker(evidence: Evidence) -> list[str]:
 
 
 def _verdict(evidence: Evidence) -> Verdict:
-    tolerance = captions.tolerance_eV(evidence)
+    tolerance = tolerance_eV(evidence)
     what, limit = f"The diffusion of {mobile_species(evidence)}", tolerance
     if evidence.setting("measure") is not None and not evidence.setting("measure", "diffusion"):
         # Without molecular dynamics nothing but the barrier was judged, within half of the tolerance.
@@ -237,7 +246,7 @@ def _Ea_tile(evidence: Evidence) -> Tile:
     Ea, error = number(row, "arrhenius", "Ea_eV"), number(row, "arrhenius", "error_eV")
     label = "Activation energy"
     if row is None or Ea is None:
-        return Tile(label, DASH, "", f"None yet: {captions.no_activation_energy(evidence)}.")
+        return Tile(label, DASH, "", f"None yet: {captions_diffusion.no_activation_energy(evidence)}.")
     note = f"one standard error; round {int(row['round'])}"
     low, high = (number(row, "arrhenius", "temperatures_K", end) for end in (0, 1))
     if low is not None and high is not None:

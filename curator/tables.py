@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from curator.captions import mobile_species, newest, no_diffusion
+from curator.captions_diffusion import no_diffusion
 from curator.datasets.units import CM2_PER_S_PER_A2_PER_PS as CM2
-from curator.evidence import Evidence, Tree, items, lookup, moment, number
+from curator.evidence import Evidence, Tree, items, lookup, mobile_species, moment, newest, number
 from curator.quantities import DASH, MINUS, duration, picoseconds, scientific, significant, with_error
 from curator.timeline import stage_name
 
