@@ -1,7 +1,8 @@
 """The anchor: the barrier of the followed hop in each model, and the labeller's word on the same two configurations.
 
-Minimum and saddle of the current model are labelled before it is trained on them, so the difference of the two labels
-is a fair reference for the model's barrier; afterwards they join the training data.
+Minimum and saddle of the current model, and images between them, are labelled before it is trained on them, so the
+difference of the first two labels is a fair reference for the model's barrier; afterwards they join the training data
+as a group whose differences of total energy count.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,11 +18,9 @@ from curator.datasets.atomic import atomic_path
 from curator.datasets.frame import Frame
 from curator.datasets.label import Label, Provenance
 from curator.datasets.sources import Hop
+from curator.hop import along
 from curator.state import read_json, write_json
 from curator.tasks import barrier_of
-
-N_ANCHOR_LABELS = 2
-"""Labels an anchor costs: minimum and saddle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +73,16 @@ def measure_anchor(context: Context, round_: int, hop: Hop, folder: Path) -> Anc
     reference_eV, reasons = None, list(first.reasons)
     if first.barrier_eV is not None and first.saddle is not None:
         where = "set-up" if round_ < 0 else f"round-{round_}"
+        n = context.plan.file.measure.path_images
+        images = [(f"image-{k}", along(first.minimum, first.saddle, k / (n + 1))) for k in range(1, n + 1)]
         wanted = [
             (frame, Provenance(round_, f"anchor/{name}", f"anchor/{where}", "train", "anchor"))
-            for name, frame in (("minimum", first.minimum), ("saddle", first.saddle))
+            for name, frame in (("minimum", first.minimum), ("saddle", first.saddle), *images)
         ]
         labels = buy_labels(context, wanted, round_=round_, stage="label the anchor")
-        energies = [label.energy for label in labels if isinstance(label, Label)]
         reasons += [f"label failed: {label.message}" for label in labels if not isinstance(label, Label)]
-        if len(energies) == N_ANCHOR_LABELS:
-            reference_eV = energies[1] - energies[0]
+        if isinstance(labels[0], Label) and isinstance(labels[1], Label):
+            reference_eV = labels[1].energy - labels[0].energy
     anchor = Anchor(
         barrier_eV=first.barrier_eV,
         reference_eV=reference_eV,

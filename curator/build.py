@@ -162,14 +162,18 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
 
 
 def n_anchor_labels(plan: Plan) -> int:
-    """Labels that one anchor costs: minimum and saddle, or none."""
-    return 2 if plan.follows_barrier else 0
+    """Labels that one anchor costs: minimum, saddle and images between them, or none."""
+    return _n_anchor_labels(plan.file, plan.follows_barrier)
+
+
+def _n_anchor_labels(file: CampaignFile, barrier: bool) -> int:
+    return 2 + file.measure.path_images if barrier else 0
 
 
 def _stop_rule(file: CampaignFile, barrier: bool) -> StopRule:
     diffusion = file.measure.diffusion
-    n_new = file.select.labels_per_round + (2 if barrier else 0)
-    rule = StopRule(barrier=barrier, diffusion=diffusion is not None, min_new_labels=min(4, n_new))
+    n_new = _n_anchor_labels(file, barrier) + min(2, file.select.labels_per_round)
+    rule = StopRule(barrier=barrier, diffusion=diffusion is not None, min_new_labels=n_new)
     return rule if diffusion is None else replace(rule, tolerance_eV=diffusion.tolerance_eV)
 
 
@@ -199,7 +203,7 @@ def _follows_barrier(
 
 
 def _check_budget(file: CampaignFile, barrier: bool) -> None:
-    least = file.select.test_frames + file.select.contact_labels + (4 if barrier else 0) + 1
+    least = file.select.test_frames + file.select.contact_labels + 2 * _n_anchor_labels(file, barrier) + 1
     if file.stop.max_labels < least:
         raise BadInput(
             f"stop.max_labels: {file.stop.max_labels} do not pay for one round, which takes at least {least} "

@@ -161,8 +161,10 @@ def _run_round(context: Context, setup: Setup, rounds: Sequence[Json]) -> None:
     round_, file = len(rounds), context.plan.file
     folder = context.folder.round(round_)
     earlier = context.folder.setup if round_ == 0 else context.folder.round(round_ - 1) / "measure"
-    starts = [*(_anchor_frames(earlier, setup) or [setup.frame]), *context.plan.starts]
-    candidates = explore(context, round_, starts)
+    anchors = _anchor_frames(earlier, setup)
+    starts = [*(anchors or [setup.frame]), *context.plan.starts]
+    hop = (anchors[0], anchors[1]) if len(anchors) > 1 and file.select.hop_share > 0 else None
+    candidates = explore(context, round_, starts, hop)
     if round_ == 0:
         label_test_frames(context, explore_for_test(context, starts[:1]))
         label_contacts(context, candidates)

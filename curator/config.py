@@ -96,6 +96,9 @@ class Select(_Section):
     random_share: float = Field(
         0.125, ge=0, le=1, description="Share drawn at random, at least 4 frames unless 0: the control arm."
     )
+    hop_share: float = Field(
+        0.25, ge=0, le=1, description="Share from around the hop whose barrier is followed: thermal frames on its path."
+    )
     test_frames: int = Field(16, ge=2, description="Test frames, drawn at random in round 0 and never trained on.")
     contact_labels: int = Field(
         6,
@@ -152,6 +155,9 @@ class Measure(_Section):
     barrier: bool | None = Field(
         None,
         description="Follow the migration barrier, and label its minimum and saddle each round; where a hop is known.",
+    )
+    path_images: int = Field(
+        1, ge=0, le=9, description="Images between minimum and saddle that are labelled with them each round."
     )
     diffusion: Diffusion | None = Field(Diffusion(), description="Diffusivities and their activation energy.")
 

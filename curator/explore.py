@@ -22,6 +22,10 @@ class PlannedRun:
         Where it belongs: ``start0/T900/r1``.
     start, settings, seed
         As `curator.md.run_md` takes them.
+    equilibration_ps
+        Time at its beginning that yields no candidates.
+    near_hop
+        Whether it samples the hop that the campaign follows.
     """
 
     index: int
@@ -29,6 +33,8 @@ class PlannedRun:
     start: Frame
     settings: MDSettings
     seed: tuple[int, ...]
+    equilibration_ps: float = 0.2
+    near_hop: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,11 +49,14 @@ class Candidate:
         Trajectory it comes from: frames of one group are correlated.
     source
         The same, and when: ``explore/start0/T900/r1 @ 1.20 ps``.
+    near_hop
+        Whether it was drawn from around the hop that the campaign follows.
     """
 
     frame: Frame
     group: str
     source: str
+    near_hop: bool = False
 
 
 def plan_exploration(
@@ -59,6 +68,7 @@ def plan_exploration(
     duration_ps: float = 4.0,
     timestep_fs: float = 2.0,
     frame_interval_fs: float = 100.0,
+    equilibration_ps: float = 0.2,
 ) -> list[PlannedRun]:
     """Plan every start at every temperature, ``replicas`` times.
 
@@ -75,6 +85,8 @@ def plan_exploration(
         of its own (``numpy.random.SeedSequence([seed, round, stage, index])``).
     duration_ps, timestep_fs, frame_interval_fs
         As in `MDSettings`.
+    equilibration_ps
+        Time at the beginning of each that yields no candidates.
 
     Raises
     ------
@@ -96,7 +108,7 @@ def plan_exploration(
             )
             for replica in range(replicas):
                 name = f"start{idx}/T{temperature_K:g}/r{replica}"
-                runs.append(PlannedRun(len(runs), name, start, settings, (*seed, len(runs))))
+                runs.append(PlannedRun(len(runs), name, start, settings, (*seed, len(runs)), equilibration_ps))
     return runs
 
 
@@ -104,7 +116,6 @@ def candidates(
     trajectories: Sequence[tuple[PlannedRun, Trajectory]],
     *,
     interval_ps: float = 0.2,
-    equilibration_ps: float = 0.2,
     gates: Gates = DEFAULT_GATES,
     known: Sequence[Frame] = (),
     prefix: str = "explore",
@@ -115,7 +126,7 @@ def candidates(
     ----------
     trajectories
         Each run with its trajectory, in any order.
-    interval_ps, equilibration_ps, gates
+    interval_ps, gates
         As for `candidates_of`.
     known
         Frames to leave out, such as those labelled already.
@@ -136,12 +147,12 @@ def candidates(
             group=name,
             source=name,
             interval_ps=interval_ps,
-            equilibration_ps=equilibration_ps,
+            equilibration_ps=run.equilibration_ps,
             gates=gates,
         ):
             if candidate.frame.hash not in seen:
                 seen.add(candidate.frame.hash)
-                found.append(candidate)
+                found.append(replace(candidate, near_hop=run.near_hop))
     return found
 
 

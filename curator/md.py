@@ -50,6 +50,8 @@ __all__ = [
 ]
 
 DEFAULT_GATES = Gates()
+HELD_MASS_U = 1e5
+"""Mass of an atom that is held: in a picosecond it moves by some 0.1 Å, and equipartition holds all the same."""
 RELAXED_FORCE_EV_PER_A = 0.2
 """A start whose largest force is below this counts as a minimum of the potential."""
 SAME_FORCE_EV_PER_A = 1e-3
@@ -108,7 +110,7 @@ def run_md(
         check_header(folder, run_header(start, settings, key, gates, model))
         chunks = read_chunks(folder)
     if chunks:
-        _check_forces(start, calculator, chunks[-1].state, folder)
+        _check_forces(start, calculator, settings, chunks[-1].state, folder)
         state = chunks[-1].state
     else:
         state = _initial_state(start, calculator, settings, key)
@@ -129,8 +131,10 @@ def min_distance_ratio(frame: Frame, below: float = 1.0) -> float:
     return _min_distance_ratio(frame.positions, frame, below)
 
 
-def _check_forces(start: Frame, calculator: Calculator, state: State, folder: Path | None) -> None:
-    difference = np.abs(_atoms(start, calculator, state.positions).get_forces() - state.forces).max()
+def _check_forces(
+    start: Frame, calculator: Calculator, settings: MDSettings, state: State, folder: Path | None
+) -> None:
+    difference = np.abs(_atoms(start, calculator, settings, state.positions).get_forces() - state.forces).max()
     if np.isfinite(state.forces).all() and not difference < SAME_FORCE_EV_PER_A:
         raise ValueError(
             f"the calculator's forces differ by {difference:.3g} eV/Å from those the trajectory in {folder} was made "
@@ -140,7 +144,7 @@ def _check_forces(start: Frame, calculator: Calculator, state: State, folder: Pa
 
 def _initial_state(start: Frame, calculator: Calculator, settings: MDSettings, seed: tuple[int, ...]) -> State:
     rng = np.random.default_rng(seed)
-    atoms = _atoms(start, calculator)
+    atoms = _atoms(start, calculator, settings)
     forces = atoms.get_forces()
     relaxed = np.abs(forces).max() < RELAXED_FORCE_EV_PER_A
     temperature_K = settings.temperature_K * (2 if relaxed else 1)
@@ -160,7 +164,7 @@ def _run_chunk(
     rng = np.random.default_rng()
     rng.bit_generator.state = json.loads(state.rng)
     # Atoms and integrator are made anew for each chunk, so that a restart takes the very same path.
-    atoms = _atoms(start, calculator, state.positions)
+    atoms = _atoms(start, calculator, settings, state.positions)
     atoms.set_momenta(state.momenta)
     thermostat = {}
     if settings.friction_per_ps > 0:
@@ -220,8 +224,14 @@ def _run_chunk(
     )
 
 
-def _atoms(start: Frame, calculator: Calculator, positions: NDArray[np.float64] | None = None) -> Atoms:
+def _atoms(
+    start: Frame, calculator: Calculator, settings: MDSettings, positions: NDArray[np.float64] | None = None
+) -> Atoms:
     atoms = atoms_from_frame(start)
+    if settings.held:
+        masses = atoms.get_masses()
+        masses[list(settings.held)] = HELD_MASS_U
+        atoms.set_masses(masses)
     if positions is not None:
         atoms.set_positions(positions)
     atoms.calc = _fresh(calculator)

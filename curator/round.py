@@ -21,6 +21,7 @@ from curator.datasets.split import assign_splits
 from curator.errors import CuratorError
 from curator.explore import Candidate, plan_exploration
 from curator.explore import candidates as candidates_from
+from curator.hop import plan_hop
 from curator.selection import pca_map, select
 from curator.state import Stage, read_json, write_json
 from curator.tasks import (
@@ -39,9 +40,12 @@ from curator.uncertainty import Calibration, committee_spread, fit_calibration, 
 PREDICT_BATCH = 64
 
 
-def explore(context: Context, round_: int, starts: Sequence[Frame]) -> list[Candidate]:
-    """Candidates of a round: MD with the newest model, from several structures, at several temperatures."""
-    return _explore(context, round_, starts, "candidates", "explore")
+def explore(context: Context, round_: int, starts: Sequence[Frame], hop: tuple[Frame, Frame] | None) -> list[Candidate]:
+    """Candidates of a round: MD with the newest model, from several structures, at several temperatures.
+
+    Around the hop from a minimum to a saddle point, if one is given, further runs sample what a barrier depends on.
+    """
+    return _explore(context, round_, starts, "candidates", "explore", hop)
 
 
 def explore_for_test(context: Context, starts: Sequence[Frame]) -> list[Candidate]:
@@ -49,23 +53,40 @@ def explore_for_test(context: Context, starts: Sequence[Frame]) -> list[Candidat
     return _explore(context, 0, starts, "test", "explore for test frames")
 
 
-def _explore(context: Context, round_: int, starts: Sequence[Frame], kind: str, stage: str) -> list[Candidate]:
+def _explore(
+    context: Context,
+    round_: int,
+    starts: Sequence[Frame],
+    kind: str,
+    stage: str,
+    hop: tuple[Frame, Frame] | None = None,
+) -> list[Candidate]:
     folder = context.folder.round(round_) / "explore"
     out = folder / f"{kind}.extxyz"
     if out.exists():
         return read_candidates(out)
     settings = context.plan.file.explore
     test = kind == "test"
+    # Test trajectories take seeds of their own.
+    seed = context.plan.seed_of(round_, Stage.EXPLORE, int(test))
     plan = plan_exploration(
         starts,
         settings.temperatures_K,
         1 if test else settings.replicas,
-        # Test trajectories take seeds of their own.
-        seed=context.plan.seed_of(round_, Stage.EXPLORE, int(test)),
+        seed=seed,
         duration_ps=settings.duration_ps,
         timestep_fs=settings.timestep_fs,
         frame_interval_fs=1000 * settings.interval_ps,
     )
+    if hop is not None:
+        plan += plan_hop(
+            *hop,
+            settings.temperatures_K,
+            seed=seed,
+            first_index=len(plan),
+            timestep_fs=settings.timestep_fs,
+            frame_interval_fs=1000 * settings.interval_ps,
+        )
     model = context.members(round_ - 1)[0]
     folders = [folder / kind / run.name for run in plan]
     tasks = [
@@ -93,11 +114,11 @@ def _explore(context: Context, round_: int, starts: Sequence[Frame], kind: str, 
 
 
 def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
-    """Write candidates to extended XYZ, with the group and source of each."""
+    """Write candidates to extended XYZ, with where each comes from."""
     images = []
     for candidate in candidates:
         atoms = atoms_from_frame(candidate.frame)
-        atoms.info |= {"group": candidate.group, "source": candidate.source}
+        atoms.info |= {"group": candidate.group, "source": candidate.source, "near_hop": candidate.near_hop}
         images.append(atoms)
     with atomic_path(path) as aside:
         write(aside, images, format="extxyz")
@@ -106,7 +127,7 @@ def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
 def read_candidates(path: Path) -> list[Candidate]:
     """Candidates that :func:`write_candidates` wrote."""
     return [
-        Candidate(frame_from_atoms(atoms), group=atoms.info["group"], source=atoms.info["source"])
+        Candidate(frame_from_atoms(atoms), *(atoms.info[name] for name in ("group", "source", "near_hop")))
         for atoms in iread(path, index=":", format="extxyz")
     ]
 
@@ -178,6 +199,8 @@ def _choose(context: Context, round_: int, candidates: Sequence[Candidate], n_se
         descriptors,
         labelled,
         scores,
+        near_hop=np.array([candidate.near_hop for candidate in candidates]),
+        hop_share=context.plan.file.select.hop_share if method != "random" else 0.0,
         n_select=n_select,
         random_share=1.0 if method == "random" else context.plan.file.select.random_share,
         rng=np.random.default_rng(context.plan.seed_of(round_, Stage.SELECT)),

@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-Reason = Literal["random", "uncertain", "diverse"]
+Reason = Literal["random", "hop", "uncertain", "diverse"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,17 +141,21 @@ def select(
     n_select: int,
     random_share: float,
     rng: np.random.Generator,
+    near_hop: ArrayLike | None = None,
+    hop_share: float = 0.0,
     n_random_min: int = 4,
     shortlist_factor: float = 4.0,
     groups: Sequence[str] | None = None,
 ) -> Selection:
     """Choose candidates to label.
 
-    1. A random share, drawn uniformly from all candidates before anything else: the control arm. Its errors are an
-       unbiased sample of the candidates', and it calibrates the committee.
-    2. With predicted errors: the ``shortlist_factor`` times as many candidates as are still wanted that are predicted
+    1. A random share, drawn uniformly from all candidates but those of the hop, before anything else: the control arm.
+       Its errors are an unbiased sample of the candidates', and it calibrates the committee.
+    2. A share from around the hop that the campaign follows, different from what is labelled and from each other
+       ("hop"): the frames on which the property depends most. No other share takes from them.
+    3. With predicted errors: the ``shortlist_factor`` times as many candidates as are still wanted that are predicted
        worst, thinned by farthest-point sampling against the labelled frames and the random share ("uncertain").
-    3. Whatever is still wanted: farthest-point sampling among the rest ("diverse"). In the first round, without
+    4. Whatever is still wanted: farthest-point sampling among the rest ("diverse"). In the first round, without
        predicted errors, that is everything but the random share.
 
     Parameters
@@ -168,6 +172,8 @@ def select(
         Share drawn at random, and the fewest that are; a share of 0 draws none.
     rng
         Used for the random share only.
+    near_hop, hop_share
+        Which candidates were drawn from around the hop, shape ``(n,)`` (none by default), and the share they get.
     shortlist_factor
         Length of the uncertain shortlist over the number wanted from it; 1 ignores diversity.
     groups
@@ -197,18 +203,22 @@ def select(
     if groups is not None and len(groups) != n:
         raise ValueError(f"{len(groups)} groups for {n} candidates")
 
+    special = np.zeros(n, dtype=bool) if near_hop is None else np.asarray(near_hop, dtype=bool)
+    ordinary = np.flatnonzero(~special)
     n_select = min(n_select, n)
-    n_random = min(n_select, max(n_random_min, round(random_share * n_select))) if random_share > 0 else 0
-    idx = rng.choice(n, size=n_random, replace=False).astype(np.intp)
+    n_random = min(n_select, len(ordinary), max(n_random_min, round(random_share * n_select))) if random_share else 0
+    idx = rng.choice(ordinary, size=n_random, replace=False).astype(np.intp)
     reasons: list[Reason] = ["random"] * n_random
 
     scaled = _scaled(np.concatenate([x, known]))
     x, known = scaled[:n], scaled[n:]
     distance = list(_distance(x[idx], known)) if n_random else []
-    for reason in ("uncertain", "diverse"):
+    for reason in ("hop", "uncertain", "diverse"):
         n_wanted = n_select - len(idx)
-        rest = np.setdiff1d(np.arange(n), idx)
-        if reason == "uncertain":
+        rest = np.setdiff1d(np.flatnonzero(special) if reason == "hop" else ordinary, idx)
+        if reason == "hop":
+            n_wanted = min(n_wanted, round(hop_share * n_select))
+        elif reason == "uncertain":
             if error is None:
                 continue
             rest = _shortlist(error, rest, math.ceil(shortlist_factor * n_wanted), groups)

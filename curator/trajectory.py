@@ -35,6 +35,8 @@ class MDSettings:
         Time between stored frames in fs, rounded to whole steps.
     chunk_ps
         Time between restart files in ps, rounded to whole frames.
+    held
+        Atoms that stay where they are, by a mass of 1e5 u: the others move thermally around them.
     """
 
     temperature_K: float
@@ -43,6 +45,7 @@ class MDSettings:
     friction_per_ps: float = 1.0
     frame_interval_fs: float = 100.0
     chunk_ps: float = 2.0
+    held: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("temperature_K", "duration_ps", "timestep_fs", "frame_interval_fs", "chunk_ps"):
@@ -230,7 +233,7 @@ def read_trajectory(folder: Path) -> Trajectory:
     header = json.loads((folder / HEADER).read_text())
     start = Frame(**header["start"])
     names = ("temperature_K", "timestep_fs", "friction_per_ps", "frame_interval_fs")
-    settings = MDSettings(duration_ps=1.0, **{name: header[name] for name in names})
+    settings = MDSettings(duration_ps=1.0, held=tuple(header["held"]), **{name: header[name] for name in names})
     n_steps = max(int(chunk.steps.max(initial=0)) for chunk in chunks)
     if chunks[-1].reason:
         n_steps += settings.steps_per_frame
@@ -255,6 +258,7 @@ def run_header(
         "timestep_fs": settings.timestep_fs,
         "friction_per_ps": settings.friction_per_ps,
         "frame_interval_fs": settings.frame_interval_fs,
+        "held": list(settings.held),
         "max_force_eV_per_A": gates.max_force_eV_per_A,
         "max_temperature_ratio": gates.max_temperature_ratio,
         "min_distance_ratio": gates.min_distance_ratio,

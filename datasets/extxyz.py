@@ -67,7 +67,8 @@ def read_records(
     """Labelled frames of a file.
 
     Isolated atoms (``config_type`` IsolatedAtom, or one atom in no periodic cell) are left out: see
-    `read_isolated_atoms`. Repeated frames are merged with a warning.
+    `read_isolated_atoms`. Repeated frames are merged with a warning. Frames that share a value of ``difference_group``
+    in their info (images of a path, a strain series) are kept as a group whose energy differences are learnt.
 
     Parameters
     ----------
@@ -106,7 +107,9 @@ def read_records(
         label = _label(path, idx, atoms, theory, keys)
         if frame.hash not in records:
             first[frame.hash] = idx
-            records[frame.hash] = Record(frame, label, provenance)
+            mark = atoms.info.get("difference_group")
+            grouped = replace(provenance, group=f"{provenance.group}/{mark}", reason="group")
+            records[frame.hash] = Record(frame, label, provenance if mark is None else grouped)
             continue
         if not _agree(label, records[frame.hash].label):
             raise ValueError(

@@ -94,6 +94,10 @@ class Label:
         object.__setattr__(self, "stress", stress)
 
 
+GROUPED = ("anchor", "group")
+"""Reasons of frames whose differences of total energy within their group are to be right: a path, a strain series."""
+
+
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """Where a frame comes from and what it is for.
@@ -109,7 +113,8 @@ class Provenance:
     split
         ``train``, ``valid`` or ``test``; set once.
     reason
-        Why it was chosen: ``test``, ``random``, ``uncertain``, ``diverse``, ``anchor``, ``import``.
+        Why it was chosen: ``test``, ``exam``, ``random``, ``hop``, ``uncertain``, ``diverse``, ``contact``,
+        ``anchor``, ``import``, or ``group`` if whoever brought it marked it as one of a group.
     """
 
     round: int

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from curator.datasets.label import Record
+from curator.datasets.label import GROUPED, Record
 from curator.learners.architecture import Architecture
 from curator.learners.graphs import Batch, Graph, collate, frame_graph
 from curator.learners.strategies import LossWeights
@@ -30,7 +30,7 @@ class Sample:
     stress
         eV/Å³, shape ``(3, 3)``, or None.
     group
-        Anchor group whose differences of total energy count, or None.
+        Group whose differences of total energy count, or None.
     """
 
     graph: Graph
@@ -60,9 +60,17 @@ def make_samples(
     head: int,
     graphs: dict[str, Graph],
     *,
-    anchors: bool = False,
+    differences: bool = False,
 ) -> list[Sample]:
-    """Make samples of records for one head; graphs are looked up in, or added to, ``graphs`` by frame hash."""
+    """Make samples of records for one head; graphs are looked up in, or added to, ``graphs`` by frame hash.
+
+    Raises
+    ------
+    ValueError
+        If ``differences`` of energy are to count within groups and the frames of one differ in composition or charge.
+    """
+    if differences:
+        _check_groups(records)
     e0s = architecture.e0_table()[head]
     samples = []
     for record in records:
@@ -72,7 +80,6 @@ def make_samples(
             graphs[key] = frame_graph(frame, elements=architecture.atomic_numbers, r_max=architecture.r_max)
         graph = graphs[key]
         stress = label.stress if graph.periodic else None
-        is_anchor = anchors and record.provenance.reason == "anchor"
         samples.append(
             Sample(
                 graph=graph,
@@ -80,14 +87,32 @@ def make_samples(
                 energy=label.energy - float(e0s[graph.element_idx.numpy()].sum()),
                 forces=label.forces,
                 stress=None if stress is None else stress[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]],
-                group=record.provenance.group if is_anchor else None,
+                group=_group(record) if differences else None,
             )
         )
     return samples
 
 
+def _group(record: Record) -> str | None:
+    return record.provenance.group if record.provenance.reason in GROUPED else None
+
+
+def _check_groups(records: Sequence[Record]) -> None:
+    first: dict[str, Record] = {}
+    for record in records:
+        group = _group(record)
+        if group is None:
+            continue
+        a, b = first.setdefault(group, record).frame, record.frame
+        if a.charge != b.charge or sorted(a.numbers.tolist()) != sorted(b.numbers.tolist()):
+            raise ValueError(
+                f"frames of the group {group!r} differ in composition or charge, so their energies cannot be compared; "
+                "give each its own group"
+            )
+
+
 def batch_indices(groups: Sequence[str | None], batch_size: int, rng: np.random.Generator) -> list[list[int]]:
-    """Shuffled batches of sample indices in which members of an anchor group keep together.
+    """Shuffled batches of sample indices in which members of a group keep together.
 
     A group is dealt, in a new order each time, into runs of at most ``batch_size``; single frames fill up.
     """

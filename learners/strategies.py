@@ -46,7 +46,7 @@ class Strategy:
     target, replay_weights
         Loss weights of the two heads.
     difference
-        Weight of the Huber loss of differences of total energy within each anchor group.
+        Weight of the Huber loss of differences of total energy within each group of anchors or of marked frames.
     huber_delta
         Error in eV/atom, eV/Å, eV/Å³ beyond which the loss grows linearly.
     batch_size, max_epochs, patience

@@ -132,7 +132,7 @@ def fit(
     graphs: dict[str, Graph] = {}
     target = architecture.head_names.index(TARGET)
     trained_on = [record for record in train if not is_isolated_atom(record)]
-    samples = make_samples(trained_on, architecture, target, graphs, anchors=strategy.difference > 0)
+    samples = make_samples(trained_on, architecture, target, graphs, differences=strategy.difference > 0)
     valid_samples = {TARGET: make_samples(valid, architecture, target, graphs)}
     if strategy.replay != "none":
         replay = architecture.head_names.index(REPLAY)

@@ -33,7 +33,7 @@ def test_charge_is_refused_where_the_labels_would_not_know_it(tmp_path: Path, sy
 
 def test_budget_must_pay_for_a_round(tmp_path: Path):
     file = CampaignFile.model_validate({"system": {"structure": "lif-interstitial"}, "stop": {"max_labels": 10}})
-    with pytest.raises(BadInput, match=r"stop.max_labels: 10.*at least 27"):
+    with pytest.raises(BadInput, match=r"stop.max_labels: 10.*at least 29"):
         build_plan(file, tmp_path)
 
 

@@ -20,7 +20,9 @@ def run(planned: PlannedRun) -> tuple[PlannedRun, Trajectory]:
 
 @pytest.fixture(scope="module")
 def explored() -> list[tuple[PlannedRun, Trajectory]]:
-    plan = plan_exploration([LIF], [600, 900], 2, seed=[7, 0, 1], duration_ps=0.4, frame_interval_fs=50)
+    plan = plan_exploration(
+        [LIF], [600, 900], 2, seed=[7, 0, 1], duration_ps=0.4, frame_interval_fs=50, equilibration_ps=0.0
+    )
     return [run(planned) for planned in plan]
 
 
@@ -38,10 +40,11 @@ def test_a_plan_is_every_combination_with_a_seed_of_its_own():
 
 
 def test_candidates_do_not_depend_on_the_order_of_completion(explored: list[tuple[PlannedRun, Trajectory]]):
-    first = candidates(explored, interval_ps=0.1, equilibration_ps=0.1)
+    explored = [(replace(planned, equilibration_ps=0.1), trajectory) for planned, trajectory in explored]
+    first = candidates(explored, interval_ps=0.1)
     assert len(first) == 4 * 4
     shuffled = [explored[i] for i in (2, 0, 3, 1)]
-    second = candidates(shuffled, interval_ps=0.1, equilibration_ps=0.1)
+    second = candidates(shuffled, interval_ps=0.1)
     assert [(c.frame, c.group, c.source) for c in first] == [(c.frame, c.group, c.source) for c in second]
     assert first[0].group == "explore/start0/T600/r0"
     assert first[0].source == "explore/start0/T600/r0 @ 0.10 ps"
@@ -49,12 +52,12 @@ def test_candidates_do_not_depend_on_the_order_of_completion(explored: list[tupl
 
 
 def test_a_frame_is_a_candidate_once_and_not_if_known(explored: list[tuple[PlannedRun, Trajectory]]):
-    everything = candidates(explored, interval_ps=0.1, equilibration_ps=0)
+    everything = candidates(explored, interval_ps=0.1)
     # The start is in all four trajectories.
     assert len(everything) == 4 * 5 - 3
-    assert len(candidates(explored, interval_ps=0.1, equilibration_ps=0, known=[LIF])) == 4 * 4
+    assert len(candidates(explored, interval_ps=0.1, known=[LIF])) == 4 * 4
     twice = [*explored, (replace(explored[0][0], index=9), explored[0][1])]
-    assert len(candidates(twice, interval_ps=0.1, equilibration_ps=0)) == len(everything)
+    assert len(candidates(twice, interval_ps=0.1)) == len(everything)
 
 
 def test_an_exploded_trajectory_gives_its_last_sane_frames():

@@ -151,3 +151,22 @@ def test_pca_map_finds_the_plane():
     assert result.explained.sum() == pytest.approx(1)
     same = pca_map(np.ones((3, 4)), np.empty((0, 4)))
     assert same.xy.tolist() == [[0, 0]] * 3
+
+
+def test_the_share_of_the_hop_is_kept_apart():
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((100, 3))
+    near_hop = np.arange(100) >= 80
+    error = np.where(near_hop, 9.0, 1.0) + 0.01 * rng.random(100)
+    chosen = select(
+        x, x[:0], error, n_select=16, random_share=0.25, hop_share=0.25, near_hop=near_hop, rng=np.random.default_rng(0)
+    )
+    reasons = np.array(chosen.reasons)
+    assert [(reasons == name).sum() for name in ("random", "hop", "uncertain")] == [4, 4, 8]
+    assert near_hop[chosen.idx].tolist() == (reasons == "hop").tolist()
+
+
+def test_without_a_hop_its_share_goes_to_the_others():
+    x = np.random.default_rng(0).standard_normal((50, 3))
+    chosen = select(x, x[:0], None, n_select=12, random_share=0.25, hop_share=0.5, rng=np.random.default_rng(0))
+    assert [chosen.reasons.count(name) for name in ("random", "hop", "diverse")] == [4, 0, 8]

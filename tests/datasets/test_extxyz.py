@@ -187,6 +187,16 @@ def test_repeated_frames_are_merged_and_contradicting_ones_refused(tmp_path: Pat
         read_records(path, theory=PBE)
 
 
+def test_frames_marked_as_a_group_are_kept_as_one(tmp_path: Path) -> None:
+    header = 'Properties=species:S:1:pos:R:3:REF_forces:R:3 REF_energy={} Lattice="9 0 0 0 9 0 0 0 9" {}'
+    text = f"1\n{header}\nLi {{}} 0 0 0 0 0\n"
+    frames = [(0.0, "difference_group=path", 0.0), (0.2, "difference_group=path", 0.3), (0.1, "", 0.6)]
+    (tmp_path / "path.extxyz").write_text("".join(text.format(*frame) for frame in frames))
+    origins = [record.provenance for record in read_records(tmp_path / "path.extxyz", theory=PBE)]
+    assert [origin.reason for origin in origins] == ["group", "group", "import"]
+    assert origins[0].group == origins[1].group != origins[2].group
+
+
 def test_blank_lines_between_frames_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.xyz"
     path.write_text(dimer() + "\n\n" + dimer(z=0.1) + "\n")

@@ -1,8 +1,10 @@
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from mace.modules.loss import UniversalLoss
 from mace.tools import torch_geometric
 
@@ -134,3 +136,19 @@ def test_graphs_are_built_once_per_frame(model: MaceModel, records: list[Record]
     twice = make_samples([records[0], records[0], records[1]], model.architecture, 0, graphs)  # type: ignore[arg-type]
     assert len(graphs) == 2
     assert twice[0].graph is twice[1].graph
+
+
+def test_a_group_is_of_one_composition_and_charge(model: MaceModel, make_record: Callable[..., Record]) -> None:
+    def record(symbols: str, group: str = "path", reason: str = "group", **info: int) -> Record:
+        atoms = Atoms(symbols, cell=[9.0] * 3, pbc=True, info=info)
+        atoms.positions[:, 0] = 2 * np.arange(len(atoms))
+        return make_record(atoms, 0.0, group=group, reason=reason)
+
+    def groups(*records: Record) -> list[str | None]:
+        return [sample.group for sample in make_samples(records, model.architecture, 0, {}, differences=True)]
+
+    assert groups(record("LiF"), record("FLi", reason="anchor")) == ["path", "path"]
+    assert groups(record("LiF"), record("Li2F", group="other"), record("F", reason="random")) == ["path", "other", None]
+    for stranger in (record("Li2F"), record("LiF", charge=1)):
+        with pytest.raises(ValueError, match="'path' differ in composition or charge"):
+            groups(record("LiF"), stranger)
