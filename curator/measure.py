@@ -114,15 +114,17 @@ def fresh_errors(context: Context, round_: int, chosen: Chosen, calibration: Cal
         if record is not None:
             forces.append(predicted)
             references.append(record.label.forces)
-            random.append(np.full(len(record.frame), reason == "random"))
+            random.append(reason == "random")
     spread, error = errors_of(forces, references)
-    is_random = np.concatenate(random) if random else np.zeros(0, dtype=bool)
+    frame = np.repeat(np.arange(len(references)), np.array([len(reference) for reference in references], dtype=int))
+    is_random = np.array(random, dtype=bool)[frame]
     n_members = len(context.members(round_ - 1))
     arrays: Arrays = {
         "spread_eV_per_A": spread,
-        "calibrated_eV_per_A": spread if calibration is None else calibration(spread),
+        "calibrated_eV_per_A": np.full(len(spread), np.nan) if calibration is None else calibration(spread),
         "error_eV_per_A": error,
         "error_is_random": is_random,
+        "error_frame": frame,
         "spread_is_known": np.array(n_members > 1),
     }
     fresh = float(np.sqrt(np.mean(error[is_random] ** 2))) if is_random.any() else None

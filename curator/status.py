@@ -34,6 +34,7 @@ def campaign_status(target: Path) -> Json:
             "reasons": ["no round is finished"],
             "next_purchase": None,
             "state": {"round": 0, "finished": False},
+            "calibration": None,
             "rounds": [],
         }
     content["live"] = _live(folder.live)

@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from curator.anchor import Anchor
 from curator.context import Context, labelled
 from curator.convergence import Verdict
 from curator.setup import Setup, foundation_hash
 from curator.state import CampaignFolder, Json, read_json, wall_seconds
 from curator.tasks import TrainedMember
+from curator.uncertainty import FRESH_ARRAYS, pool_fresh_errors, reliability_json
 
 
 def verdict_json(verdict: Verdict) -> Json:
@@ -46,6 +49,15 @@ def exploration_runs(folder: CampaignFolder, round_: int) -> list[Json]:
     return runs
 
 
+def _calibration(context: Context, n_rounds: int) -> Json | None:
+    """How reliable predicted errors were on the random shares of all rounds; None where there is too little."""
+    evidence = {}
+    for round_ in range(n_rounds):
+        with np.load(context.folder.round(round_) / "evidence.npz") as stored:
+            evidence[round_] = {name: stored[name] for name in stored if name in FRESH_ARRAYS}
+    return reliability_json(pool_fresh_errors(evidence).reliability())
+
+
 def campaign_json(context: Context, setup: Setup, rounds: Sequence[Json], *, finished: bool) -> Json:
     """All that ``curator status`` tells of a campaign."""
     file = context.plan.file
@@ -77,6 +89,7 @@ def campaign_json(context: Context, setup: Setup, rounds: Sequence[Json], *, fin
             },
         },
         "tolerance_eV": context.plan.rule.tolerance_eV,
+        "calibration": _calibration(context, len(rounds)),
         "budget": {"max_rounds": file.stop.max_rounds, "max_labels": file.stop.max_labels},
         "rounds": list(rounds),
     }

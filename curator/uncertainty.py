@@ -1,19 +1,20 @@
 """How wrong is the committee likely to be? Spread between members, calibrated against errors measured on labels.
 
-Members fine-tuned from one foundation agree too well: on LiF their errors were six times their spread. Calibrated on
-four frames drawn at random, 63 % and 98.5 % of the errors on unseen frames lay within one and two predicted errors
-(Gaussian: 61 and 99 %). Spread is a number to calibrate, never to report.
+Members fine-tuned from one foundation agree too well: spread is a number to calibrate, never to report. How well each
+kind of spread ranks true errors, and what is left to calibrate, is in ``docs/uncertainty.md``, with the command that
+measured it.
 
 Spread and error are both root mean squares over the three Cartesian components, hence unchanged by a rotation of the
 frame and comparable with a force RMSE.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import spearmanr
+from scipy.stats import chi2, spearmanr
 from sklearn.isotonic import IsotonicRegression
 
 N_RATIO: int = 10
@@ -23,6 +24,14 @@ N_ISOTONIC: int = 60
 N_PER_BIN: int = 20
 """Atoms averaged before the monotone fit, so that no single atom sets an end of the curve."""
 N_BINS_MAX: int = 40
+N_DECILES: int = 10
+N_RELIABILITY: int = 100
+"""Fewest atoms that say how reliable predicted errors are: ten a decile."""
+WITHIN_68, WITHIN_95 = (math.sqrt(chi2.ppf(share, 3) / 3) for share in (0.68, 0.95))
+"""Error over predicted error that 68 and 95 % of atoms stay below, if components are Gaussian and as large as predicted.
+
+The sum of three squared components is then distributed as chi-square with three degrees of freedom.
+"""
 
 
 def component_spread(forces: ArrayLike) -> NDArray[np.float64]:
@@ -79,9 +88,8 @@ def force_error(predicted: ArrayLike, reference: ArrayLike) -> NDArray[np.float6
 def frame_score(error: ArrayLike, n_top: int = 16) -> float:
     """Predicted error of a frame: mean over its ``n_top`` worst atoms, eV/Å.
 
-    The mean over all atoms dilutes a single defect as the cell grows, and the largest value alone is the noisiest: for
-    a committee of three on 65-atom LiF with an interstitial, the rank correlation with the largest true error was 0.40
-    for one atom, 0.44 for four, 0.47 for sixteen. Sixteen are about a defect and its neighbours.
+    The mean over all atoms dilutes a single defect as the cell grows, and the largest value alone is the noisiest.
+    Sixteen are about a defect and its neighbours.
     """
     worst_first = np.sort(np.asarray(error, dtype=np.float64))[::-1]
     if not len(worst_first):
@@ -169,43 +177,133 @@ class Reliability:
 
     Attributes
     ----------
-    predicted_eV_per_A, measured_eV_per_A
-        Root mean squares in bins of equal count, by ascending prediction.
-    n_per_bin
-        Atoms in each bin.
-    within_one, within_two
-        Share of atoms whose error stays below one and two times the predicted one. Gaussian errors of the predicted
-        size give 0.61 and 0.99 (chi-square with three degrees of freedom).
+    predicted_eV_per_A, true_eV_per_A
+        Root mean squares in ten bins of equal count, by ascending prediction.
+    coverage68, coverage95
+        Share of atoms whose error stays within the predicted 68 and 95 % interval (`WITHIN_68`, `WITHIN_95`).
     rank_correlation
-        Spearman's; None where predictions or errors are all equal.
+        Spearman's, over atoms; None where predictions or errors are all equal.
+    n_atoms, n_frames
+        What it was measured on. Atoms of one frame are correlated: frames say how much it is worth.
     """
 
     predicted_eV_per_A: tuple[float, ...]
-    measured_eV_per_A: tuple[float, ...]
-    n_per_bin: tuple[int, ...]
-    within_one: float
-    within_two: float
+    true_eV_per_A: tuple[float, ...]
+    coverage68: float
+    coverage95: float
     rank_correlation: float | None
+    n_atoms: int
+    n_frames: int
+
+    @property
+    def calibration_error(self) -> float:
+        r"""Mean over the deciles of \|true - predicted\| / predicted (ENCE of Levi et al., Sensors 22, 5540, 2022)."""
+        predicted, true = np.array(self.predicted_eV_per_A), np.array(self.true_eV_per_A)
+        return float(np.mean(np.abs(true - predicted) / predicted))
 
 
-def reliability(predicted: ArrayLike, error: ArrayLike) -> Reliability | None:
-    """Compare predicted with measured errors, per atom, eV/Å; None for no atoms.
+def reliability(predicted: ArrayLike, error: ArrayLike, n_frames: int) -> Reliability | None:
+    """Compare predicted with true errors; None for fewer than 100 atoms.
 
-    An honest check uses labels that the calibration has not seen, such as the random share of the next round.
+    Only errors that were predicted before their labels were known make it honest, and only frames drawn at random make
+    it unbiased.
+
+    Parameters
+    ----------
+    predicted, error
+        Per atom, eV/Å, shape ``(n,)``; predictions are above zero.
+    n_frames
+        Frames that the atoms belong to.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, a number is negative or not finite, or a predicted error is zero.
     """
     x, y = _checked(predicted, error)
-    if not len(x):
+    if len(x) < N_RELIABILITY:
         return None
-    bins = _equal_count_bins(x)
+    if not x.all():
+        raise ValueError(f"{np.count_nonzero(x == 0)} predicted errors are zero; calibrate the spread first")
+    deciles = np.array_split(np.argsort(x, kind="stable"), N_DECILES)
     varied = np.ptp(x) > 0 and np.ptp(y) > 0
     return Reliability(
-        predicted_eV_per_A=tuple(float(_rms(x[b])) for b in bins),
-        measured_eV_per_A=tuple(float(_rms(y[b])) for b in bins),
-        n_per_bin=tuple(len(b) for b in bins),
-        within_one=float(np.mean(y <= x)),
-        within_two=float(np.mean(y <= 2 * x)),
+        predicted_eV_per_A=tuple(float(_rms(x[d])) for d in deciles),
+        true_eV_per_A=tuple(float(_rms(y[d])) for d in deciles),
+        coverage68=float(np.mean(y <= WITHIN_68 * x)),
+        coverage95=float(np.mean(y <= WITHIN_95 * x)),
         rank_correlation=float(spearmanr(x, y).statistic) if varied else None,
+        n_atoms=len(x),
+        n_frames=n_frames,
     )
+
+
+FRESH_ARRAYS = frozenset({"calibrated_eV_per_A", "error_eV_per_A", "error_is_random", "error_frame", "spread_is_known"})
+"""Arrays of a round's evidence that say what was predicted of its new labels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FreshErrors:
+    """Predicted and true errors of atoms drawn at random, pooled over rounds.
+
+    Attributes
+    ----------
+    predicted_eV_per_A, error_eV_per_A
+        Per atom: predicted with the calibration of the round's beginning, and true; shape ``(n,)``.
+    n_frames
+        Frames they belong to.
+    rounds
+        Rounds they come from.
+    """
+
+    predicted_eV_per_A: NDArray[np.float64]
+    error_eV_per_A: NDArray[np.float64]
+    n_frames: int
+    rounds: tuple[int, ...]
+
+    def reliability(self) -> Reliability | None:
+        """How well the two agree; None for too few atoms."""
+        return reliability(self.predicted_eV_per_A, self.error_eV_per_A, self.n_frames)
+
+
+def pool_fresh_errors(evidence: Mapping[int, Mapping[str, NDArray[np.generic]]]) -> FreshErrors:
+    """Pool the random shares of all rounds, each as it was predicted before its labels were bought.
+
+    A round's errors are predicted by the committee of the round before, with a calibration that knows earlier rounds
+    only: nothing is evaluated on what it was fitted to (prequential; Dawid, J. R. Stat. Soc. A 147, 278, 1984). Rounds
+    without a committee or a calibration before them are left out.
+
+    Parameters
+    ----------
+    evidence
+        Arrays of ``rounds/NNN/evidence.npz`` by round.
+    """
+    predicted, error, rounds, n_frames = [np.zeros(0)], [np.zeros(0)], [], 0
+    for round_, arrays in sorted(evidence.items()):
+        if not arrays.keys() >= FRESH_ARRAYS or not arrays["spread_is_known"]:
+            continue
+        guess = np.asarray(arrays["calibrated_eV_per_A"], dtype=np.float64)
+        usable = np.asarray(arrays["error_is_random"], dtype=bool) & np.isfinite(guess) & (guess > 0)
+        if usable.any():
+            predicted.append(guess[usable])
+            error.append(np.asarray(arrays["error_eV_per_A"], dtype=np.float64)[usable])
+            n_frames += len(np.unique(arrays["error_frame"][usable]))
+            rounds.append(round_)
+    return FreshErrors(np.concatenate(predicted), np.concatenate(error), n_frames, tuple(rounds))
+
+
+def reliability_json(found: Reliability | None) -> dict[str, object] | None:
+    """Deciles and coverage, as ``curator status --json`` tells them."""
+    if found is None:
+        return None
+    pairs = zip(found.predicted_eV_per_A, found.true_eV_per_A, strict=True)
+    return {
+        "n_frames": found.n_frames,
+        "n_atoms": found.n_atoms,
+        "deciles": [{"predicted_eV_per_A": predicted, "true_eV_per_A": true} for predicted, true in pairs],
+        "coverage68": found.coverage68,
+        "coverage95": found.coverage95,
+    }
 
 
 def _rms(values: NDArray[np.float64]) -> NDArray[np.float64]:

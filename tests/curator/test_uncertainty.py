@@ -12,7 +12,9 @@ from curator.uncertainty import (
     fit_calibration,
     force_error,
     frame_score,
+    pool_fresh_errors,
     reliability,
+    reliability_json,
 )
 
 
@@ -103,19 +105,63 @@ def test_calibration_survives_json():
 def test_reliability_on_unseen_errors():
     calibration = fit_calibration(*known_errors(5000, seed=5))
     spread, error = known_errors(5000, seed=6)
-    check = reliability(calibration(spread), error)
-    assert check.within_one == pytest.approx(0.61, abs=0.03)
-    assert check.within_two == pytest.approx(0.993, abs=0.01)
-    assert check.measured_eV_per_A == pytest.approx(check.predicted_eV_per_A, rel=0.35)
-    assert sum(check.n_per_bin) == 5000
+    check = reliability(calibration(spread), error, n_frames=77)
+    # Standard deviation of a share of 5000: 0.007 and 0.003; the rest is the calibration's own error.
+    assert check.coverage68 == pytest.approx(0.68, abs=0.03)
+    assert check.coverage95 == pytest.approx(0.95, abs=0.015)
+    assert check.true_eV_per_A == pytest.approx(check.predicted_eV_per_A, rel=0.35)
+    assert check.calibration_error < 0.15
+    assert (check.n_atoms, check.n_frames) == (5000, 77)
     assert check.rank_correlation > 0.8
-    raw = reliability(spread, error)
-    assert raw.within_one < 0.1
+    raw = reliability(spread, error, n_frames=77)
+    assert raw.coverage95 < 0.25
+    assert raw.calibration_error == pytest.approx(2, rel=0.15)
 
 
-def test_reliability_of_nothing_and_of_constants():
-    assert reliability([], []) is None
-    assert reliability(np.ones(5), np.ones(5)).rank_correlation is None
+def test_intervals_hold_what_gaussian_errors_of_the_predicted_size_have_in_them():
+    error = force_error(0.03 * np.random.default_rng(0).standard_normal((200_000, 3)), np.zeros((200_000, 3)))
+    check = reliability(np.full(200_000, 0.03), error, n_frames=1)
+    assert check.coverage68 == pytest.approx(0.68, abs=0.004)
+    assert check.coverage95 == pytest.approx(0.95, abs=0.002)
+    assert check.rank_correlation is None
+
+
+def test_reliability_needs_atoms_and_predictions():
+    assert reliability([], [], 0) is None
+    assert reliability(np.ones(99), np.ones(99), 3) is None
+    assert reliability_json(None) is None
+    with pytest.raises(ValueError, match="zero"):
+        reliability(np.zeros(100), np.ones(100), 3)
+
+
+def fresh(n_atoms, seed, known=True, calibrated=True):
+    """Evidence of a round of four random frames and two chosen ones."""
+    spread, error = known_errors(6 * n_atoms, seed)
+    frame = np.repeat(np.arange(6), n_atoms)
+    return {
+        "calibrated_eV_per_A": 3 * spread if calibrated else np.full(len(spread), np.nan),
+        "error_eV_per_A": error,
+        "error_is_random": frame < 4,
+        "error_frame": frame,
+        "spread_is_known": np.array(known),
+    }
+
+
+def test_only_random_frames_that_were_predicted_before_are_pooled():
+    rounds = {0: fresh(65, 0, known=False), 1: fresh(65, 1, calibrated=False), 2: fresh(65, 2), 3: fresh(65, 3), 4: {}}
+    pooled = pool_fresh_errors(rounds)
+    assert pooled.rounds == (2, 3)
+    assert pooled.n_frames == 8
+    first = rounds[2]["error_is_random"]
+    assert pooled.error_eV_per_A[:260] == pytest.approx(rounds[2]["error_eV_per_A"][first])
+    content = json.loads(json.dumps(reliability_json(pooled.reliability())))
+    assert set(content) == {"n_frames", "n_atoms", "deciles", "coverage68", "coverage95"}
+    assert (content["n_frames"], content["n_atoms"]) == (8, 520)
+    assert len(content["deciles"]) == 10
+    assert content["coverage68"] == pytest.approx(0.68, abs=0.08)
+    squares = [decile["true_eV_per_A"] ** 2 for decile in content["deciles"]]
+    assert np.mean(squares) == pytest.approx(np.mean(pooled.error_eV_per_A**2))
+    assert pool_fresh_errors({}).reliability() is None
 
 
 @pytest.mark.parametrize(("spread", "error"), [([1.0], [1.0, 2.0]), ([-1.0], [1.0]), ([np.nan], [1.0])])
