@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from curator import figures
 from curator.evidence import Evidence, Tree, items, lookup, number, series, tolerance_eV
@@ -16,6 +15,7 @@ from curator.exhibit import Said, exhibit
 from curator.quantities import factor, gap, significant
 from curator.timeline import spans_of
 from curator.timeline import timeline as draw_timeline
+from curator.uncertainty import N_RELIABILITY, pool_fresh_errors
 
 
 def _numbers(row: Tree, key: str) -> list[float]:
@@ -180,29 +180,30 @@ def learning_curve(evidence: Evidence) -> Said:
 
 @exhibit("Predicted error against true error")
 def calibration(evidence: Evidence) -> Said:
-    """Predicted against true error."""
-    found = evidence.latest("calibrated_eV_per_A", "error_eV_per_A")
+    """Predicted against true error on the random shares of all rounds."""
+    pooled = pool_fresh_errors(evidence.arrays)
+    found = pooled.reliability()
     if found is None:
-        return "No calibration yet: it compares a committee with labels bought after it, from round 1 on.", None
-    idx, (predicted, error) = found
-    is_random = np.asarray(evidence.arrays[idx].get("error_is_random", np.zeros(len(error))), dtype=bool)
-    if not np.all(evidence.arrays[idx].get("spread_is_known", True)):
+        n_atoms = len(pooled.error_eV_per_A)
+        why = f"there are {n_atoms} atoms, and {N_RELIABILITY} are needed" if n_atoms else "there are none yet"
         return (
-            f"No calibration yet: in round {idx} there was no committee before the labels, only the foundation.",
+            "No calibration yet: it compares what a committee predicted with labels bought later, for frames drawn at "
+            f"random from round 1 on; {why}.",
             None,
         )
-    usable = np.isfinite(predicted) & np.isfinite(error) & (predicted > 0) & (error > 0)
-    if not usable.any():
-        return f"No calibration: round {idx} has no atom with a spread and an error.", None
-    predicted, error, is_random = predicted[usable], error[usable], is_random[usable]
-    caption = f"Round {idx}, {len(error)} atoms, each as the committee saw it before its label was known"
-    if is_random.any():
-        ratio = float(np.sqrt(np.mean(predicted[is_random] ** 2) / np.mean(error[is_random] ** 2)))
-        caption += f"; on the random share the predicted error is {significant(ratio, 2)} times the true one (rms)"
-        if is_random.sum() > 2 and np.ptp(predicted[is_random]) > 0:
-            rank = float(spearmanr(predicted[is_random], error[is_random]).statistic)
-            caption += f" and ranks the atoms with a correlation of {significant(rank, 2)}"
-    return caption + ".", figures.calibration(predicted, error, is_random)
+    rounds = f"round {pooled.rounds[0]}" if len(pooled.rounds) == 1 else f"{len(pooled.rounds)} rounds"
+    caption = (
+        f"{found.n_atoms} atoms of {found.n_frames} random frames of {rounds}, each predicted before its label was "
+        f"known. The predicted 68 % interval holds {found.coverage68:.0%} of the errors, that of 95 % "
+        f"{found.coverage95:.0%}; over the deciles the true error is {found.calibration_error:.0%} off the predicted "
+        "one on average"
+    )
+    if found.rank_correlation is not None:
+        caption += f"; atoms are ranked with a correlation of {significant(found.rank_correlation, 2)}"
+    drawn = figures.calibration(
+        pooled.predicted_eV_per_A, pooled.error_eV_per_A, found.predicted_eV_per_A, found.true_eV_per_A
+    )
+    return caption + ".", drawn
 
 
 @exhibit("Which frames were chosen")

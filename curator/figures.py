@@ -193,19 +193,26 @@ def learning_curve(axes: Axes, epoch: NDArray[Any], curves: Mapping[str, NDArray
 
 
 @panel(height_in=3.7)
-def calibration(axes: Axes, predicted: NDArray[Any], error: NDArray[Any], is_random: NDArray[Any]) -> None:
-    """Calibrated committee error against the true force error of each atom, both positive, in eV/Å."""
-    both = np.concatenate([predicted, error])
-    limits = (both.min() / 1.4, both.max() * 1.4)
+def calibration(
+    axes: Axes,
+    predicted: NDArray[Any],
+    error: NDArray[Any],
+    decile_predicted: Sequence[float],
+    decile_true: Sequence[float],
+) -> None:
+    """Predicted force error against the true one: each atom, and rms over deciles of the prediction, in eV/Å."""
+    seen = error > 0
+    every = np.concatenate([predicted, error[seen], decile_predicted])
+    limits = (every.min() / 1.4, every.max() * 1.4)
     axes.plot(limits, limits, color=INK, lw=0.9, label="identity", zorder=3)
-    for chosen, colour, label, size in ((~is_random, MUTED, "chosen frames", 6), (is_random, SKY, "random share", 11)):
-        if chosen.any():
-            scatter(axes, predicted[chosen], error[chosen], s=size, color=colour, alpha=0.6, label=label, zorder=2)
+    scatter(axes, predicted[seen], error[seen], s=9, color=SKY, alpha=0.45, label="atom", zorder=2)
+    style = {"color": BLUE, "marker": "o", "ms": 6, "mec": PAPER, "mew": 0.8, "ls": "none"}
+    axes.plot(decile_predicted, decile_true, label="decile, rms", zorder=4, **style)
     axes.set(xlim=limits, ylim=limits, xlabel="predicted force error (eV/Å)", ylabel="true force error (eV/Å)")
     log_axis(axes, "x")
     log_axis(axes, "y")
     axes.set_aspect("equal")
-    axes.legend(loc="upper left", markerscale=1.8, handletextpad=0.3)
+    axes.legend(loc="upper left", markerscale=1.2, handletextpad=0.3)
 
 
 @panel(height_in=3.7)

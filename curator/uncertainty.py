@@ -28,7 +28,7 @@ N_DECILES: int = 10
 N_RELIABILITY: int = 100
 """Fewest atoms that say how reliable predicted errors are: ten a decile."""
 WITHIN_68, WITHIN_95 = (math.sqrt(chi2.ppf(share, 3) / 3) for share in (0.68, 0.95))
-"""Error over predicted error that 68 and 95 % of atoms stay below, if components are Gaussian and as large as predicted.
+"""Error over predicted error that 68 and 95 % of atoms stay below, if components are Gaussian as wide as predicted.
 
 The sum of three squared components is then distributed as chi-square with three degrees of freedom.
 """

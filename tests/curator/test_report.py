@@ -166,7 +166,8 @@ def arrays(idx: int, row: dict[str, Any], rng: np.random.Generator) -> dict[str,
     held |= {"map_xy": xy, "map_reason": reasons, "map_labelled_xy": rng.normal(scale=(0.8, 0.3), size=(40, 2))}
     if idx > 0:
         held |= {"spread_eV_per_A": calibrated / 2.3, "calibrated_eV_per_A": calibrated, "error_eV_per_A": true}
-        held |= {"error_is_random": np.arange(true.size) < 4 * 65, "spread_is_known": np.array(True)}
+        frame = np.arange(true.size) // 65
+        held |= {"error_is_random": frame < 4, "error_frame": frame, "spread_is_known": np.array(True)}
     for result in row["diffusion"]:
         lag = np.geomspace(0.1, 100, 40)
         D = result["D_A2_per_ps"] or 0.6
