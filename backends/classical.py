@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
 from ase.geometry import complete_cell
 from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import Bohr, Hartree
@@ -17,6 +16,7 @@ from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 from scipy.special import erfc
 
+from curator.backends.calculator import WholeCalculator
 from curator.datasets.label import Theory
 
 Floats = NDArray[np.float64]
@@ -75,7 +75,7 @@ def fumi_tosi_theory() -> Theory:
     )
 
 
-class FumiTosiLiF(Calculator):  # type: ignore[misc]
+class FumiTosiLiF(WholeCalculator):
     r"""Fumi-Tosi potential of LiF with damped, shifted Coulomb forces.
 
     .. math:: V_{ij}(r) = A_{ij} e^{(\sigma_{ij} - r)/\rho} - C_{ij}/r^6 - D_{ij}/r^8 + q_i q_j \, v_\mathrm{DSF}(r)
@@ -109,15 +109,8 @@ class FumiTosiLiF(Calculator):  # type: ignore[misc]
         self._listed: Atoms | None = None
         self._pairs: tuple[Indices, Indices, Floats] = (np.empty(0, int), np.empty(0, int), np.empty((0, 3)))
 
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: list[str] | None = None,
-        system_changes: list[str] = all_changes,
-    ) -> None:
-        """Calculate energy, forces and stress of ``atoms``."""
-        super().calculate(atoms, properties, system_changes)
-        atoms = self.atoms
+    def evaluate(self, atoms: Atoms) -> dict[str, Any]:
+        """Energy, forces and stress of ``atoms``."""
         foreign = sorted(set(atoms.symbols) - {"Li", "F"})
         if foreign:
             raise ValueError(
@@ -138,9 +131,10 @@ class FumiTosiLiF(Calculator):  # type: ignore[misc]
             [np.bincount(j, along[:, x], n_atoms) - np.bincount(i, along[:, x], n_atoms) for x in range(3)], axis=1
         )
         energy = float(energies.sum()) + n_atoms * _SELF_EV
-        self.results = {"energy": energy, "free_energy": energy, "forces": forces}
+        results = {"energy": energy, "free_energy": energy, "forces": forces}
         if atoms.pbc.all():
-            self.results["stress"] = full_3x3_to_voigt_6_stress(-vector.T @ along / atoms.get_volume())
+            results["stress"] = full_3x3_to_voigt_6_stress(-vector.T @ along / atoms.get_volume())
+        return results
 
     def _neighbours(self, atoms: Atoms) -> tuple[Indices, Indices, Floats]:
         """Each pair once, with a skin, kept until an atom has moved half of it (a Verlet list)."""

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 from pymatgen.core import Structure
 
+from curator.backends.calculator import WholeCalculator
 from curator.datasets.label import Theory
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ CHGNET_MODELS: tuple[str, ...] = ("r2scan", "0.3.0", "0.2.0")
 CHGNET_CUTOFF_A: float = 6.0
 
 
-class ChgnetCalculator(Calculator):  # type: ignore[misc]
+class ChgnetCalculator(WholeCalculator):
     """CHGNet with energy, forces and stress, about three times faster than CHGNet's own calculator.
 
     CHGNet is asked for the energy alone, and one backward pass through fractional coordinates ``s`` and lattice ``L``
@@ -60,15 +60,8 @@ class ChgnetCalculator(Calculator):  # type: ignore[misc]
         self._model = _load_chgnet(version, device)
         self._device = next(self._model.parameters()).device
 
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: list[str] | None = None,
-        system_changes: list[str] = all_changes,
-    ) -> None:
-        """Calculate energy, forces and stress of ``atoms``."""
-        super().calculate(atoms, properties, system_changes)
-        atoms = self.atoms
+    def evaluate(self, atoms: Atoms) -> dict[str, Any]:
+        """Energy, forces and stress of ``atoms``."""
         if not atoms.pbc.all():
             raise ValueError("CHGNet needs a cell that is periodic in three directions; put the atoms in one")
         # Wrapped, because single precision counts from the origin.
@@ -85,7 +78,7 @@ class ChgnetCalculator(Calculator):  # type: ignore[misc]
             energy = len(atoms) * self._model([graph], task="e")["e"].sum()
         by_position, by_lattice = torch.autograd.grad(energy, [graph.atom_frac_coord, graph.lattice])
         lattice = atoms.cell.array
-        self.results = {
+        return {
             "energy": float(energy.detach()),
             "free_energy": float(energy.detach()),
             "forces": -_numpy(by_position) @ np.linalg.inv(lattice).T,

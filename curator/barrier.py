@@ -7,11 +7,11 @@ other hop, or one that fails the proof, is relaxed as a climbing-image nudged el
 
 import time
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator
 from ase.constraints import FixSymmetry
 from ase.geometry import find_mic
 from ase.mep import NEB
@@ -19,6 +19,7 @@ from ase.mep.neb import NEBOptimizer
 from ase.optimize import BFGS
 from numpy.typing import NDArray
 
+from curator.backends.calculator import WholeCalculator
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop
 from curator.modes import N_MODES_MAX, NEGATIVE_EV_PER_A2, UnusableForces, lowest_mode, negative_modes
@@ -164,7 +165,7 @@ def find_barrier(
     )
 
 
-class _Counted(Calculator):  # type: ignore[misc]
+class _Counted(WholeCalculator):
     """Passes calls on, counts them, and refuses numbers that are not finite."""
 
     implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
@@ -174,19 +175,13 @@ class _Counted(Calculator):  # type: ignore[misc]
         self.inner = calculator
         self.n_calls = 0
 
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: list[str] | None = None,
-        system_changes: list[str] = all_changes,
-    ) -> None:
-        super().calculate(atoms, properties, system_changes)
+    def evaluate(self, atoms: Atoms) -> dict[str, Any]:
         self.n_calls += 1
-        energy = self.inner.get_potential_energy(self.atoms)
-        forces = self.inner.get_forces(self.atoms)
+        energy = self.inner.get_potential_energy(atoms)
+        forces = self.inner.get_forces(atoms)
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             raise UnusableForces("the model gave an energy or a force that is not a number; it needs more training")
-        self.results = {"energy": energy, "forces": forces}
+        return {"energy": energy, "forces": forces}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
