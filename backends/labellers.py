@@ -1,4 +1,4 @@
-"""Labellers by name, and the task that labels one frame in a worker."""
+"""Labellers by name, the task that labels one frame in a worker, and how its outcome is published."""
 
 import time
 from dataclasses import dataclass, replace
@@ -14,7 +14,8 @@ from matscipy.neighbours import neighbour_list
 
 from curator.backends.base import LabelFailed, Labeller, LabellerSpec, one_line
 from curator.datasets.frame import Frame, atoms_from_frame
-from curator.datasets.label import Label, Theory
+from curator.datasets.journal import Failure, Journal
+from curator.datasets.label import Label, Provenance, Record, Theory
 
 CLOSEST: float = 0.5
 """Atoms closer than this fraction of the sum of their covalent radii are not worth a calculation."""
@@ -97,19 +98,7 @@ def make_labeller(spec: LabellerSpec) -> Labeller:
     ValueError
         If the name is unknown.
     """
-    if spec.kind == "classical":
-        _check_classical(spec.model)
-        from curator.backends.classical import CUTOFF_A, fumi_tosi_theory
-
-        return CalculatorLabeller(fumi_tosi_theory(), labeller_calculator(spec), CUTOFF_A)
-    from curator.backends import pseudolabel
-
-    if spec.model.startswith("chgnet:"):
-        theory = pseudolabel.chgnet_theory(spec.model.removeprefix("chgnet:"))
-        return CalculatorLabeller(theory, labeller_calculator(spec), pseudolabel.CHGNET_CUTOFF_A)
-    _check_mace(spec.model)
-    model = pseudolabel.load_mace(spec.model, spec.device, spec.trust)
-    return CalculatorLabeller(pseudolabel.mace_theory(spec.model, model), model.calculator(), model.r_max)
+    return _new_labeller(spec)
 
 
 def labeller_calculator(spec: LabellerSpec) -> Calculator:
@@ -120,17 +109,7 @@ def labeller_calculator(spec: LabellerSpec) -> Calculator:
     ValueError
         If the name is unknown.
     """
-    if spec.kind == "classical":
-        _check_classical(spec.model)
-        from curator.backends.classical import FumiTosiLiF
-
-        return FumiTosiLiF()
-    from curator.backends import pseudolabel
-
-    if spec.model.startswith("chgnet:"):
-        return pseudolabel.ChgnetCalculator(spec.model.removeprefix("chgnet:"), spec.device)
-    _check_mace(spec.model)
-    return pseudolabel.load_mace(spec.model, spec.device, spec.trust).calculator()
+    return _new_labeller(spec).calculator
 
 
 def label_frame(spec: LabellerSpec, frame: Frame) -> Label | LabelFailed:
@@ -141,14 +120,39 @@ def label_frame(spec: LabellerSpec, frame: Frame) -> Label | LabelFailed:
     return replace(outcome, cpu_s=time.process_time() - started) if isinstance(outcome, Label) else outcome
 
 
-def _check_classical(model: str) -> None:
-    if model != "lif-fumi-tosi":
-        raise ValueError(f"no classical potential {model!r}; there is lif-fumi-tosi")
+def publish_outcome(
+    journal: Journal, frame: Frame, outcome: Label | LabelFailed, provenance: Provenance, theory: Theory
+) -> None:
+    """Write what a labeller said about a frame into the journal: its label, or why it is in quarantine.
+
+    Raises
+    ------
+    DriverError, ValueError, OSError
+        As `Journal.publish`.
+    """
+    if isinstance(outcome, Label):
+        journal.publish(Record(frame, outcome, provenance), theory)
+    else:
+        journal.publish(Failure(frame, outcome.theory, outcome.reason, outcome.message, provenance), theory)
 
 
-def _check_mace(model: str) -> None:
-    if model != "mini-halides" and not model.startswith("mace:") and not Path(model).exists():
+def _new_labeller(spec: LabellerSpec) -> CalculatorLabeller:
+    if spec.kind == "classical":
+        if spec.model != "lif-fumi-tosi":
+            raise ValueError(f"no classical potential {spec.model!r}; there is lif-fumi-tosi")
+        from curator.backends.classical import CUTOFF_A, FumiTosiLiF, fumi_tosi_theory
+
+        return CalculatorLabeller(fumi_tosi_theory(), FumiTosiLiF(), CUTOFF_A)
+    from curator.backends import pseudolabel
+
+    if spec.model.startswith("chgnet:"):
+        version = spec.model.removeprefix("chgnet:")
+        calculator = pseudolabel.ChgnetCalculator(version, spec.device)
+        return CalculatorLabeller(pseudolabel.chgnet_theory(version), calculator, pseudolabel.CHGNET_CUTOFF_A)
+    if spec.model != "mini-halides" and not spec.model.startswith("mace:") and not Path(spec.model).exists():
         raise ValueError(
-            f"no labeller {model!r}; there are chgnet:r2scan, chgnet:0.3.0, chgnet:0.2.0, mini-halides, mace:<name>, "
-            f"a path to a MACE model, and lif-fumi-tosi (kind classical)"
+            f"no labeller {spec.model!r}; there are chgnet:r2scan, chgnet:0.3.0, chgnet:0.2.0, mini-halides, "
+            "mace:<name>, a path to a MACE model, and lif-fumi-tosi (kind classical)"
         )
+    model = pseudolabel.load_mace(spec.model, spec.device, spec.trust)
+    return CalculatorLabeller(pseudolabel.mace_theory(spec.model, model), model.calculator(), model.r_max)

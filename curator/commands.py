@@ -137,11 +137,11 @@ def label(
 ) -> None:
     """Label frames; finished labels are kept beside the output, so that a killed run loses none."""
     from curator.backends.base import LabelFailed, LabellerSpec
-    from curator.backends.executor import Done, Task, open_executor
-    from curator.backends.labellers import label_frame, make_labeller
+    from curator.backends.executor import Failed, Task, open_executor
+    from curator.backends.labellers import label_frame, make_labeller, publish_outcome
     from curator.datasets.extxyz import read_frames, write_records
     from curator.datasets.fence import acquire
-    from curator.datasets.journal import Failure, Journal
+    from curator.datasets.journal import Journal
     from curator.datasets.label import Provenance, Record
 
     with bad_input():
@@ -164,15 +164,13 @@ def label(
             row = bar.add_task("label", total=len(loaded), completed=len(loaded) - len(todo))
             for outcome in executor.run("label", tasks):
                 idx = todo[outcome.index]
-                failed = LabelFailed("crash", "" if isinstance(outcome, Done) else outcome.error, theory.key)
-                result = outcome.value if isinstance(outcome, Done) else failed
-                if isinstance(result, LabelFailed):
-                    print(f"frame {idx}: {result.reason}: {result.message}")
-                    journal.publish(
-                        Failure(loaded[idx], theory.key, result.reason, result.message, origins[idx]), theory
-                    )
+                if isinstance(outcome, Failed):
+                    # Says nothing about the frame, which may be tried again.
+                    print(f"frame {idx}: {outcome.error}")
                 else:
-                    journal.publish(Record(loaded[idx], result, origins[idx]), theory)
+                    if isinstance(outcome.value, LabelFailed):
+                        print(f"frame {idx}: {outcome.value.reason}: {outcome.value.message}")
+                    publish_outcome(journal, loaded[idx], outcome.value, origins[idx], theory)
                 bar.advance(row)
         labels = journal.labels(theory.key)
     records = [Record(f, labels[f.hash], o) for f, o in zip(loaded, origins, strict=True) if f.hash in labels]

@@ -8,10 +8,10 @@ from typing import cast
 
 from curator.backends.base import FailureReason, LabelFailed
 from curator.backends.executor import Done, Executor, Failed, Outcome, Role, Task
-from curator.backends.labellers import label_frame
+from curator.backends.labellers import label_frame, publish_outcome
 from curator.build import Plan
 from curator.datasets.frame import Frame
-from curator.datasets.journal import Failure, Journal
+from curator.datasets.journal import Journal
 from curator.datasets.label import Label, Provenance, Record, Theory
 from curator.datasets.store import Store
 from curator.errors import CuratorError
@@ -152,16 +152,15 @@ def buy_labels(
     def publish(outcome: Outcome) -> None:
         index = missing[outcome.index]
         frame, provenance = wanted[index]
-        result = outcome.value if isinstance(outcome, Done) else LabelFailed("crash", outcome.error, context.theory.key)
-        if isinstance(result, Label):
-            context.journal.publish(Record(frame, result, provenance), context.theory)
-        elif isinstance(outcome, Done):
+        if isinstance(outcome, Failed):
             # A task that died says nothing about its frame, and may be tried again; a labeller's own word is final.
-            failure = Failure(frame, result.theory, result.reason, result.message, provenance)
-            context.journal.publish(failure, context.theory)
+            known[index] = LabelFailed("crash", outcome.error, context.theory.key)
+            return
+        result = known[index] = outcome.value
+        publish_outcome(context.journal, frame, result, provenance, context.theory)
+        if isinstance(result, LabelFailed):
             about = {"round": round_, "stage": stage, "frame": frame.hash, "reason": result.reason}
             log_event(context.folder, "label_failed", **about, message=result.message)
-        known[index] = result
 
     if missing:
         tasks = [

@@ -24,10 +24,10 @@ from ase.calculators.calculator import Calculator
 from ase.optimize import FIRE
 
 from curator.backends.base import LabelFailed, LabellerSpec
-from curator.backends.labellers import make_labeller
+from curator.backends.labellers import make_labeller, publish_outcome
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
-from curator.datasets.journal import Failure, Journal, acquire, rebuild
-from curator.datasets.label import Provenance, Record, Split
+from curator.datasets.journal import Journal, acquire, rebuild
+from curator.datasets.label import Label, Provenance, Record, Split
 from curator.datasets.mini_halides.frames import FOLDER, FRAMES
 from curator.datasets.mini_halides.structures import (
     LATTICE_CONSTANT_A,
@@ -280,14 +280,9 @@ def label(structures: Iterable[Structure], stage: int, work: Path) -> None:
             reason = "anchor" if structure.kind == "anchor-65" else "import"
             origin = Provenance(stage, structure.kind, structure.group, splits[structure.group], reason)
             outcome = labeller.label(atoms_from_frame(structure.frame))
-            if isinstance(outcome, LabelFailed):
-                failure = Failure(structure.frame, theory.key, outcome.reason, outcome.message, origin)
-                journal.publish(failure, theory)
-            elif np.abs(outcome.forces).max() > MAX_FORCE_EV_PER_A:
-                message = f"a force exceeds {MAX_FORCE_EV_PER_A:g} eV/Å"
-                journal.publish(Failure(structure.frame, theory.key, "geometry", message, origin), theory)
-            else:
-                journal.publish(Record(structure.frame, outcome, origin), theory)
+            if isinstance(outcome, Label) and np.abs(outcome.forces).max() > MAX_FORCE_EV_PER_A:
+                outcome = LabelFailed("geometry", f"a force exceeds {MAX_FORCE_EV_PER_A:g} eV/Å", theory.key)
+            publish_outcome(journal, structure.frame, outcome, origin, theory)
             if idx % 100 == 0:
                 print(f"label {stage}: {idx} of {len(drawn)}", flush=True)
     done.touch()

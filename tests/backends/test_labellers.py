@@ -12,10 +12,17 @@ from ase.build import bulk
 from ase.calculators.calculator import Calculator
 
 from curator.backends.base import LabelFailed, LabellerSpec, check_labeller
-from curator.backends.labellers import CalculatorLabeller, label_frame, labeller_calculator, make_labeller
+from curator.backends.labellers import (
+    CalculatorLabeller,
+    label_frame,
+    labeller_calculator,
+    make_labeller,
+    publish_outcome,
+)
 from curator.backends.pseudolabel import CHGNET_MODELS, chgnet_theory
 from curator.datasets.frame import frame_from_atoms
-from curator.datasets.label import Label, Theory
+from curator.datasets.journal import Journal, acquire
+from curator.datasets.label import Label, Provenance, Theory
 from curator.learners.architecture import Architecture, Head, build_module
 from curator.learners.mace import MaceModel
 
@@ -82,6 +89,21 @@ def test_labels_name_their_cost_and_a_labeller_is_made_once() -> None:
     assert isinstance(label, Label)
     assert 0.0 < label.cpu_s < 5.0
     assert make_labeller(CHGNET["r2scan"]) is make_labeller(LabellerSpec("pseudolabel", "chgnet:r2scan", "cpu"))
+
+
+def test_labels_are_published_and_failures_quarantined(cell: Atoms, tmp_path: Path) -> None:
+    labeller, origin = make_labeller(FUMI_TOSI), Provenance(0, "test", "g0", "train", "random")
+    close = cell.copy()
+    close.positions[3] = close.positions[5] + [0.3, 0.0, 0.0]
+    with acquire(tmp_path) as fence:
+        journal = Journal(tmp_path / "journal", fence)
+        for atoms in (cell, close):
+            publish_outcome(journal, frame_from_atoms(atoms), labeller.label(atoms), origin, labeller.theory)
+    held, key = Journal(tmp_path / "journal"), labeller.theory.key
+    label, failure = held.labels(key)[frame_from_atoms(cell).hash], held.failures(key)[frame_from_atoms(close).hash]
+    assert label.energy == labeller.calculator.get_potential_energy(cell)
+    assert (failure.reason, "0.30 Å apart" in failure.message, failure.provenance) == ("geometry", True, origin)
+    assert (len(held.published), len(held.quarantined)) == (1, 1)
 
 
 def test_memory_does_not_grow(cell: Atoms) -> None:
