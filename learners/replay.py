@@ -7,9 +7,9 @@ import numpy as np
 
 from curator.datasets.extxyz import read_own_records, read_records
 from curator.datasets.label import Record, Theory
+from curator.learners.foundation import MINI_HALIDES
 from curator.learners.mace import MaceModel
 
-MINI_HALIDES = "mini-halides"
 VALID_SHARE = 0.1
 
 
