@@ -1,33 +1,41 @@
 """Exam of the embedded foundation model `mini-halides` against its teacher, and the card that reports it."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase.build import bulk
 from ase.calculators.calculator import Calculator
+from ase.data import chemical_symbols
 from ase.md.verlet import VelocityVerlet
+from ase.optimize import FIRE
 from scipy.optimize import brentq
 
 from curator.backends.base import LabelFailed, LabellerSpec
+from curator.backends.classical import FumiTosiLiF
 from curator.backends.labellers import labeller_calculator, make_labeller
 from curator.barrier import Barrier, find_barrier
-from curator.datasets.frame import atoms_from_frame, frame_from_atoms
+from curator.datasets.contacts import closest_distance, contact
+from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Provenance, Record
-from curator.datasets.mini_halides.structures import LATTICE_CONSTANT_A
+from curator.datasets.mini_halides.structures import LATTICE_CONSTANT_A, knock_off
 from curator.datasets.sources import build_seed
 from curator.datasets.units import FS
 from curator.learners.mace import MaceModel
 from curator.learners.metrics import energy_rmse_per_atom, force_errors, stress_rmse
-from curator.md import MDSettings, frames, run_md
+from curator.md import MDSettings, Trajectory, frames, run_md
 
 SURVIVAL_TEMPERATURE_K = 1000.0
-SURVIVAL_PS = 10.0
+SURVIVAL_PS = 20.0
 N_SURVIVAL = 5
 BARRIER_LATTICE_CONSTANTS_A = (4.03, 4.0905)
 N_WALL_POINTS = 81
+FOREIGN_TEMPERATURES_K = (600.0, 700.0, 800.0, 900.0, 1000.0)
+FOREIGN_PS = 2.5
+FOREIGN_EQUILIBRATION_PS = 0.5
 
 
 def examine(model: MaceModel, probes: Sequence[Record], teacher: LabellerSpec, work: Path) -> dict[str, Any]:
@@ -38,7 +46,8 @@ def examine(model: MaceModel, probes: Sequence[Record], teacher: LabellerSpec, w
         "errors_by_kind": errors_by_kind(model, probes),
         "lattice_constants_A": lattice_constants(model, reference),
         "survival": survival,
-        "own_trajectories": errors_on(model, trajectories, teacher),
+        "own_trajectories": errors_on(model, _thinned(trajectories), teacher),
+        "foreign_trajectories": errors_on(model, foreign_frames(), teacher),
         "barrier": [barriers(model, reference, a) for a in BARRIER_LATTICE_CONSTANTS_A],
         "cpu_s_per_md_step": speed(model),
         "wall_eV": walls(model),
@@ -52,6 +61,7 @@ def errors_by_kind(model: MaceModel, records: Sequence[Record]) -> dict[str, dic
     groups["LiF with an interstitial, thermal"] = [
         r for r in records if r.provenance.source in ("md-33", "md-65") and set(r.frame.numbers.tolist()) == {3, 9}
     ]
+    groups["condensed"] = [r for r in records if r.provenance.source not in ("contact", "surface")]
     groups["all"] = list(records)
     return {kind: _errors(model, members) for kind, members in groups.items() if members}
 
@@ -90,8 +100,8 @@ def _lattice_constant(formula: str, calculator: Calculator) -> float:
     return float(brentq(mean_stress, 0.94 * guess, 1.06 * guess, xtol=1e-4))
 
 
-def survive(model: MaceModel, work: Path) -> tuple[list[Any], dict[str, Any]]:
-    """Five trajectories of 10 ps at 1000 K of LiF with an interstitial in 65 atoms, from a relaxed-cell start."""
+def survive(model: MaceModel, work: Path) -> tuple[list[Trajectory], dict[str, Any]]:
+    """Five trajectories of 20 ps at 1000 K of LiF with an interstitial in 65 atoms, from a relaxed-cell start."""
     seed = build_seed("lif-interstitial", LATTICE_CONSTANT_A["LiF"])
     settings = MDSettings(temperature_K=SURVIVAL_TEMPERATURE_K, duration_ps=SURVIVAL_PS)
     calculator = model.calculator()
@@ -117,16 +127,32 @@ def survive(model: MaceModel, work: Path) -> tuple[list[Any], dict[str, Any]]:
     }
 
 
-def errors_on(model: MaceModel, trajectories: Iterable[Any], teacher: LabellerSpec) -> dict[str, Any]:
-    """Errors on four frames of each of the model's own trajectories, labelled afresh: nothing was trained on them."""
-    labeller = make_labeller(teacher)
-    records = []
-    for n, trajectory in enumerate(trajectories):
+def _thinned(trajectories: Iterable[Trajectory]) -> Iterator[Frame]:
+    """Four frames of each trajectory."""
+    for trajectory in trajectories:
         stored = frames(trajectory)
-        for frame in stored[len(stored) // 4 :: max(1, len(stored) // 4)]:
-            label = labeller.label(atoms_from_frame(frame))
-            if not isinstance(label, LabelFailed):
-                records.append(Record(frame, label, Provenance(-1, "survival", f"survival/{n}", "test", "test")))
+        yield from stored[len(stored) // 4 :: max(1, len(stored) // 4)]
+
+
+def foreign_frames() -> Iterator[Frame]:
+    """Hundred frames of LiF with an interstitial, 65 atoms, 600 to 1000 K, from dynamics of the classical potential.
+
+    A model's own dynamics avoids what the model takes for uphill, and so cannot show where it is wrong.
+    """
+    seed = build_seed("lif-interstitial", LATTICE_CONSTANT_A["LiF"])
+    for n, temperature_K in enumerate(FOREIGN_TEMPERATURES_K):
+        settings = MDSettings(temperature_K=temperature_K, duration_ps=FOREIGN_PS)
+        trajectory = run_md(seed.frame, FumiTosiLiF(), settings, seed=(2, n))
+        stored = zip(frames(trajectory), trajectory.times_ps, strict=True)
+        yield from (frame for frame, time_ps in stored if time_ps > FOREIGN_EQUILIBRATION_PS)
+
+
+def errors_on(model: MaceModel, drawn: Iterable[Frame], teacher: LabellerSpec) -> dict[str, Any]:
+    """Errors on frames that are labelled afresh: nothing was trained on them."""
+    labeller = make_labeller(teacher)
+    origin = Provenance(-1, "exam", "exam", "test", "test")
+    labels = ((frame, labeller.label(atoms_from_frame(frame))) for frame in drawn)
+    records = [Record(frame, label, origin) for frame, label in labels if not isinstance(label, LabelFailed)]
     return dict(_errors(model, records))
 
 
@@ -178,26 +204,33 @@ def _cpu_s_per_step(calculator: Calculator, n_steps: int) -> float:
     return (time.process_time() - began) / n_steps
 
 
-def walls(model: MaceModel) -> dict[str, float]:
-    """Height in eV of the repulsive wall between a cation and its anion neighbour in each of the nine crystals.
+def walls(model: MaceModel) -> dict[str, dict[str, float]]:
+    """Height in eV of the repulsive wall between neighbours of each kind, in nine crystals and next to an interstitial.
 
-    The cation is pushed at the anion from the bond length down to a fifth of it, the other 14 atoms of the cell held;
-    the wall ends where the energy first falls. What lies behind it is extrapolation, and must be out of reach of any
+    Two neighbours are pushed together from the distance they have down to a fifth of it, all other atoms held; the
+    wall ends where the energy first falls. What lies behind it is extrapolation, and must be out of reach of any
     thermal motion.
     """
+    hosts = {formula: bulk(formula, "rocksalt", a=a).repeat(2) for formula, a in LATTICE_CONSTANT_A.items()}
+    defective = knock_off("LiF", 0.0, (2, 2, 2))
+    defective.calc = model.calculator()
+    FIRE(defective, logfile=None).run(fmax=0.05, steps=200)
+    hosts["LiF with an interstitial"] = defective
+    return {name: _walls_of(model, frame_from_atoms(atoms)) for name, atoms in hosts.items()}
+
+
+def _walls_of(model: MaceModel, host: Frame) -> dict[str, float]:
     heights = {}
-    for formula, a in LATTICE_CONSTANT_A.items():
-        crystal = bulk(formula, "rocksalt", a=a).repeat(2)
-        anions = np.flatnonzero(crystal.numbers != crystal.numbers[0])
-        bonds = crystal.get_distances(0, anions, mic=True, vector=True)
-        bond = bonds[np.linalg.norm(bonds, axis=1).argmin()]
-        pushed = []
-        for fraction in np.linspace(0.0, 0.8, N_WALL_POINTS):
-            atoms = crystal.copy()
-            atoms.positions[0] += fraction * bond
-            pushed.append(frame_from_atoms(atoms))
-        energies = np.array([prediction.energy for prediction in model.predict(pushed, ("energy",))])
+    distances = atoms_from_frame(host).get_all_distances(mic=True) + 99 * np.eye(len(host))
+    for pair in combinations_with_replacement(sorted(set(host.numbers.tolist())), 2):
+        shortest = distances[np.ix_(host.numbers == pair[0], host.numbers == pair[1])].min()
+        deepest = 0.8 * shortest / (shortest - closest_distance(pair))
+        # The same generator each time draws the same two atoms.
+        depths = np.linspace(0.0, deepest, N_WALL_POINTS)
+        pushed = [contact(host, pair, depth, np.random.default_rng(0)) for depth in depths]
+        predictions = model.predict([frame for frame in pushed if frame is not None], ("energy",))
+        energies = np.array([prediction.energy for prediction in predictions])
         falls = np.flatnonzero(np.diff(energies) < 0)
         top = falls[0] if len(falls) else len(energies) - 1
-        heights[formula] = float(energies[top] - energies[0])
+        heights["-".join(chemical_symbols[z] for z in pair)] = float(energies[top] - energies[0])
     return heights

@@ -79,8 +79,8 @@ def test_hot_lif_with_an_interstitial_does_not_explode(model):
 
 def test_ions_repel_far_beyond_thermal_energies(model):
     heights = walls(model)
-    assert set(heights) == set(LATTICE_CONSTANT_A)
-    assert min(heights.values()) > 3.0
+    assert set(heights) > set(LATTICE_CONSTANT_A)
+    assert min(height for of_host in heights.values() for height in of_host.values()) > 1.5
 
 
 def test_card_names_the_files_that_ship(model, card):
