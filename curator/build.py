@@ -25,6 +25,8 @@ MIN_HOP_A = 0.3
 """A hop moves the mobile species by more than this."""
 BUILDER_SUPERCELL = (2, 2, 2)
 FILE_SUPERCELL = (1, 1, 1)
+N_EXAM_FRAMES = 10
+"""Fresh frames of the measuring MD that are labelled when the campaign has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Plan:
         Hop given by the user's files, or that of a shipped builder, which is made anew once the lattice is known.
     follows_barrier
         Whether the barrier of the hop is followed.
+    heldout_hop
+        Hop that examines the model at the end, from the user's files or of a shipped builder; None without an exam.
     starts
         Further structures to explore from.
     labeller
@@ -61,6 +65,7 @@ class Plan:
     mobile: str
     hop: Hop | None
     follows_barrier: bool
+    heldout_hop: Hop | None
     starts: tuple[Frame, ...]
     labeller: LabellerSpec
     strategy: Strategy
@@ -96,10 +101,11 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
     structure: str | Frame = system.structure
     supercell = system.supercell or BUILDER_SUPERCELL
     hop: Hop | None = None
+    heldout: Hop | None = None
     if is_builder(system.structure, folder):
         with naming("system.structure"):
             seed = build_seed(system.structure, None, supercell)
-        hop = seed.hop
+        hop, heldout, whole = seed.hop, seed.heldout, seed.frame
         symbols = set(atoms_from_frame(seed.frame).get_chemical_symbols())
         mobile = system.mobile or seed.mobile
     else:
@@ -107,6 +113,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             structure = _read_one(folder, system.structure, system.charge, system.multiplicity)
         symbols = set(atoms_from_frame(structure).get_chemical_symbols())
         supercell = system.supercell or FILE_SUPERCELL
+        whole = frame_from_atoms(atoms_from_frame(structure).repeat(supercell))
         if system.mobile is None:
             raise BadInput(
                 f"system.mobile: is missing; name the diffusing element, one of {', '.join(sorted(symbols))}"
@@ -121,6 +128,12 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
     if file.system.hop is not None:
         with naming("system.hop"):
             hop = _read_hop(file.system.hop, file, folder)
+    if file.system.heldout_hop is not None:
+        with naming("system.heldout_hop"):
+            heldout = _read_hop(file.system.heldout_hop, file, folder)
+    for key, each in (("system.hop", hop), ("system.heldout_hop", heldout)):
+        if each is not None:
+            _check_hop(key, each, whole, mobile)
     with naming("explore.structures"):
         starts = tuple(_read_one(folder, path, system.charge, system.multiplicity) for path in file.explore.structures)
     for start, path in zip(starts, file.explore.structures, strict=True):
@@ -137,8 +150,10 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             defaults=file.learn.defaults,
             **{key: value for key, value in overrides.items() if value is not None},
         )
-    barrier = _follows_barrier(file, hop, structure, supercell, mobile)
-    _check_budget(file, barrier)
+    barrier = _follows_barrier(file, hop)
+    if file.measure.barrier is False or not file.measure.exam:
+        heldout = None
+    _check_budget(file, barrier, heldout)
     _check_charge(file)
     if file.run.device == "cuda" and not torch.cuda.is_available():
         raise BadInput("run.device: there is no CUDA device here; use auto or cpu")
@@ -150,6 +165,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
         hop=hop,
         follows_barrier=barrier,
         starts=starts,
+        heldout_hop=heldout,
         labeller=LabellerSpec(
             kind=file.label.kind,
             model=_model_reference(file.label.model, folder),
@@ -171,44 +187,51 @@ def _n_anchor_labels(file: CampaignFile, barrier: bool) -> int:
 
 
 def _stop_rule(file: CampaignFile, barrier: bool) -> StopRule:
+def n_exam_labels(plan: Plan) -> int:
+    """Labels that the exam at the end costs at most: minimum and saddle of the held-out hop, and fresh frames."""
+    return _n_exam_labels(plan.file, plan.heldout_hop)
+
+
+def _n_exam_labels(file: CampaignFile, heldout: Hop | None) -> int:
+    if not file.measure.exam:
+        return 0
+    return (2 if heldout is not None else 0) + (N_EXAM_FRAMES if file.measure.diffusion is not None else 0)
+
+
     diffusion = file.measure.diffusion
     n_new = _n_anchor_labels(file, barrier) + min(2, file.select.labels_per_round)
     rule = StopRule(barrier=barrier, diffusion=diffusion is not None, min_new_labels=n_new)
     return rule if diffusion is None else replace(rule, tolerance_eV=diffusion.tolerance_eV)
 
 
-def _follows_barrier(
-    file: CampaignFile, hop: Hop | None, structure: str | Frame, supercell: tuple[int, int, int], mobile: str
-) -> bool:
-    """Whether the barrier is followed; a hop that cannot be one of this structure is refused."""
-    if hop is None:
-        if file.measure.barrier:
-            raise BadInput("measure.barrier: no hop is known for this structure; give system.hop, or leave barrier out")
-        return False
-    if isinstance(structure, Frame):
-        whole = atoms_from_frame(structure).repeat(supercell)
-        if sorted(whole.numbers) != sorted(hop.initial.numbers):
-            raise BadInput(
-                f"system.hop: its {len(hop.initial)} atoms are not those of the structure repeated {supercell}, "
-                f"which has {len(whole)}; give end points of the same cell"
-            )
-        if np.abs(hop.initial.cell - whole.cell.array).max() > MAX_STRAIN * np.abs(whole.cell.array).max():
-            raise BadInput(
-                "system.hop: its cell differs from that of the structure by more than 5 %; give the same cell"
-            )
+def _follows_barrier(file: CampaignFile, hop: Hop | None) -> bool:
+    if hop is None and file.measure.barrier:
+        raise BadInput("measure.barrier: no hop is known for this structure; give system.hop, or leave barrier out")
+    return hop is not None and file.measure.barrier is not False
+
+
+def _check_hop(key: str, hop: Hop, whole: Frame, mobile: str) -> None:
+    """Refuse a hop that cannot be one of the structure."""
+    if sorted(whole.numbers) != sorted(hop.initial.numbers):
+        raise BadInput(
+            f"{key}: its {len(hop.initial)} atoms are not those of the structure with its supercell, "
+            f"which has {len(whole)}; give end points of the same cell"
+        )
+    if np.abs(hop.initial.cell - whole.cell).max() > MAX_STRAIN * np.abs(whole.cell).max():
+        raise BadInput(f"{key}: its cell differs from that of the structure by more than 5 %; give the same cell")
     moves = find_mic(hop.final.positions - hop.initial.positions, hop.initial.cell, hop.initial.pbc)[1]
     if moves[hop.initial.numbers == atomic_numbers[mobile]].max(initial=0.0) < MIN_HOP_A:
         raise BadInput(f"system.mobile: the hop does not move {mobile}; name the element that it moves")
-    return file.measure.barrier is not False
 
 
-def _check_budget(file: CampaignFile, barrier: bool) -> None:
-    least = file.select.test_frames + file.select.contact_labels + 2 * _n_anchor_labels(file, barrier) + 1
+def _check_budget(file: CampaignFile, barrier: bool, heldout: Hop | None) -> None:
+    n_exam = _n_exam_labels(file, heldout)
+    least = file.select.test_frames + file.select.contact_labels + 2 * _n_anchor_labels(file, barrier) + 1 + n_exam
     if file.stop.max_labels < least:
         raise BadInput(
             f"stop.max_labels: {file.stop.max_labels} do not pay for one round, which takes at least {least} "
-            f"with {file.select.test_frames} test frames and {file.select.contact_labels} contacts; raise it, or lower "
-            "select.test_frames"
+            f"with {file.select.test_frames} test frames, {file.select.contact_labels} contacts and {n_exam} for the "
+            "exam; raise it, or lower select.test_frames"
         )
 
 
@@ -220,8 +243,10 @@ def _check_charge(file: CampaignFile) -> None:
             )
 
 
-def seed_structure(plan: Plan, lattice_constant_A: float | None, relaxed: Frame | None) -> tuple[Frame, Hop | None]:
-    """Structure the campaign explores, and its hop, once the lattice is known.
+def seed_structure(
+    plan: Plan, lattice_constant_A: float | None, relaxed: Frame | None
+) -> tuple[Frame, Hop | None, Hop | None]:
+    """Structure the campaign explores, its hop and its held-out hop, once the lattice is known.
 
     Parameters
     ----------
@@ -231,7 +256,8 @@ def seed_structure(plan: Plan, lattice_constant_A: float | None, relaxed: Frame 
         The user's structure with its final cell, before it is repeated.
     """
     if isinstance(plan.structure, str):
-        system = plan.file.system
+    system = plan.file.system
+    hop, heldout = plan.hop, plan.heldout_hop
         seed = build_seed(
             plan.structure,
             lattice_constant_A,
@@ -239,22 +265,28 @@ def seed_structure(plan: Plan, lattice_constant_A: float | None, relaxed: Frame 
             charge=system.charge,
             multiplicity=system.multiplicity,
         )
-        return seed.frame, seed.hop
-    assert relaxed is not None
-    frame = with_charge(plan, frame_from_atoms(atoms_from_frame(relaxed).repeat(plan.supercell)))
-    if plan.hop is None:
-        return frame, None
-    ends = [
-        None if end is None else _strained_to(end, frame) for end in (plan.hop.initial, plan.hop.final, plan.hop.saddle)
-    ]
-    assert ends[0] is not None
-    assert ends[1] is not None
-    return frame, Hop(ends[0], ends[1], ends[2])
+        frame = seed.frame
+        hop = hop if system.hop is not None else seed.hop
+        heldout = seed.heldout if heldout is not None and system.heldout_hop is None else heldout
+    else:
+        assert relaxed is not None
+        frame = with_charge(plan, frame_from_atoms(atoms_from_frame(relaxed).repeat(plan.supercell)))
+    return frame, _hop_in(hop, frame), _hop_in(heldout, frame)
+
+
+def _hop_in(hop: Hop | None, frame: Frame) -> Hop | None:
+    """The hop in the cell of a frame."""
+    if hop is None:
+        return None
+    saddle = None if hop.saddle is None else _strained_to(hop.saddle, frame)
+    return Hop(_strained_to(hop.initial, frame), _strained_to(hop.final, frame), saddle)
 
 
 def _strained_to(frame: Frame, like: Frame) -> Frame:
     """The frame in the cell of another, at the same fractional coordinates."""
     fractional = np.linalg.solve(frame.cell.T, frame.positions.T).T
+    if np.array_equal(frame.cell, like.cell):
+        return frame
     return Frame(frame.numbers, fractional @ like.cell, like.cell, frame.pbc, frame.charge, frame.multiplicity)
 
 
@@ -302,5 +334,5 @@ def _read_hop(files: HopFiles, file: CampaignFile, folder: Path) -> Hop:
     saddle = None if files.saddle is None else _read_one(folder, files.saddle, charge, multiplicity)
     for name, frame in (("final", final), ("saddle", saddle)):
         if frame is not None and not np.array_equal(frame.numbers, initial.numbers):
-            raise ValueError(f"{name} must hold the atoms of system.hop.initial in the same order")
+            raise ValueError(f"{name} must hold the atoms of {files.initial} in the same order")
     return Hop(initial, final, saddle)

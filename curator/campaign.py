@@ -16,7 +16,7 @@ from curator.anchor import anchor_frames, measure_anchor
 from curator.backends.base import one_line
 from curator.backends.executor import open_executor
 from curator.backends.labellers import make_labeller
-from curator.build import Plan, build_plan, n_anchor_labels, naming
+from curator.build import Plan, build_plan, n_anchor_labels, n_exam_labels, naming
 from curator.config import CampaignFile, read_campaign_file
 from curator.context import Context, count_labels
 from curator.convergence import barrier_has_settled, judge
@@ -27,6 +27,7 @@ from curator.datasets.journal import Journal, open_store
 from curator.datasets.label import Theory
 from curator.datasets.notice import Notice
 from curator.errors import BadInput, is_disk_full
+from curator.exam import take_exam
 from curator.measure import (
     Diffusion,
     diffusion_json,
@@ -130,6 +131,9 @@ def _run_rounds(context: Context, base: Path) -> Json:
         if rounds[-1]["verdict"] == "converged":
             ended = "converged"
             break
+    if rounds:
+        round_ = len(rounds) - 1
+        take_exam(_as_it_began(context, round_, base), setup, round_)
     campaign = _write_campaign(context, setup, rounds, finished=True)
     log_event(folder, "verdict", verdict=campaign["verdict"], ended=ended)
     display.say(f"  ended: {ended}; report: {folder.report}")
@@ -150,7 +154,7 @@ def _affordable(context: Context, *, reserve_test: bool) -> int:
     """Labels that a round may still buy for training, those of its anchor (and test and contacts) put aside."""
     file = context.plan.file
     bought = count_labels(context)
-    reserved = n_anchor_labels(context.plan)
+    reserved = n_anchor_labels(context.plan) + n_exam_labels(context.plan)
     if reserve_test:
         reserved += max(0, file.select.test_frames - bought["test"])
         reserved += max(0, file.select.contact_labels - bought["contact"])

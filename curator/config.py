@@ -59,6 +59,9 @@ class System(_Section):
     hop: HopFiles | None = Field(
         None, description="The hop whose barrier is followed; a shipped builder brings its own."
     )
+    heldout_hop: HopFiles | None = Field(
+        None, description="Another hop that is never trained on and examines the model at the end."
+    )
 
     @field_validator("supercell")
     @classmethod
@@ -166,6 +169,7 @@ class Stop(_Section):
     """The budget."""
 
     max_rounds: int = Field(8, ge=1, description="Most rounds.")
+    exam: bool = Field(True, description="Label a second hop and ten fresh frames at the end; never trained on.")
     max_labels: int = Field(300, ge=4, description="Most labels: training, validation, test and anchor alike.")
 
 

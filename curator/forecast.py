@@ -7,7 +7,7 @@ from pathlib import Path
 
 from curator.backends.base import LabelFailed
 from curator.backends.labellers import label_frame, make_labeller
-from curator.build import Plan, build_plan, n_anchor_labels, naming, seed_structure
+from curator.build import Plan, build_plan, n_anchor_labels, n_exam_labels, naming, seed_structure
 from curator.config import read_campaign_file
 from curator.convergence import earliest_convergence
 from curator.datasets.frame import Frame
@@ -92,11 +92,10 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
     file = plan.file
     explore, select, learn, stop, diffusion = file.explore, file.select, file.learn, file.stop, file.measure.diffusion
     anchor = n_anchor_labels(plan)
-    most = select.test_frames + anchor + stop.max_rounds * (select.labels_per_round + anchor)
-    n_labels = min(most, stop.max_labels)
-    n_rounds = min(
-        stop.max_rounds, max(1, -(-(n_labels - select.test_frames - anchor) // (select.labels_per_round + anchor)))
-    )
+    # Bought once: test frames and contacts, the foundation's anchor, the exam.
+    once = select.test_frames + select.contact_labels + anchor + n_exam_labels(plan)
+    n_labels = min(once + stop.max_rounds * (select.labels_per_round + anchor), stop.max_labels)
+    n_rounds = min(stop.max_rounds, max(1, -(-(n_labels - once) // (select.labels_per_round + anchor))))
     n_starts = (2 if plan.follows_barrier else 1) + len(explore.structures)
     explore_ps = (n_rounds * explore.replicas * n_starts + 1) * len(explore.temperatures_K) * explore.duration_ps
     explore_s = 1000 * explore_ps / explore.timestep_fs * step_s
@@ -120,6 +119,7 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
         "theory": theory,
         "n_rounds": n_rounds,
         "n_labels": n_labels,
+        "n_exam_labels": n_exam_labels(plan),
         "label_s": label_s,
         "md_step_s": step_s,
         "explore_ps": explore_ps,
@@ -127,7 +127,7 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
         "core_hours": hours,
         "wall_hours": total / file.run.workers,
     }
-    once = (
+    bought = (
         ""
         if diffusion is None or diffusion.every_round
         else " (MD bought once; again for each round that may be the last)"
@@ -137,7 +137,7 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
         f"{file.name}: {n_atoms} atoms, mobile {plan.mobile}, labels {theory}: nothing is wrong with this campaign",
         f"  labels    up to {n_labels} in {n_rounds} rounds, {label_s:.2f} s each: {_time(hours['label'])}",
         f"  exploring {explore_ps:.0f} ps of MD, {1000 * step_s:.0f} ms a step: {_time(hours['explore'])}",
-        f"  measuring {measure_ps:.0f} ps of MD{once}: {_time(hours['measure'])}",
+        f"  measuring {measure_ps:.0f} ps of MD{bought}: {_time(hours['measure'])}",
         f"  training  {learn.members} members, {n_epochs} epochs a round: at most {_time(hours['train'])}",
         f"  together  {_time(total)} of one core; {_time(total / file.run.workers)} with {file.run.workers} workers",
     )

@@ -48,10 +48,15 @@ class Errors:
     arrays: Arrays
 
 
+def records_for_test(context: Context) -> list[Record]:
+    """Test frames of round 0; those of an exam are of the test split too, but came later and are no part of a trend."""
+    return [record for record in labelled(context) if record.provenance.reason == "test"]
+
+
 def measure_errors(context: Context, round_: int) -> Errors:
     """Errors of foundation and model on the test frames, on the probe, and of the committee on validation frames."""
     records = labelled(context)
-    test = [record for record in records if record.provenance.split == "test"]
+    test = records_for_test(context)
     valid = [record for record in records if record.provenance.split == "valid"]
     probe_file = context.folder.setup / "probe.extxyz"
     probe = read_own_records(probe_file) if probe_file.exists() else []

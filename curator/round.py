@@ -336,7 +336,7 @@ def _splits_before(context: Context, round_: int) -> dict[str, Split]:
     return {
         record.provenance.group: record.provenance.split
         for record in labelled(context)
-        if record.provenance.round < round_ and record.provenance.reason not in ("test", "anchor", "contact")
+        if record.provenance.round < round_ and record.provenance.reason not in ("test", "anchor", "contact", "exam")
     }
 
 

@@ -38,21 +38,24 @@ class Setup:
         The structure in its final cell.
     hop
         The hop of the mobile species in the same cell, or None if none is known.
+    heldout_hop
+        Another hop in the same cell, which is never trained on and examines the model at the end, or None.
     anchor
         Barrier of the foundation and its reference, or None if no barrier is followed.
     """
 
     frame: Frame
     hop: Hop | None
+    heldout_hop: Hop | None
     anchor: Anchor | None
 
 
 def set_up(context: Context) -> Setup:
     """Fix the lattice and examine the foundation; what is there already is used."""
-    frame, hop = _fix_cell(context)
+    frame, hop, heldout = _fix_cell(context)
     follows = hop is not None and context.plan.follows_barrier
     anchor = measure_anchor(context, -1, hop, context.folder.setup) if hop is not None and follows else None
-    return Setup(frame, hop, anchor)
+    return Setup(frame, hop, heldout, anchor)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,7 +163,7 @@ def _template(plan: Plan) -> Frame:
     )
 
 
-def _fix_cell(context: Context) -> tuple[Frame, Hop | None]:
+def _fix_cell(context: Context) -> tuple[Frame, Hop | None, Hop | None]:
     plan = context.plan
     out = context.folder.setup / "cell.json"
     cell = plan.file.system.cell

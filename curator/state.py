@@ -34,6 +34,7 @@ class Stage(IntEnum):
     LABEL = 3
     TRAIN = 4
     MEASURE = 5
+    EXAM = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ def status_lines(content: Json) -> list[str]:
     if measured and measured["arrhenius"]:
         fit = measured["arrhenius"]
         lines.append(f"  Ea = {fit['Ea_eV']:.3f} ± {fit['error_eV']:.3f} eV from {fit['n_temperatures']} temperatures")
+    lines += [_exam_line(item) for item in content["rounds"][-1:] if "n_exam_labels" in item]
     live = content.get("live")
     if live:
         left = "" if live["left_s"] is None else f", about {live['left_s']:.0f} s left in this stage"
@@ -88,6 +89,20 @@ def status_lines(content: Json) -> list[str]:
             f"  now: {live['place']}, {live['stage']}: {100 * live['fraction']:.0f} %{left}; running: {at_work}"
         )
     return lines
+
+
+def _exam_line(item: Json) -> str:
+    """What the model was never trained on."""
+    barrier = f"held-out barrier {_eV(item['barrier_heldout_eV'])} ({_eV(item['barrier_heldout_reference_eV'])}) eV"
+    if item["barrier_heldout_eV"] is None:
+        barrier = f"no held-out barrier: {'; '.join(item['barrier_heldout_reasons'])}"
+    force = item["final_force_rmse_eV_per_A"]
+    if force is None:
+        final = f"no fresh frames: {'; '.join(item['final_test_reasons'])}"
+    else:
+        errors = f"{1000 * force['model']:.0f} ({1000 * force['foundation']:.0f}) meV/Å"
+        final = f"forces on {item['n_final_frames']} fresh frames {errors}"
+    return f"  exam: {barrier}; {final}"
 
 
 def _diffusion_line(point: Json) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from curator.anchor import Anchor
 from curator.context import Context, labelled
 from curator.convergence import Verdict
+from curator.exam import with_exam
 from curator.setup import Setup, foundation_hash
 from curator.state import CampaignFolder, Json, read_json, wall_seconds
 from curator.tasks import TrainedMember
@@ -91,5 +92,5 @@ def campaign_json(context: Context, setup: Setup, rounds: Sequence[Json], *, fin
         "tolerance_eV": context.plan.rule.tolerance_eV,
         "calibration": _calibration(context, len(rounds)),
         "budget": {"max_rounds": file.stop.max_rounds, "max_labels": file.stop.max_labels},
-        "rounds": list(rounds),
+        "rounds": [with_exam(context.folder, row) for row in rounds],
     }

@@ -5,6 +5,12 @@ cell and moves by the collinear interstitialcy (knock-off) mechanism: it takes t
 cation, which is pushed on along the same <111> direction to the next body centre. A cation vacancy exchanges its
 place with one of its twelve nearest cations. Either path is its own image under inversion about its middle, so that
 its saddle point is fixed by symmetry.
+
+An interstitial has a second hop, held out to examine a model with: the direct jump to an octant that shares a face
+with the first. The centre of the face itself is no saddle point but a ridge, with two negative modes: squeezed between
+two anions, the ion slides towards one of the two lattice cations at the other corners. The saddle point is the <110>
+split dumbbell of the two on that lattice site, fixed by the mirror plane of the face; the lattice cation, pushed aside
+meanwhile, returns to its place.
 """
 
 from dataclasses import dataclass
@@ -66,6 +72,8 @@ class Seed:
         The structure; with a defect, the initial state of the hop.
     hop
         The jump of the defect, or None for a perfect crystal.
+    heldout
+        Another jump of an interstitial, which begins in the same state and is never trained on; None for anything else.
     host_formula
         Formula of the host crystal, such as ``LiF``.
     mobile
@@ -81,6 +89,7 @@ class Seed:
     name: str
     frame: Frame
     hop: Hop | None
+    heldout: Hop | None
     host_formula: str
     mobile: str
     defect: Defect | None
@@ -145,18 +154,22 @@ def build_seed(
     to_middle = np.linalg.norm(atoms.positions[cations] - atoms.cell.array.sum(axis=0) / 2, axis=1)
     site = int(cations[np.argmin(np.round(to_middle, 6))])
 
-    hop = None
+    def hop_of(start: NDArray[np.float64], end: NDArray[np.float64], top: NDArray[np.float64]) -> Hop:
+        return Hop(*(_frame(atoms, x, charge, multiplicity) for x in (start, end, top)))
+
+    hop = heldout = None
     if defect == "interstitial":
         atoms, start, end = _interstitialcy(atoms, site, mobile, a)
+        hop = hop_of(start, end, (start + end) / 2)
+        heldout = hop_of(start, *_direct_jump(start, site, a))
     elif defect == "vacancy":
         atoms, start, end = _vacancy_jump(atoms, site, a)
-    if defect:
-        images = [_frame(atoms, x, charge, multiplicity) for x in (start, end, (start + end) / 2)]
-        hop = Hop(initial=images[0], final=images[1], saddle=images[2])
+        hop = hop_of(start, end, (start + end) / 2)
     return Seed(
         name=name.lower(),
         frame=hop.initial if hop else _frame(atoms, None, charge, multiplicity),
         hop=hop,
+        heldout=heldout,
         host_formula=formula,
         mobile=mobile,
         defect=cast(Defect, defect) if defect else None,
@@ -176,6 +189,17 @@ def _interstitialcy(
     end[site] = lattice_site - body_centre
     # Half way between the two, the pair is the <111> split dumbbell on the lattice site.
     return atoms, atoms.positions.copy(), end
+
+
+def _direct_jump(start: NDArray[np.float64], site: int, a: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """End and saddle point of the direct jump of the interstitial, which begins like the interstitialcy."""
+    end = start.copy()
+    end[-1, 2] -= a / 2
+    # Half a lattice constant apart, as two cations that repel each other.
+    arm = a / 4 * np.array([1.0, 1.0, 0.0]) / np.sqrt(2)
+    top = start.copy()
+    top[-1], top[site] = start[site] + arm, start[site] - arm
+    return end, top
 
 
 def _vacancy_jump(atoms: Atoms, site: int, a: float) -> tuple[Atoms, NDArray[np.float64], NDArray[np.float64]]:

@@ -5,9 +5,9 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
-from curator.build import build_plan, seed_structure
+from curator.build import build_plan, n_exam_labels, seed_structure
 from curator.config import CampaignFile
-from curator.datasets.frame import Frame
+from curator.datasets.frame import Frame, atoms_from_frame
 from curator.datasets.sources import build_seed
 from curator.errors import BadInput
 
@@ -18,7 +18,7 @@ def campaign(**system: object) -> CampaignFile:
 
 def test_shipped_builder_brings_cell_mobile_and_hop(tmp_path: Path):
     plan = build_plan(campaign(), tmp_path)
-    frame, hop = seed_structure(plan, 4.1, None)
+    frame, hop, _ = seed_structure(plan, 4.1, None)
     assert plan.mobile == "Li"
     assert len(frame) == 65
     assert hop is not None
@@ -33,7 +33,7 @@ def test_charge_is_refused_where_the_labels_would_not_know_it(tmp_path: Path, sy
 
 def test_budget_must_pay_for_a_round(tmp_path: Path):
     file = CampaignFile.model_validate({"system": {"structure": "lif-interstitial"}, "stop": {"max_labels": 10}})
-    with pytest.raises(BadInput, match=r"stop.max_labels: 10.*at least 29"):
+    with pytest.raises(BadInput, match=r"stop.max_labels: 10.*at least 41"):
         build_plan(file, tmp_path)
 
 
@@ -53,7 +53,7 @@ def test_structure_file_is_repeated_after_its_cell_is_fixed(tmp_path: Path):
     write(tmp_path / "nacl.cif", bulk("NaCl", "rocksalt", a=5.64, cubic=True))
     plan = build_plan(campaign(structure="nacl.cif", mobile="Na", supercell=[1, 2, 3]), tmp_path)
     assert isinstance(plan.structure, Frame)
-    frame, hop = seed_structure(plan, None, plan.structure)
+    frame, hop, _ = seed_structure(plan, None, plan.structure)
     assert hop is None
     np.testing.assert_allclose(np.diag(frame.cell), np.array([1, 2, 3]) * 5.64, atol=1e-6)
 
@@ -72,7 +72,7 @@ def test_hop_files_follow_the_cell(tmp_path: Path):
     )
     start = seed.hop.initial
     relaxed = Frame(start.numbers, start.positions * 1.02, start.cell * 1.02, start.pbc)
-    frame, hop = seed_structure(plan, None, relaxed)
+    frame, hop, _ = seed_structure(plan, None, relaxed)
     assert hop is not None
     np.testing.assert_allclose(hop.final.cell, frame.cell)
     np.testing.assert_allclose(hop.final.positions, seed.hop.final.positions * 1.02, atol=1e-6)
@@ -106,3 +106,31 @@ def test_seeds_of_tasks_differ(tmp_path: Path):
     seeds = {plan.seed_of(round_, stage, index) for round_ in range(-1, 3) for stage in range(6) for index in range(3)}
     assert len(seeds) == 4 * 6 * 3
     assert all(min(seed) >= 0 for seed in seeds)
+
+
+def test_exam_costs_what_applies(tmp_path: Path):
+    def cost(structure: str = "lif-interstitial", **measure: object) -> int:
+        content = {"system": {"structure": structure}, "measure": measure}
+        return n_exam_labels(build_plan(CampaignFile.model_validate(content), tmp_path))
+
+    assert cost() == 12
+    assert cost("lif-vacancy") == 10
+    assert cost(diffusion=None) == 2
+    assert cost(barrier=False) == 10
+    assert cost(exam=False) == 0
+
+
+def test_held_out_hop_files_follow_the_cell(tmp_path: Path):
+    """A shipped structure takes a held-out hop of the user's, in its own lattice."""
+    seed = build_seed("lif-interstitial", 4.0)
+    assert seed.heldout is not None
+    for name, frame in (("initial", seed.heldout.initial), ("final", seed.heldout.final)):
+        write(tmp_path / f"{name}.extxyz", atoms_from_frame(frame))
+    files = {"initial": "initial.extxyz", "final": "final.extxyz"}
+    _, hop, heldout = seed_structure(build_plan(campaign(heldout_hop=files), tmp_path), 4.1, None)
+    assert hop is not None
+    assert heldout is not None
+    assert heldout.saddle is None
+    np.testing.assert_allclose(heldout.final.positions, seed.heldout.final.positions * 4.1 / 4.0, atol=1e-6)
+    with pytest.raises(BadInput, match=r"system.heldout_hop: its 65 atoms"):
+        build_plan(campaign(supercell=[3, 2, 2], heldout_hop=files), tmp_path)

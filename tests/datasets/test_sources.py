@@ -66,6 +66,39 @@ def test_interstitialcy_pushes_a_lattice_cation_to_the_opposite_body_centre(supe
     assert same_crystal(seed.hop.saddle, 2 * lattice_site - seed.hop.saddle.positions)
 
 
+@pytest.mark.parametrize("supercell", [(2, 2, 2), (2, 2, 1), (1, 2, 2), (3, 3, 3)])
+def test_held_out_hop_goes_to_the_octant_across_a_face(supercell: tuple[int, int, int]) -> None:
+    seed = build_seed("lif-interstitial", A, supercell)
+    assert seed.hop is not None
+    assert seed.heldout is not None
+    assert seed.heldout.saddle is not None
+    assert seed.heldout.initial.hash == seed.hop.initial.hash
+    step = seed.heldout.final.positions - seed.heldout.initial.positions
+    moved = np.flatnonzero(np.linalg.norm(step, axis=1) > 1e-6)
+    assert moved.tolist() == [len(seed.frame) - 1]
+    assert np.linalg.norm(step) == pytest.approx(A / 2)
+    # The plane of the face, half way, is a mirror plane of the crystal and leaves the saddle point as it is.
+    middle = (seed.heldout.initial.positions + seed.heldout.final.positions)[-1] / 2
+    normal = step[-1] / np.linalg.norm(step)
+    for frame, image in ((seed.heldout.initial, seed.heldout.final), (seed.heldout.saddle, seed.heldout.saddle)):
+        height = (image.positions - middle) @ normal
+        assert same_crystal(frame, image.positions - 2 * np.outer(height, normal))
+    # A dumbbell of two cations, its middle a lattice site at a corner of that face.
+    pushed = np.linalg.norm(seed.heldout.saddle.positions - seed.heldout.initial.positions, axis=1)
+    site, last = np.flatnonzero(pushed > 1e-6)
+    pair = seed.heldout.saddle.positions[[site, last]]
+    lattice_site = seed.heldout.initial.positions[site]
+    assert np.allclose(pair.mean(axis=0), lattice_site)
+    assert np.linalg.norm(pair[1] - pair[0]) == pytest.approx(A / 2)
+    assert np.linalg.norm(lattice_site - middle) == pytest.approx(A / np.sqrt(8))
+    assert (lattice_site - middle) @ normal == pytest.approx(0)
+
+
+def test_only_an_interstitial_has_a_held_out_hop() -> None:
+    assert build_seed("lif-vacancy", A).heldout is None
+    assert build_seed("lif", A).heldout is None
+
+
 @pytest.mark.parametrize("supercell", [(2, 2, 2), (2, 2, 1), (1, 2, 2), (3, 3, 3), (2, 1, 3)])
 def test_vacancy_jumps_to_a_nearest_cation_site(supercell: tuple[int, int, int]) -> None:
     seed = build_seed("nacl-vacancy", 5.64, supercell)
@@ -88,13 +121,14 @@ def test_vacancy_jumps_to_a_nearest_cation_site(supercell: tuple[int, int, int])
 @pytest.mark.parametrize("name", ["lif-interstitial", "lif-vacancy"])
 @pytest.mark.parametrize("supercell", [(2, 2, 2), (2, 2, 1), (1, 2, 2), (3, 2, 3)])
 def test_hop_does_not_cross_the_boundary_of_the_cell(name: str, supercell: tuple[int, int, int]) -> None:
-    hop = build_seed(name, A, supercell).hop
-    assert hop is not None
-    for frame in (hop.initial, hop.final):
-        fractional = frame.positions / np.diag(frame.cell)
-        assert fractional.min() > -1e-6
-        assert fractional.max() < 1 - 1e-6
-    assert np.abs(hop.final.positions - hop.initial.positions).max() < A
+    seed = build_seed(name, A, supercell)
+    for hop in (seed.hop, seed.heldout or seed.hop):
+        assert hop is not None
+        for frame in (hop.initial, hop.final):
+            fractional = frame.positions / np.diag(frame.cell)
+            assert fractional.min() > -1e-6
+            assert fractional.max() < 1 - 1e-6
+        assert np.abs(hop.final.positions - hop.initial.positions).max() < A
 
 
 def test_charge_and_multiplicity_go_to_every_frame() -> None:
