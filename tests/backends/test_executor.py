@@ -20,11 +20,11 @@ from curator.backends.executor import (
     Executor,
     ExecutorError,
     Failed,
-    ParslExecutor,
     SerialExecutor,
     Task,
     open_executor,
 )
+from curator.backends.parsl_executor import ParslExecutor
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +232,7 @@ def test_close_leaves_no_process_and_no_output(tmp_path: Path, capfd: pytest.Cap
 
 
 def test_workers_that_cannot_start_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import curator.backends.executor as module
+    import curator.backends.parsl_executor as module
 
     monkeypatch.setattr(module, "_worker_environment", lambda token: "echo no such module >&2; exit 7")
     with ParslExecutor(1, tmp_path, heartbeat_s=1) as executor, pytest.raises(ExecutorError, match="no such module"):
@@ -247,5 +247,5 @@ def test_unknown_kind_and_no_workers_are_refused(tmp_path: Path) -> None:
 
 
 def test_importing_the_module_does_not_import_parsl() -> None:
-    code = "import sys, curator.backends.executor; sys.exit('parsl' in sys.modules or 'torch' in sys.modules)"
+    code = "import sys, curator.backends.parsl_executor; sys.exit('parsl' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.call([sys.executable, "-c", code]) == 0
