@@ -30,7 +30,7 @@ from curator.panel import (
 )
 
 MODEL, FOUNDATION, REFERENCE = BLUE, ORANGE, INK
-REASONS = {"random": SKY, "uncertain": VERMILLION, "diverse": GREEN, "anchor": PURPLE, "test": MUTED}
+REASONS = {"random": SKY, "uncertain": VERMILLION, "diverse": GREEN, "anchor": PURPLE, "test": MUTED, "exam": INK}
 
 
 def against_labels(axes: Axes, ylabel: str, n_columns: int, logarithmic: bool = False) -> None:

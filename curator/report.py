@@ -34,6 +34,7 @@ class Verdict:
     sentence: str
     reasons: list[str]
     purchase: str
+    exam: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +225,7 @@ def _verdict(evidence: Evidence) -> Verdict:
         sentence,
         [str(reason) for reason in reasons],
         _purchase(purchase) if lookup(purchase, "kind") != "none" or verdict == "converged" else "",
+        _exam(evidence),
     )
 
 
@@ -239,6 +241,28 @@ def _purchase(purchase: object) -> str:
     if kind == "labels":
         return f"Next purchase: {amount:.0f} labels."
     return f"Next purchase: {picoseconds(amount) if unit == 'ps' else f'{amount:g} {unit}'} of molecular dynamics."
+
+
+def _exam(evidence: Evidence) -> str:
+    """What the newest exam found; nothing where none was taken."""
+    row = next((row for row in reversed(evidence.rounds) if lookup(row, "n_exam_labels") is not None), None)
+    if row is None:
+        return ""
+    barrier, reference = number(row, "barrier_heldout_eV"), number(row, "barrier_heldout_reference_eV")
+    if barrier is None:
+        hop = f"a second hop has no barrier to compare ({'; '.join(map(str, items(row, 'barrier_heldout_reasons')))})"
+    else:
+        hop = f"the barrier of a second hop is {significant(barrier)} eV"
+        hop += " and has no reference" if reference is None else f", {gap(barrier, reference)} the reference"
+    model, foundation = (number(row, "final_force_rmse_eV_per_A", name) for name in ("model", "foundation"))
+    if model is None:
+        test = f"there are no fresh frames ({'; '.join(map(str, items(row, 'final_test_reasons')))})"
+    else:
+        n_frames = number(row, "n_final_frames") or 0.0
+        test = f"the force error on {n_frames:.0f} fresh frames of its own dynamics is {significant(model)} eV/Å"
+        if foundation is not None:
+            test += f", {factor(foundation, model)} the foundation's {significant(foundation)}"
+    return f"Exam of round {int(row['round'])}, on what the model was never trained on: {hop}; {test}."
 
 
 def _Ea_tile(evidence: Evidence) -> Tile:

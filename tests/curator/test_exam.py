@@ -1,5 +1,6 @@
 """The exam of a small campaign that has just ended: a vacancy in LiF, the classical teacher, the shipped model."""
 
+import html
 import io
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from curator.exam import take_exam, with_exam
 from curator.learners.foundation import load_foundation
 from curator.measure import records_for_test
 from curator.progress import Display
+from curator.report import write_report
 from curator.round import _frames_for_distance, _splits_before, records_for_training
 from curator.setup import Setup
 from curator.state import CampaignFolder, read_json, write_json
@@ -237,3 +239,35 @@ def test_held_out_hop_of_an_interstitial_crosses_a_proved_saddle():
     ridge = find_barrier(replace(hop, saddle=centre), calculator, method="symmetric")
     assert ridge.negative_modes == 2
     assert ridge.energies_eV[1] > found.barrier_eV
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (
+            {"barrier_heldout_eV": 0.35, "barrier_heldout_reference_eV": 0.359, "barrier_heldout_reasons": []},
+            "the barrier of a second hop is 0.350 eV, 9 meV below the reference; the force error on 10 fresh frames of "
+            "its own dynamics is 0.0210 eV/Å, 8.6 times smaller than the foundation's 0.180.",
+        ),
+        (
+            {
+                "barrier_heldout_eV": None,
+                "barrier_heldout_reference_eV": None,
+                "barrier_heldout_reasons": ["the symmetric point has 2 negative modes"],
+                "final_force_rmse_eV_per_A": None,
+                "final_test_reasons": ["no trajectory outlived its equilibration"],
+            },
+            "a second hop has no barrier to compare (the symmetric point has 2 negative modes); there are no fresh "
+            "frames (no trajectory outlived its equilibration).",
+        ),
+    ],
+)
+def test_report_tells_of_the_newest_exam(tmp_path: Path, found: dict[str, Any], told: str):
+    exam = {"n_exam_labels": 12, "n_final_frames": 10, "final_test_reasons": []}
+    exam["final_force_rmse_eV_per_A"] = {"model": 0.021, "foundation": 0.18}
+    rounds = [{"round": 0, "barrier_heldout_eV": None}, {"round": 1} | exam | found]
+    write_json(tmp_path / "campaign.json", {"name": "lif", "verdict": "not_yet", "rounds": rounds})
+    page = html.unescape(write_report(tmp_path).read_text())
+    assert f"Exam of round 1, on what the model was never trained on: {told}" in page
+    write_json(tmp_path / "campaign.json", {"name": "lif", "verdict": "not_yet", "rounds": rounds[:1]})
+    assert "Exam of round" not in write_report(tmp_path).read_text()

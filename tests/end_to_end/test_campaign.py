@@ -65,8 +65,9 @@ def test_no_trajectory_is_in_two_splits(undisturbed: Path):
 
 def test_test_frames_are_never_trained_on(undisturbed: Path):
     with Store(undisturbed / "frames.h5", "r") as store:
-        test = {record.frame.hash for record in store.records(split="test")}
-    assert len(test) == 4
+        records = store.records(split="test")
+    assert [record.provenance.reason for record in records].count("test") == 4
+    test = {record.frame.hash for record in records}
     for round_ in (0, 1):
         folder = undisturbed / "rounds" / f"{round_:03d}" / "model"
         used = read_own_records(folder / "train.extxyz") + read_own_records(folder / "valid.extxyz")
@@ -86,6 +87,16 @@ def test_the_anchor_is_a_fair_reference(status, undisturbed: Path):
         trained = read_own_records(undisturbed / "rounds" / f"{item['round']:03d}" / "model" / "train.extxyz")
         rounds = {record.provenance.round for record in trained if record.provenance.reason == "anchor"}
         assert rounds == set(range(-1, item["round"]))
+
+
+def test_the_last_round_is_examined(status):
+    first, last = status["rounds"]
+    assert first["final_force_rmse_eV_per_A"] is None
+    assert last["final_force_rmse_eV_per_A"]["model"] < last["final_force_rmse_eV_per_A"]["foundation"]
+    assert (last["barrier_heldout_eV"] is None) == (last["barrier_heldout_reference_eV"] is None)
+    assert last["barrier_heldout_eV"] is not None or last["barrier_heldout_reasons"]
+    assert last["labels_by_reason"]["exam"] == last["n_exam_labels"] >= last["n_final_frames"] > 0
+    assert status["n_labels_total"] <= status["budget"]["max_labels"]
 
 
 def test_fine_tuning_lowers_the_error(status):
