@@ -1,0 +1,77 @@
+"""Tables of a report, from campaign folders whose numbers are known."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from curator.evidence import read_evidence
+from curator.quantities import DASH, duration
+from curator.tables import cost_table, diffusion_table, failure_table, provenance, rounds_table
+
+WriteCampaign = Callable[..., Path]
+
+
+def test_rounds_count_up_and_name_their_verdict(tmp_path: Path, write_campaign: WriteCampaign) -> None:
+    evidence = read_evidence(write_campaign(tmp_path / "lif", n_rounds=5))
+    table = rounds_table(evidence)
+    columns = {name: [row[table.columns.index(name)] for row in table.rows] for name in table.columns}
+    assert columns["Labels"] == ["34", "52", "70", "88", "106"]
+    assert columns["Train / valid / test"][0] == "16 / 2 / 16"
+    assert columns["Ea (eV)"][:2] == [DASH, DASH]
+    assert columns["Verdict"] == ["not yet"] * 4 + ["converged"]
+
+
+def test_bounds_and_values_of_the_diffusivity(tmp_path: Path, write_campaign: WriteCampaign) -> None:
+    evidence = read_evidence(write_campaign(tmp_path / "lif", n_rounds=5))
+    bound, *values = diffusion_table(evidence).rows
+    assert bound[:4] == ["400", "< 1.9", "< 1.9 × 10⁻⁴", DASH]
+    assert [row[0] for row in values] == ["500", "700", "1000"]
+    assert values[0][2] == "1.69(10) × 10⁻⁴"
+    assert {row[9] for row in values} == {"measured"}
+
+
+def test_costs_add_up(tmp_path: Path, write_campaign: WriteCampaign) -> None:
+    table = cost_table(read_evidence(write_campaign(tmp_path / "lif", n_rounds=3)))
+    assert table.rows[-1] == ["All", *map(duration, (3 * 648.0, 310.0 + 350.0 + 390.0, 1560.0, 3300.0))]
+    assert table.note == f"One label cost {duration(3 * 648.0 / 70)} of CPU time on average."
+
+
+def test_a_failed_label_is_told_once(tmp_path: Path, write_campaign: WriteCampaign) -> None:
+    table = failure_table(read_evidence(write_campaign(tmp_path / "lif", n_rounds=2)))
+    stages = [row[2:] for row in table.rows]
+    assert ["explore", "candidates-T1200-r1", "a force of 41 eV/Å after 1.2 ps"] in stages
+    assert sum("walltime: worker lost" in row[2] for row in stages) == 1
+    assert len(stages) == 2
+    assert table.note.startswith("1 failed label waits in quarantine")
+
+
+def test_numbers_that_are_missing_are_dashes(tmp_path: Path, write_campaign: WriteCampaign) -> None:
+    folder = write_campaign(tmp_path / "lif", n_rounds=3)
+    campaign = json.loads((folder / "campaign.json").read_text())
+    for row in campaign["rounds"]:
+        for key in set(row) - {"round", "diffusion"}:
+            row[key] = None
+    (folder / "campaign.json").write_text(json.dumps(campaign))
+    for place in (folder / "rounds").iterdir():
+        (place / "round.json").unlink()
+    evidence = read_evidence(folder)
+    for row in rounds_table(evidence).rows:
+        assert set(row[1:]) == {DASH, f"{DASH} / {DASH} / {DASH}"}
+    assert cost_table(evidence).rows[0][1:] == [DASH] * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Cell", "8.1810 × 8.1810 × 8.1810 Å, angles 90.00, 90.00, 90.00°"),
+        ("Relaxing the lattice", "14 energy and force calls"),
+        ("Energies of isolated atoms", "Li −0.2973 eV, F −0.5191 eV"),
+        ("Hash of the newest model", "04fe" * 16),
+        ("Resumed", "1 time"),
+    ],
+)
+def test_provenance(tmp_path: Path, write_campaign: WriteCampaign, name: str, value: str) -> None:
+    facts = dict(provenance(read_evidence(write_campaign(tmp_path / "lif", n_rounds=5))))
+    assert facts[name] == value
