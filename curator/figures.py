@@ -206,7 +206,7 @@ def calibration(
     limits = (every.min() / 1.4, every.max() * 1.4)
     axes.plot(limits, limits, color=INK, lw=0.9, label="identity", zorder=3)
     scatter(axes, predicted[seen], error[seen], s=9, color=SKY, alpha=0.45, label="atom", zorder=2)
-    style = {"color": BLUE, "marker": "o", "ms": 6, "mec": PAPER, "mew": 0.8, "ls": "none"}
+    style: dict[str, Any] = {"color": BLUE, "marker": "o", "ms": 6, "mec": PAPER, "mew": 0.8, "ls": "none"}
     axes.plot(decile_predicted, decile_true, label="decile, rms", zorder=4, **style)
     axes.set(xlim=limits, ylim=limits, xlabel="predicted force error (eV/Å)", ylabel="true force error (eV/Å)")
     log_axis(axes, "x")

@@ -20,7 +20,7 @@ QUANTILE: float = 0.999
 FACTOR: float = 2.0
 """The limit over that quantile."""
 RIDGE: float = 1e-3
-"""Smallest variance along any direction, over the mean variance within the elements.
+"""Added to the variance along any direction, over the mean variance within the elements.
 
 An element that was seen once, or in one environment only, must not put every other environment infinitely far away.
 """
@@ -96,7 +96,8 @@ def fit_gate(features: ArrayLike, numbers: ArrayLike) -> FeatureGate:
     mean = np.array([x[z == element].mean(axis=0) for element in elements])
     deviation = x - mean[np.searchsorted(elements, z)]
     # Features differ in size by orders of magnitude, and shrinkage towards a sphere needs them alike.
-    scale = np.maximum(deviation.std(axis=0), RIDGE * (np.abs(x).max() or 1.0))
+    size = np.abs(x).max(axis=0)
+    scale = np.maximum(deviation.std(axis=0), RIDGE * np.where(size > 0, size, 1.0))
     whitening = np.array([_whitening(deviation[z == element] / scale) / scale[:, None] for element in elements])
     gate = FeatureGate(elements, mean, whitening, np.inf)
     limit = FACTOR * float(np.quantile(gate.distance(x, z), QUANTILE))
@@ -127,9 +128,8 @@ def outside(gate: FeatureGate, features: Sequence[ArrayLike], numbers: Sequence[
 
 def _whitening(deviation: NDArray[np.float64]) -> NDArray[np.float64]:
     n_features = deviation.shape[1]
-    covariance, _ = ledoit_wolf(deviation, assume_centered=True)
-    covariance = covariance + RIDGE * np.eye(n_features)
-    variances, axes = np.linalg.eigh(covariance)
+    covariance = ledoit_wolf(deviation, assume_centered=True)[0] if len(deviation) > 1 else 0.0
+    variances, axes = np.linalg.eigh(covariance + RIDGE * np.eye(n_features))
     return np.asarray(axes / np.sqrt(variances * n_features))
 
 
