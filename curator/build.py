@@ -48,7 +48,7 @@ class Plan:
     follows_barrier
         Whether the barrier of the hop is followed.
     heldout_hop
-        Hop that examines the model at the end, from the user's files or of a shipped builder; None without an exam.
+        Hop that examines the model at the end, given by the user's files or of a shipped builder.
     starts
         Further structures to explore from.
     labeller
@@ -144,6 +144,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             "max_epochs": file.learn.epochs,
             "learning_rate": file.learn.learning_rate,
             "batch_size": file.learn.batch_size,
+            "difference": file.learn.difference,
         }
         chosen = strategy(
             file.learn.strategy,
@@ -151,8 +152,6 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             **{key: value for key, value in overrides.items() if value is not None},
         )
     barrier = _follows_barrier(file, hop)
-    if file.measure.barrier is False or not file.measure.exam:
-        heldout = None
     _check_budget(file, barrier, heldout)
     _check_charge(file)
     if file.run.device == "cuda" and not torch.cuda.is_available():
@@ -164,8 +163,8 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
         mobile=mobile,
         hop=hop,
         follows_barrier=barrier,
-        starts=starts,
         heldout_hop=heldout,
+        starts=starts,
         labeller=LabellerSpec(
             kind=file.label.kind,
             model=_model_reference(file.label.model, folder),
@@ -186,7 +185,6 @@ def _n_anchor_labels(file: CampaignFile, barrier: bool) -> int:
     return 2 + file.measure.path_images if barrier else 0
 
 
-def _stop_rule(file: CampaignFile, barrier: bool) -> StopRule:
 def n_exam_labels(plan: Plan) -> int:
     """Labels that the exam at the end costs at most: minimum and saddle of the held-out hop, and fresh frames."""
     return _n_exam_labels(plan.file, plan.heldout_hop)
@@ -195,9 +193,11 @@ def n_exam_labels(plan: Plan) -> int:
 def _n_exam_labels(file: CampaignFile, heldout: Hop | None) -> int:
     if not file.measure.exam:
         return 0
-    return (2 if heldout is not None else 0) + (N_EXAM_FRAMES if file.measure.diffusion is not None else 0)
+    n_hop = 2 if heldout is not None and file.measure.barrier is not False else 0
+    return n_hop + (N_EXAM_FRAMES if file.measure.diffusion is not None else 0)
 
 
+def _stop_rule(file: CampaignFile, barrier: bool) -> StopRule:
     diffusion = file.measure.diffusion
     n_new = _n_anchor_labels(file, barrier) + min(2, file.select.labels_per_round)
     rule = StopRule(barrier=barrier, diffusion=diffusion is not None, min_new_labels=n_new)
@@ -255,9 +255,9 @@ def seed_structure(
     relaxed
         The user's structure with its final cell, before it is repeated.
     """
-    if isinstance(plan.structure, str):
     system = plan.file.system
     hop, heldout = plan.hop, plan.heldout_hop
+    if isinstance(plan.structure, str):
         seed = build_seed(
             plan.structure,
             lattice_constant_A,
@@ -267,7 +267,7 @@ def seed_structure(
         )
         frame = seed.frame
         hop = hop if system.hop is not None else seed.hop
-        heldout = seed.heldout if heldout is not None and system.heldout_hop is None else heldout
+        heldout = heldout if system.heldout_hop is not None else seed.heldout
     else:
         assert relaxed is not None
         frame = with_charge(plan, frame_from_atoms(atoms_from_frame(relaxed).repeat(plan.supercell)))
@@ -284,9 +284,9 @@ def _hop_in(hop: Hop | None, frame: Frame) -> Hop | None:
 
 def _strained_to(frame: Frame, like: Frame) -> Frame:
     """The frame in the cell of another, at the same fractional coordinates."""
-    fractional = np.linalg.solve(frame.cell.T, frame.positions.T).T
     if np.array_equal(frame.cell, like.cell):
         return frame
+    fractional = np.linalg.solve(frame.cell.T, frame.positions.T).T
     return Frame(frame.numbers, fractional @ like.cell, like.cell, frame.pbc, frame.charge, frame.multiplicity)
 
 

@@ -322,10 +322,11 @@ def _write_resolved(folder: CampaignFolder, plan: Plan, theory: Theory) -> None:
 
 
 def _structure_hashes(plan: Plan) -> list[str]:
-    """Hashes of the structure and the hop that were read from files."""
+    """Hashes of the structure and the hops that were read from files."""
     frames = [plan.structure] if isinstance(plan.structure, Frame) else []
-    if plan.file.system.hop is not None and plan.hop is not None:
-        frames += [plan.hop.initial, plan.hop.final]
+    for files, hop in ((plan.file.system.hop, plan.hop), (plan.file.system.heldout_hop, plan.heldout_hop)):
+        if files is not None and hop is not None:
+            frames += [hop.initial, hop.final]
     return [frame.hash for frame in frames]
 
 

@@ -135,6 +135,12 @@ class Learn(_Section):
     epochs: int | None = Field(None, ge=1, description="Overrides the table.")
     learning_rate: float | None = Field(None, gt=0, description="Overrides the table.")
     batch_size: int | None = Field(None, ge=1, description="Overrides the table.")
+    difference: float | None = Field(
+        None, ge=0, description="Weight of energy differences within a group such as the anchor; overrides the table."
+    )
+    train_on_anchor: bool = Field(
+        True, description="Learn the labels of minimum, saddle and path once they have served as the reference."
+    )
 
 
 class Diffusion(_Section):
@@ -163,13 +169,13 @@ class Measure(_Section):
         1, ge=0, le=9, description="Images between minimum and saddle that are labelled with them each round."
     )
     diffusion: Diffusion | None = Field(Diffusion(), description="Diffusivities and their activation energy.")
+    exam: bool = Field(True, description="Label a second hop and ten fresh frames at the end; never trained on.")
 
 
 class Stop(_Section):
     """The budget."""
 
     max_rounds: int = Field(8, ge=1, description="Most rounds.")
-    exam: bool = Field(True, description="Label a second hop and ten fresh frames at the end; never trained on.")
     max_labels: int = Field(300, ge=4, description="Most labels: training, validation, test and anchor alike.")
 
 

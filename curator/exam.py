@@ -95,6 +95,8 @@ def with_exam(folder: CampaignFolder, row: Json) -> Json:
 
 
 def _held_out(context: Context, round_: int, hop: Hop | None) -> HeldOut:
+    if context.plan.file.measure.barrier is False:
+        return HeldOut(None, None, ("measure.barrier is switched off",))
     if hop is None:
         return HeldOut(None, None, ("no second hop is known; give system.heldout_hop",))
     if _left(context, round_) < N_HOP_LABELS:

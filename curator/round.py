@@ -342,7 +342,8 @@ def _splits_before(context: Context, round_: int) -> dict[str, Split]:
 
 def records_for_training(context: Context) -> tuple[list[Record], list[Record]]:
     """Training and validation records."""
-    records = labelled(context)
+    left_out = () if context.plan.file.learn.train_on_anchor else ("anchor",)
+    records = [record for record in labelled(context) if record.provenance.reason not in left_out]
     train = [record for record in records if record.provenance.split == "train"]
     valid = [record for record in records if record.provenance.split == "valid"]
     return train, valid
