@@ -17,7 +17,7 @@ from sklearn.covariance import ledoit_wolf
 
 QUANTILE: float = 0.999
 """Quantile of the training atoms' distances from which the limit is set."""
-FACTOR: float = 2.0
+FACTOR: float = 1.25
 """The limit over that quantile."""
 RIDGE: float = 1e-3
 """Added to the variance along any direction, over the mean variance within the elements.
