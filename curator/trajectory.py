@@ -233,7 +233,7 @@ def read_trajectory(folder: Path) -> Trajectory:
     header = json.loads((folder / HEADER).read_text())
     start = Frame(**header["start"])
     names = ("temperature_K", "timestep_fs", "friction_per_ps", "frame_interval_fs")
-    settings = MDSettings(duration_ps=1.0, held=tuple(header["held"]), **{name: header[name] for name in names})
+    settings = MDSettings(duration_ps=1.0, held=tuple(header.get("held", ())), **{name: header[name] for name in names})
     n_steps = max(int(chunk.steps.max(initial=0)) for chunk in chunks)
     if chunks[-1].reason:
         n_steps += settings.steps_per_frame

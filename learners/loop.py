@@ -63,7 +63,10 @@ class TrainingRun:
         # Epoch 0 is the start itself: if training only makes it worse, it is what comes back.
         self.best_epoch = 0
         self.best_state = copy.deepcopy(module.state_dict())
-        self.best_errors = self.start_errors = self._validate()
+        forces, energies, standard_error = self._validate()
+        self.best_errors = self.start_errors = (forces, energies)
+        self.lowest = forces.get(TARGET, np.inf)
+        self.limit = self.lowest + standard_error
         self.cpu_s = 0.0
 
     @property
@@ -74,7 +77,7 @@ class TrainingRun:
         return n_done >= self.strategy.max_epochs or (has_valid and n_done - self.best_epoch >= self.strategy.patience)
 
     def epoch(self) -> TrainEvent:
-        """Train on every sample once, validate, and keep the weights if they are the best."""
+        """Train on every sample once, validate, and keep the weights if they are worth it."""
         strategy, n_done = self.strategy, len(self.curve)
         learning_rate = strategy.learning_rate_at(n_done)
         for group in self.optimizer.param_groups:
@@ -86,7 +89,7 @@ class TrainingRun:
         for idx in batch_indices([s.group for s in self.samples], strategy.batch_size, rng):
             losses.append(self._step(self._batch([self.samples[i] for i in idx])))
             counts.append(len(idx))
-        forces, energies = self._validate()
+        forces, energies, standard_error = self._validate()
         event = TrainEvent(
             epoch=n_done + 1,
             n_epochs=strategy.max_epochs,
@@ -95,7 +98,11 @@ class TrainingRun:
             learning_rate=learning_rate,
         )
         self.curve.append(event)
-        if TARGET not in forces or forces[TARGET] < self.best_errors[0][TARGET]:
+        lowest_before = self.lowest
+        error = forces.get(TARGET)
+        if error is not None and error < self.lowest:
+            self.lowest, self.limit = error, error + standard_error
+        if error is None or error < lowest_before or (strategy.keep == "newest" and error <= self.limit):
             self.best_epoch = event.epoch
             self.best_errors = (forces, energies)
             with self.ema.average_parameters():
@@ -120,10 +127,14 @@ class TrainingRun:
         self.ema.update()
         return value
 
-    def _validate(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Force RMSE in eV/Å and energy RMSE in eV/atom of the averaged weights, by head."""
+    def _validate(self) -> tuple[dict[str, float], dict[str, float], float]:
+        """Force RMSE in eV/Å and energy RMSE in eV/atom of the averaged weights by head; standard error of the first.
+
+        The standard error is of the target head's, from the scatter over frames; infinite if there is only one.
+        """
         forces: dict[str, float] = {}
         energies: dict[str, float] = {}
+        standard_error = 0.0
         self.module.eval()
         with self.ema.average_parameters():
             for head, batches in self.valid.items():
@@ -134,7 +145,13 @@ class TrainingRun:
                     energy_errors.append(((out["interaction_energy"] - batch.energy) / batch.n_atoms).detach())
                 forces[head] = float(torch.cat(force_errors).square().mean().sqrt())
                 energies[head] = float(torch.cat(energy_errors).square().mean().sqrt())
-        return forces, energies
+                if head == TARGET:
+                    n_components = [3 * int(n) for batch in batches for n in batch.n_atoms]
+                    parts = torch.split(torch.cat(force_errors), n_components)
+                    squares = [part.square().mean().item() for part in parts]
+                    scatter = np.std(squares, ddof=1) / np.sqrt(len(squares)) if len(squares) > 1 else np.inf
+                    standard_error = float(scatter / (2 * forces[head])) if forces[head] else 0.0
+        return forces, energies, standard_error
 
     def _batch(self, samples: Sequence[Sample]) -> LabelledBatch:
         parameter = next(self.module.parameters())
@@ -153,6 +170,8 @@ class TrainingRun:
             "best_epoch": self.best_epoch,
             "best_state": self.best_state,
             "best_errors": list(self.best_errors),
+            "lowest": self.lowest,
+            "limit": self.limit,
             "start_errors": list(self.start_errors),
             "cpu_s": self.cpu_s,
         }
@@ -173,5 +192,6 @@ class TrainingRun:
         self.best_epoch = state["best_epoch"]
         self.best_state = state["best_state"]
         self.best_errors = tuple(state["best_errors"])
+        self.lowest, self.limit = state["lowest"], state["limit"]
         self.start_errors = tuple(state["start_errors"])
         self.cpu_s = state["cpu_s"]

@@ -50,7 +50,11 @@ class Strategy:
     huber_delta
         Error in eV/atom, eV/Å, eV/Å³ beyond which the loss grows linearly.
     batch_size, max_epochs, patience
-        Frames a step; most epochs; epochs without a better validation force error before it stops.
+        Frames a step; most epochs; epochs without weights worth keeping before it stops.
+    keep
+        Which weights are returned: the ``best`` on the validation forces, or the ``newest`` that are within one
+        standard error of the best (Breiman et al., *Classification and Regression Trees*, 1984): a handful of
+        validation frames cannot tell epochs apart, and the lowest error among many picks an early one by chance.
     """
 
     name: str
@@ -71,6 +75,7 @@ class Strategy:
     batch_size: int = 4
     max_epochs: int = 200
     patience: int = 50
+    keep: Literal["best", "newest"] = "best"
 
     def learning_rate_at(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0."""
@@ -101,6 +106,7 @@ _SMALL = Strategy(
     batch_size=2,
     max_epochs=75,
     patience=25,
+    keep="newest",
 )
 _SMALL_DATA: tuple[Strategy, ...] = (
     dataclasses.replace(_SMALL, name="scratch", from_foundation=False, learning_rate=1e-2),

@@ -67,9 +67,7 @@ def test_from_scratch_learns_a_classical_potential(fitted: Fitted, records: list
 def test_report_tells_of_the_run(fitted: Fitted) -> None:
     model, report = fitted
     assert report.epochs == len(report.curve) == 20
-    best = min(report.curve, key=lambda event: event.valid_force_rmse["target"])
-    assert report.best_epoch == best.epoch
-    assert report.valid_force_rmse == best.valid_force_rmse
+    assert report.valid_force_rmse == report.curve[report.best_epoch - 1].valid_force_rmse
     assert report.n_parameters == report.n_trainable == sum(p.numel() for p in model.module.parameters())
     assert report.cpu_s > 0
     assert report.curve[0].learning_rate == SCRATCH.learning_rate
@@ -286,6 +284,22 @@ def test_checkpoint_runs_no_code(records: list[Record], tmp_path: Path) -> None:
     with pytest.raises(pickle.UnpicklingError):
         fit(None, records[:2], [], SCRATCH, seed=1, architecture=TINY, checkpoint=checkpoint)
     assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("keep", ["best", "newest"])
+def test_kept_weights_are_the_best_or_the_newest_that_are_as_good(records: list[Record], keep: str) -> None:
+    plan = dataclasses.replace(SCRATCH, max_epochs=12, keep=keep)
+    valid = records[12:]
+    _, report = fit(None, records[:12], valid, plan, seed=0, architecture=TINY)
+    errors = np.array([event.valid_force_rmse["target"] for event in report.curve])
+    assert report.valid_force_rmse["target"] == errors[report.best_epoch - 1]
+    if keep == "best":
+        assert report.best_epoch == 1 + errors.argmin()
+        return
+    assert report.best_epoch >= 1 + errors.argmin()
+    # No later epoch is within the standard error of the lowest error, which is a fraction of it for four frames.
+    assert errors[report.best_epoch - 1] < 1.5 * errors.min()
+    assert all(errors[report.best_epoch :] > errors[report.best_epoch - 1])
 
 
 def test_early_stopping_returns_the_best_weights(fitted: Fitted, records: list[Record]) -> None:
