@@ -1,79 +1,37 @@
 """Frames and their labels at rest, in one HDF5 file of flat arrays.
 
-Layout, version 1::
-
-    frames     (n_frames,)  compound: hash, end, cell, pbc, charge, multiplicity, round, source, group, split, reason
-    labels     (n_labels,)  compound: frame, theory, end, energy, cpu_s, has_stress, stress
-    numbers    (n_atoms,)     int32     atoms of all frames, one frame after the other
-    positions  (n_atoms, 3)   float64   Å
-    forces     (n_forces, 3)  float64   eV/Å, of all labels, one label after the other
-    texts      (n_texts,)     strings   that source, group, split, reason and theory point to, JSON-escaped
-
-``end`` is where the atoms of a frame (the forces of a label) end in the flat arrays; they begin where those of the
-row before end. A group of HDF5 objects per frame would be some forty times slower.
-
-The attribute ``clean`` is off while the file is being changed, so that a file whose writer was killed is recognised.
-HDF5 cannot repair it, but the journal can rebuild it.
+The attribute ``clean`` goes off, durably, before a writer's first change and on again when it closes the file with
+everything on disk. A file whose writer was killed, or whose machine lost power, is so recognised: HDF5 cannot repair
+it, but the journal can rebuild it. Not to wait for the disk at each append is what the journal allows.
 """
 
 import errno
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, cast, overload
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from curator.datasets.frame import Frame
 from curator.datasets.label import Label, Provenance, Record, Split
-
-FORMAT = "curator-frames"
-VERSION = 1
-
-_FRAME_ROW = np.dtype(
-    [
-        ("hash", "u1", (32,)),
-        ("end", "<i8"),
-        ("cell", "<f8", (3, 3)),
-        ("pbc", "u1", (3,)),
-        ("charge", "<i4"),
-        ("multiplicity", "<i4"),
-        ("round", "<i4"),
-        ("source", "<i4"),
-        ("group", "<i4"),
-        ("split", "<i4"),
-        ("reason", "<i4"),
-    ]
+from curator.datasets.layout import (
+    DATASETS,
+    FORMAT,
+    FRAME_ROW,
+    LABEL_ROW,
+    VERSION,
+    StoreDamagedError,
+    as_ascii,
+    damaged,
+    from_ascii,
+    open_file,
 )
-_LABEL_ROW = np.dtype(
-    [
-        ("frame", "<i8"),
-        ("theory", "<i4"),
-        ("end", "<i8"),
-        ("energy", "<f8"),
-        ("cpu_s", "<f8"),
-        ("has_stress", "u1"),
-        ("stress", "<f8", (6,)),
-    ]
-)
-_DATASETS: tuple[tuple[str, tuple[int, ...], Any, int], ...] = (
-    ("frames", (), _FRAME_ROW, 512),
-    ("labels", (), _LABEL_ROW, 512),
-    ("numbers", (), "<i4", 16384),
-    ("positions", (3,), "<f8", 4096),
-    ("forces", (3,), "<f8", 4096),
-    ("texts", (), h5py.string_dtype(), 1024),
-)
-"""Name, shape of one row, type, rows per chunk."""
 
-
-class StoreDamagedError(ValueError):
-    """The file is no store, or a store whose writer was killed; the journal can rebuild it."""
+__all__ = ["Store", "StoreDamagedError", "check_split"]
 
 
 class Store(Sequence[Frame]):
@@ -101,13 +59,14 @@ class Store(Sequence[Frame]):
 
     def __init__(self, path: Path | str, mode: Literal["a", "r"] = "a") -> None:
         self.path = Path(path)
+        self._changed = False
         self._failed = False
-        self._file = _open(self.path, mode)
+        self._file = open_file(self.path, mode)
         try:
             self._load()
         except (StoreDamagedError, KeyError, OSError, TypeError, ValueError) as error:
             self._file.close()
-            raise _damaged(self.path, str(error)) from error
+            raise damaged(self.path, str(error)) from error
 
     def __enter__(self) -> Self:
         return self
@@ -118,12 +77,23 @@ class Store(Sequence[Frame]):
         self.close()
 
     def close(self) -> None:
-        """Close the file; everything appended is on disk already."""
+        """Close the file; everything appended is on disk when this returns.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or fails. The store is damaged then and has to be rebuilt.
+        """
         try:
-            self._file.close()
-        except (OSError, RuntimeError):
-            if not self._failed:
-                raise
+            if self._changed and not self._failed:
+                with self._told_if_it_fails():
+                    self._sync()
+                    self._file.attrs.modify("clean", True)
+                    self._file.flush()
+        finally:
+            self._changed = False
+            with suppress(OSError, RuntimeError) if self._failed else nullcontext():
+                self._file.close()
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -134,8 +104,8 @@ class Store(Sequence[Frame]):
     def __getitem__(self, idx: slice) -> list[Frame]: ...
     def __getitem__(self, idx: int | slice) -> Frame | list[Frame]:
         if isinstance(idx, slice):
-            return [self[i] for i in range(*idx.indices(len(self)))]
-        return self._frame(idx, self._data["numbers"], self._data["positions"])
+            return self._frames_at(range(*idx.indices(len(self))))
+        return self._frames_at([self._row(idx)])[0]
 
     def __contains__(self, frame: object) -> bool:
         return isinstance(frame, Frame) and bytes.fromhex(frame.hash) in self._by_hash
@@ -159,15 +129,12 @@ class Store(Sequence[Frame]):
 
     def provenance(self, idx: int) -> Provenance:
         """Provenance of frame ``idx``."""
-        row = self._atoms(idx)[1]
-        source, group, split, reason = (self._texts[int(row[name])] for name in ("source", "group", "split", "reason"))
-        return Provenance(int(row["round"]), source, group, cast(Split, split), reason)
+        return self._provenances_at([self._row(idx)])[0]
 
     def labels(self, idx: int) -> dict[str, Label]:
         """Labels of frame ``idx`` by key of the level of theory; empty if it has none."""
-        self._atoms(idx)
-        rows = self._labels_of.get(idx % len(self), {})
-        return {self._texts[theory]: self._label(row, self._data["forces"]) for theory, row in rows.items()}
+        rows = self._labels_of.get(self._row(idx), {})
+        return {label.theory: label for label in self._labels_at(list(rows.values()))}
 
     def records(self, theory: str | None = None, split: Split | None = None) -> list[Record]:
         """Labelled frames, in the order of the frames; one record for each label.
@@ -182,20 +149,14 @@ class Store(Sequence[Frame]):
         wanted = {code for code, text in enumerate(self._texts) if theory in (None, text)}
         kept = [
             (idx, row)
-            for idx in range(len(self))
-            if split is None or self._texts[int(self._frames[idx]["split"])] == split
-            for code, row in self._labels_of.get(idx, {}).items()
-            if code in wanted
+            for idx, code in enumerate(self._frames["split"].tolist())
+            if split is None or self._texts[code] == split
+            for theory_code, row in self._labels_of.get(idx, {}).items()
+            if theory_code in wanted
         ]
-        # One read of a whole array is much faster than thousands of small ones.
-        many = len(kept) > len(self._labels) // 16
-        numbers, positions, forces = (
-            self._data[name][...] if many else self._data[name] for name in ("numbers", "positions", "forces")
-        )
-        return [
-            Record(self._frame(idx, numbers, positions), self._label(row, forces), self.provenance(idx))
-            for idx, row in kept
-        ]
+        frames, labels = [idx for idx, _ in kept], [row for _, row in kept]
+        parts = self._frames_at(frames), self._labels_at(labels), self._provenances_at(frames)
+        return [Record(frame, label, origin) for frame, label, origin in zip(*parts, strict=True)]
 
     def append(self, records: Iterable[Record]) -> int:
         """Append records; a frame with a label of the same level of theory already there is left as it is.
@@ -210,8 +171,14 @@ class Store(Sequence[Frame]):
         ValueError
             If the trajectory group of a record already has another split, or the store was opened for reading only.
             Nothing is appended then.
+        StoreDamagedError
+            If an earlier append failed, or another Store of this process has changed the file.
         OSError
             If the disk is full or fails. The store is damaged then and has to be rebuilt.
+
+        Notes
+        -----
+        A store that is not closed after an append counts as damaged.
         """
         if self._file.mode == "r":
             raise ValueError(f"{self.path}: the store was opened for reading only")
@@ -234,7 +201,7 @@ class Store(Sequence[Frame]):
             return texts.setdefault(text, len(texts))
 
         frames, frame_rows, label_rows = [], [], []
-        atom_end, force_end = self._end(self._frames), self._end(self._labels)
+        atom_end, force_end = self._atom_bounds[-1], self._force_bounds[-1]
         for (content, theory), record in new.items():
             frame, label, origin = record.frame, record.label, record.provenance
             if content not in self._by_hash and content not in added:
@@ -250,13 +217,13 @@ class Store(Sequence[Frame]):
             has_stress = label.stress is not None
             idx = added[content] if content in added else self._by_hash[content]
             label_rows.append((idx, code(theory), force_end, label.energy, label.cpu_s, has_stress, stress))
-        rows, labels = np.array(frame_rows, _FRAME_ROW), np.array(label_rows, _LABEL_ROW)
+        rows, labels = np.array(frame_rows, FRAME_ROW), np.array(label_rows, LABEL_ROW)
         with self._changing():
             if frames:
                 self._extend("numbers", np.concatenate([frame.numbers for frame in frames]))
                 self._extend("positions", np.concatenate([frame.positions for frame in frames]))
                 self._extend("frames", rows)
-            self._extend("texts", [_as_ascii(text) for text in list(texts)[len(self._texts) :]])
+            self._extend("texts", [as_ascii(text) for text in list(texts)[len(self._texts) :]])
             self._extend("forces", np.concatenate([record.label.forces for record in new.values()]))
             self._extend("labels", labels)
         self._index(rows, labels, list(texts))
@@ -270,16 +237,25 @@ class Store(Sequence[Frame]):
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        if not self._file.attrs["clean"] or len(self._data["labels"]) != len(self._labels):
-            raise _damaged(self.path, "an append failed, or another Store of this process has changed it")
-        try:
-            self._file.attrs.modify("clean", False)
-            self._file.flush()
+        clean, n_labels = bool(self._file.attrs["clean"]), len(self._data["labels"])
+        if self._failed or clean == self._changed or n_labels != len(self._labels):
+            raise damaged(self.path, "an append failed, or another Store of this process has changed it")
+        with self._told_if_it_fails():
+            if not self._changed:
+                self._file.attrs.modify("clean", False)
+                self._sync()
+                self._changed = True
             yield
             self._file.flush()
-            os.fsync(self._file.id.get_vfd_handle())
-            self._file.attrs.modify("clean", True)
-            self._file.flush()
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.id.get_vfd_handle())
+
+    @contextmanager
+    def _told_if_it_fails(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, RuntimeError) as error:
             self._failed = True
             full = os.strerror(errno.ENOSPC) in str(error)
@@ -297,16 +273,17 @@ class Store(Sequence[Frame]):
         if attributes["version"] != VERSION:
             raise StoreDamagedError(f"it has layout version {attributes['version']}, this is {VERSION}")
         if not attributes["clean"]:
-            raise StoreDamagedError("its writer was stopped in the middle of a change")
-        self._data = {name: self._file[name] for name, *_ in _DATASETS}
-        self._frames = np.zeros(0, _FRAME_ROW)
-        self._labels = np.zeros(0, _LABEL_ROW)
+            raise StoreDamagedError("its writer was stopped before it closed the file")
+        self._data = {name: self._file[name] for name, *_ in DATASETS}
+        self._frames = np.zeros(0, FRAME_ROW)
+        self._labels = np.zeros(0, LABEL_ROW)
+        self._atom_bounds, self._force_bounds = [0], [0]
         self._by_hash: dict[bytes, int] = {}
         self._labels_of: dict[int, dict[int, int]] = {}
         self._split_of_group: dict[str, Split] = {}
-        texts = [_from_ascii(text) for text in self._data["texts"].asstr()[...].tolist()]
+        texts = [from_ascii(text) for text in self._data["texts"].asstr()[...].tolist()]
         self._index(self._data["frames"][...], self._data["labels"][...], texts)
-        n_atoms, n_forces = self._end(self._frames), self._end(self._labels)
+        n_atoms, n_forces = self._atom_bounds[-1], self._force_bounds[-1]
         if (n_atoms, n_atoms, n_forces) != tuple(len(self._data[name]) for name in ("numbers", "positions", "forces")):
             raise StoreDamagedError("its offsets do not fit its arrays")
 
@@ -321,38 +298,54 @@ class Store(Sequence[Frame]):
             self._labels_of.setdefault(idx, {})[theory] = len(self._labels) + row
         self._frames = np.concatenate([self._frames, frames])
         self._labels = np.concatenate([self._labels, labels])
+        self._atom_bounds += frames["end"].tolist()
+        self._force_bounds += labels["end"].tolist()
 
     def _has(self, content: bytes, theory: str) -> bool:
         idx = self._by_hash.get(content)
         return idx is not None and any(self._texts[code] == theory for code in self._labels_of.get(idx, {}))
 
-    def _atoms(self, idx: int) -> tuple[int, Any]:
+    def _row(self, idx: int) -> int:
         n_frames = len(self)
         if not -n_frames <= idx < n_frames:
             raise IndexError(f"{self.path}: no frame {idx}; the store holds {n_frames}")
-        idx %= n_frames
-        return (int(self._frames[idx - 1]["end"]) if idx else 0), self._frames[idx]
+        return idx % n_frames
 
-    def _frame(self, idx: int, numbers: Any, positions: Any) -> Frame:
-        start, row = self._atoms(idx)
-        atoms = slice(start, int(row["end"]))
-        charge, multiplicity = int(row["charge"]), int(row["multiplicity"])
-        return Frame(numbers[atoms], positions[atoms], row["cell"], row["pbc"], charge, multiplicity)
+    def _frames_at(self, idx: Sequence[int]) -> list[Frame]:
+        rows = self._frames[list(idx)]
+        numbers, positions = (self._blocks(name, self._atom_bounds, idx) for name in ("numbers", "positions"))
+        charges, multiplicities = rows["charge"].tolist(), rows["multiplicity"].tolist()
+        columns = (numbers, positions, rows["cell"], rows["pbc"], charges, multiplicities)
+        return [Frame(*parts) for parts in zip(*columns, strict=True)]
 
-    def _label(self, idx: int, forces: Any) -> Label:
-        row = self._labels[idx]
-        start = int(self._labels[idx - 1]["end"]) if idx else 0
-        return Label(
-            energy=float(row["energy"]),
-            forces=forces[start : int(row["end"])],
-            stress=row["stress"] if row["has_stress"] else None,
-            theory=self._texts[int(row["theory"])],
-            cpu_s=float(row["cpu_s"]),
-        )
+    def _labels_at(self, idx: Sequence[int]) -> list[Label]:
+        rows = self._labels[list(idx)]
+        forces = self._blocks("forces", self._force_bounds, idx)
+        columns = (rows[name].tolist() for name in ("energy", "cpu_s", "theory", "has_stress"))
+        return [
+            Label(energy, force, stress if has_stress else None, self._texts[theory], cpu_s)
+            for force, stress, energy, cpu_s, theory, has_stress in zip(forces, rows["stress"], *columns, strict=True)
+        ]
 
-    @staticmethod
-    def _end(rows: NDArray[Any]) -> int:
-        return int(rows[-1]["end"]) if len(rows) else 0
+    def _provenances_at(self, idx: Sequence[int]) -> list[Provenance]:
+        rows, texts = self._frames[list(idx)], self._texts
+        columns = (rows[name].tolist() for name in ("round", "source", "group", "split", "reason"))
+        return [
+            Provenance(round_, texts[source], texts[group], cast(Split, texts[split]), texts[reason])
+            for round_, source, group, split, reason in zip(*columns, strict=True)
+        ]
+
+    def _blocks(self, name: str, bounds: Sequence[int], idx: Sequence[int]) -> list[NDArray[Any]]:
+        """Parts ``idx`` of a flat array, of which part ``i`` goes from ``bounds[i]`` to ``bounds[i + 1]``."""
+        if not idx:
+            return []
+        starts, stops = [bounds[i] for i in idx], [bounds[i + 1] for i in idx]
+        low, high = min(starts), max(stops)
+        if high - low > 16 * (sum(stops) - sum(starts)):
+            return [self._data[name][start:stop] for start, stop in zip(starts, stops, strict=True)]
+        # One read of all that lies between is much faster than many small ones.
+        block = self._data[name][low:high]
+        return [block[start - low : stop - low] for start, stop in zip(starts, stops, strict=True)]
 
 
 def check_split(splits: dict[str, Split], provenance: Provenance) -> None:
@@ -363,34 +356,3 @@ def check_split(splits: dict[str, Split], provenance: Provenance) -> None:
             f"trajectory group '{provenance.group}' is in split '{split}' and cannot also be in "
             f"'{provenance.split}': correlated frames would leak; give the new frames a group of their own"
         )
-
-
-def _as_ascii(text: str) -> str:
-    # HDF5 strings end at the first NUL, and a file name may hold what UTF-8 cannot.
-    return json.dumps(text)[1:-1]
-
-
-def _from_ascii(text: str) -> str:
-    return cast(str, json.loads(f'"{text}"'))
-
-
-def _open(path: Path, mode: Literal["a", "r"]) -> Any:
-    exists = path.exists()
-    if mode == "r" and not exists:
-        raise FileNotFoundError(f"{path}: no such frame store")
-    try:
-        file = h5py.File(path, ("r" if mode == "r" else "r+") if exists else "x", locking="best-effort")
-    except BlockingIOError as error:
-        raise BlockingIOError(f"{path}: another process has this frame store open; stop it or wait for it") from error
-    except OSError as error:
-        raise _damaged(path, str(error)) from error
-    if not exists:
-        file.attrs.update({"format": FORMAT, "version": VERSION, "clean": True})
-        for name, shape, dtype, chunk in _DATASETS:
-            file.create_dataset(name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(chunk, *shape))
-        file.flush()
-    return file
-
-
-def _damaged(path: Path, reason: str) -> StoreDamagedError:
-    return StoreDamagedError(f"{path}: not a whole frame store ({reason}); it can be rebuilt from the journal")

@@ -1,8 +1,9 @@
 """The frame store against extended XYZ through ASE, in one run: appending labelled frames and reading them at random.
 
 Run it as ``python tests/benchmarks/bench_store.py [n_frames]``. Extended XYZ is given its best: frames are appended in
-the same batches to one open file, as durably as in the store, and besides reading by index, which scans the file each
-time and is measured on a sample, the whole file is read at once. Ratios above 1 are in favour of the store.
+the same batches to one open file, which is synced to disk once at its end, as the store is, and besides reading by
+index, which scans the file each time and is measured on a sample, the whole file is read at once. Ratios above 1 are in
+favour of the store.
 """
 
 import os
@@ -64,7 +65,7 @@ def main(n_frames: int = 10_000) -> None:
                 for first in range(0, n_frames, batch):
                     ase.io.write(file, images[first : first + batch], format="extxyz")
                     file.flush()
-                    os.fsync(file.fileno())
+                os.fsync(file.fileno())
             appended.append((f"append, {batch} at a time", append_store, append_xyz))
 
         with clock() as random_store, Store(folder / "frames.h5", "r") as store:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -171,12 +172,12 @@ def test_truncated_store_is_recognised(make_record: MakeRecord, tmp_path: Path) 
             Store(path)
 
 
-def test_interrupted_change_is_recognised(make_record: MakeRecord, tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["in the middle of a change", "between two changes"])
+def test_a_killed_writer_is_recognised(tmp_path: Path, when: str) -> None:
     path = tmp_path / "frames.h5"
     script = f"""
 import os, numpy as np
 from curator.datasets.store import Store
-import curator.datasets.store as module
 from curator.datasets.frame import Frame
 from curator.datasets.label import Label, Provenance, Record
 def record(i):
@@ -190,12 +191,39 @@ def die(self, name, rows):
     if name == "forces":
         self._file.flush()
         os.kill(os.getpid(), 9)
+if {when!r} == "between two changes":
+    os.kill(os.getpid(), 9)
 Store._extend = die
 store.append([record(1)])
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
-    with pytest.raises(StoreDamagedError, match="stopped in the middle of a change"):
+    with pytest.raises(StoreDamagedError, match="stopped before it closed the file"):
         Store(path)
+
+
+def test_the_mark_of_a_change_is_on_disk_before_the_change_and_goes_after_it(
+    make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a power failure would leave: the file as it was at each fsync."""
+    path, left = tmp_path / "frames.h5", []
+    fsync = os.fsync
+
+    def keep(descriptor: int) -> None:
+        fsync(descriptor)
+        left.append(path.read_bytes())
+
+    monkeypatch.setattr(os, "fsync", keep)
+    with Store(path) as store:
+        for seed in range(5):
+            store.append([make_record(seed)])
+    monkeypatch.undo()
+    assert len(left) == 2
+    for content in left:
+        (tmp_path / "left.h5").write_bytes(content)
+        with pytest.raises(StoreDamagedError, match="stopped before it closed the file"):
+            Store(tmp_path / "left.h5")
+    with Store(path, "r") as store:
+        assert len(store) == 5
 
 
 def test_full_disk(make_record: MakeRecord, small_disk: Path) -> None:
