@@ -12,10 +12,9 @@ if the 95 % bound of their difference lies within the tolerance. Overlapping err
 statistics overlap more; here worse statistics can only delay the end. All comparisons must pass, so that none of them
 needs a correction for their number (intersection-union test).
 
-What no rule between rounds can see is a property that drifts slowly while the barrier is right: in simulated
-campaigns with a tolerance of 0.05 eV, an error of 0.3 eV in Ea alone that decays over 4 rounds never led to a false
-stop, one of 0.1 eV that decays over 8 rounds did in nine of ten. Hence two earlier rounds to agree with, not one
-(which let 98 % of the first kind pass), and a barrier that is held against the reference, not against itself.
+What no rule between rounds can see is a property that drifts slowly while the barrier is right. Hence two earlier
+rounds to agree with, for one lets pass what two catch, and a barrier that is held against the reference, not against
+itself; the simulated campaigns of ``tests/curator/test_convergence.py`` show what either is worth.
 
 A value that is missing or is not a number never agrees with anything, nor does a round without new labels or a
 trajectory without hops.

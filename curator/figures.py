@@ -23,6 +23,7 @@ from curator.panel import (
     RULE,
     SKY,
     VERMILLION,
+    YELLOW,
     legend_above,
     log_axis,
     panel,
@@ -30,7 +31,16 @@ from curator.panel import (
 )
 
 MODEL, FOUNDATION, REFERENCE = BLUE, ORANGE, INK
-REASONS = {"random": SKY, "uncertain": VERMILLION, "diverse": GREEN, "anchor": PURPLE, "test": MUTED, "exam": INK}
+REASONS = {
+    "random": SKY,
+    "hop": BLUE,
+    "uncertain": VERMILLION,
+    "diverse": GREEN,
+    "contact": YELLOW,
+    "anchor": PURPLE,
+    "test": MUTED,
+    "exam": INK,
+}
 
 
 def against_labels(axes: Axes, ylabel: str, n_columns: int, logarithmic: bool = False) -> None:

@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
+YELLOW = "#f0e442"
 INK, MUTED, RULE, PAPER = "#1f2328", "#6b7280", "#d9dde3", "#fefefd"
 N_VECTOR_POINTS = 1500
 """Scatters with more points than this are drawn as pixels inside the SVG, which keeps a page small."""

@@ -256,8 +256,11 @@ class Store(Sequence[Frame]):
     def _told_if_it_fails(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError) as error:
+        except BaseException as error:
+            # An interrupt, too, leaves half a change.
             self._failed = True
+            if not isinstance(error, OSError | RuntimeError):
+                raise
             full = os.strerror(errno.ENOSPC) in str(error)
             reason = "disk full" if full else "the file could not be written"
             raise OSError(

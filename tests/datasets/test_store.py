@@ -201,6 +201,31 @@ store.append([record(1)])
         Store(path)
 
 
+@pytest.mark.parametrize("name", ["numbers", "frames", "texts", "forces", "labels"])
+def test_a_change_that_is_interrupted_is_recognised(
+    make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Ctrl-C after each step of a change; the file is closed all the same."""
+    path = tmp_path / "frames.h5"
+    extend = Store._extend
+
+    def interrupted(self: Store, which: str, rows: object) -> None:
+        extend(self, which, rows)  # type: ignore[arg-type]
+        if which == name:
+            raise KeyboardInterrupt
+
+    with Store(path) as store:
+        store.append([make_record(0)])
+        monkeypatch.setattr(Store, "_extend", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.append([make_record(1, group="other")])
+        monkeypatch.undo()
+        with pytest.raises(StoreDamagedError, match="an append failed"):
+            store.append([make_record(2)])
+    with pytest.raises(StoreDamagedError, match="stopped before it closed the file"):
+        Store(path)
+
+
 def test_the_mark_of_a_change_is_on_disk_before_the_change_and_goes_after_it(
     make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
