@@ -17,6 +17,7 @@ from curator.backends.base import one_line
 from curator.backends.executor import open_executor
 from curator.backends.labellers import make_labeller
 from curator.build import Plan, build_plan, n_anchor_labels, n_exam_labels, naming
+from curator.choose import calibration_before, choose
 from curator.config import CampaignFile, read_campaign_file
 from curator.context import Context, count_labels
 from curator.convergence import barrier_has_settled, judge
@@ -42,8 +43,6 @@ from curator.measure import (
 from curator.progress import Display
 from curator.report import write_report
 from curator.round import (
-    calibration_before,
-    choose,
     explore,
     explore_for_test,
     label_chosen,

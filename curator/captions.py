@@ -187,14 +187,15 @@ def calibration(evidence: Evidence) -> Said:
         n_atoms = len(pooled.error_eV_per_A)
         why = f"there are {n_atoms} atoms, and {N_RELIABILITY} are needed" if n_atoms else "there are none yet"
         return (
-            "No calibration yet: it compares what a committee predicted with labels bought later, for frames drawn at "
+            "No calibration yet: it compares predicted errors with labels bought later, for frames drawn at "
             f"random from round 1 on; {why}.",
             None,
         )
     rounds = f"round {pooled.rounds[0]}" if len(pooled.rounds) == 1 else f"{len(pooled.rounds)} rounds"
+    source = "the last layer of the model" if pooled.kind == "last_layer" else "the committee"
     caption = (
-        f"{found.n_atoms} atoms of {found.n_frames} random frames of {rounds}, each predicted before its label was "
-        f"known. The predicted 68 % interval holds {found.coverage68:.0%} of the errors, that of 95 % "
+        f"{found.n_atoms} atoms of {found.n_frames} random frames of {rounds}, each predicted from {source} before its "
+        f"label was known. The predicted 68 % interval holds {found.coverage68:.0%} of the errors, that of 95 % "
         f"{found.coverage95:.0%}; over the deciles the true error is {found.calibration_error:.0%} off the predicted "
         "one on average"
     )
@@ -220,6 +221,13 @@ def selection_map(evidence: Evidence) -> Said:
     reasons = reasons.astype(str)
     n_chosen = int((reasons != "").sum())
     caption = f"Round {idx}: {n_chosen} of {len(xy)} candidates were bought; near points are similar frames."
+    outside = np.asarray(held.get("map_outside", []), dtype=bool)
+    if outside.shape == reasons.shape:
+        n_bought = int((outside & (reasons != "")).sum())
+        caption += (
+            f" {int(outside.sum())} held an atom too far from all labelled ones for the model to be believed there; "
+            f"{n_bought} of these were bought."
+        )
     drawn = figures.selection_map(xy, reasons, labelled, [float(share) for share in explained[:2]])
     return caption, drawn
 

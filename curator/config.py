@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from curator.errors import BadInput
 
@@ -22,6 +31,10 @@ def _distinct(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 Temperatures = Annotated[tuple[Temperature, ...], Field(min_length=1), AfterValidator(_distinct)]
+Method = Annotated[
+    Literal["uncertain+fps", "fps", "random"],
+    BeforeValidator(lambda value: "uncertain+fps" if value == "committee+fps" else value),  # its old name
+]
 EXPLORE_EQUILIBRATION_PS = 0.2
 """Left out at the start of each exploring run, in ps."""
 
@@ -94,7 +107,12 @@ class Explore(_Section):
 class Select(_Section):
     """Which candidates are worth a label."""
 
-    method: Literal["committee+fps", "fps", "random"] = Field("committee+fps", description="How frames are chosen.")
+    method: Method = Field("uncertain+fps", description="How frames are chosen.")
+    uncertainty: Literal["last_layer", "committee"] = Field(
+        "last_layer",
+        description="What predicts the force error of a candidate; docs/uncertainty.md compares them. "
+        "committee needs learn.members of 2 or more.",
+    )
     labels_per_round: int = Field(16, ge=1, description="Labels bought each round, anchor not counted.")
     random_share: float = Field(
         0.125, ge=0, le=1, description="Share drawn at random, at least 4 frames unless 0: the control arm."
@@ -127,7 +145,9 @@ class Learn(_Section):
         "multihead_replay", description="Row of the strategy table: scratch, naive, multihead_replay."
     )
     defaults: Literal["paper", "small_data"] = Field("small_data", description="Column of the strategy table.")
-    members: int = Field(2, ge=1, le=16, description="Members of the committee.")
+    members: int = Field(
+        2, ge=1, le=16, description="Models trained each round; more than one give a spread of barriers."
+    )
     e0: Literal["estimated", "foundation"] = Field("estimated", description="Energies of isolated atoms.")
     warm_start: bool = Field(True, description="Start from the last round's model instead of from the foundation.")
     replay_frames: int = Field(64, ge=1, description="Frames replayed from the foundation's own training data.")

@@ -153,6 +153,12 @@ def _notes(plan: Plan, n_rounds: int) -> tuple[str, ...]:
             f"  note: 'converged' takes {least} rounds that agree, and there will be {n_rounds}; "
             "this campaign can end with not_yet or undetermined only"
         )
+    select = plan.file.select
+    if (select.method, select.uncertainty, plan.file.learn.members) == ("uncertain+fps", "committee", 1):
+        notes.append(
+            "  note: a committee of one has no spread, so frames will be chosen by difference alone; "
+            "give learn.members 2 or more, or select.uncertainty last_layer"
+        )
     diffusion = plan.file.measure.diffusion
     if diffusion is not None and diffusion.duration_ps < SHORTEST_PS:
         notes.append(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from curator.anchor import Anchor
 from curator.backends.executor import Task
+from curator.choose import Chosen, last_layer_after
 from curator.context import Context, labelled, run_tasks, values_of
 from curator.datasets.atomic import atomic_path
 from curator.datasets.extxyz import read_own_records
@@ -23,11 +24,11 @@ from curator.learners.base import Prediction
 from curator.learners.mace import REPLAY
 from curator.learners.metrics import energy_rmse_per_atom, force_rmse
 from curator.positions import hop_length
-from curator.round import Chosen, errors_of, read_candidates
+from curator.round import read_candidates
 from curator.state import Json, Stage
-from curator.tasks import ModelAt, TrainedMember, predict_frames, run_trajectory
+from curator.tasks import ModelAt, TrainedMember, last_layer_spread_of, predict_frames, run_trajectory
 from curator.trajectory import MDSettings, Trajectory
-from curator.uncertainty import Calibration
+from curator.uncertainty import Calibration, committee_spread, force_error
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -54,21 +55,24 @@ def records_for_test(context: Context) -> list[Record]:
 
 
 def measure_errors(context: Context, round_: int) -> Errors:
-    """Errors of foundation and model on the test frames, on the probe, and of the committee on validation frames."""
+    """Errors of foundation and model on the test frames and on the probe; on validation frames, beside their spread."""
     records = labelled(context)
     test = records_for_test(context)
     valid = [record for record in records if record.provenance.split == "valid"]
     probe_file = context.folder.setup / "probe.extxyz"
     probe = read_own_records(probe_file) if probe_file.exists() else []
     members = context.members(round_)
+    kind = context.plan.file.select.uncertainty
+    committee = members if kind == "committee" else members[:1]
     wanted: list[tuple[ModelAt, list[Record]]] = [
         (context.foundation, test),
         (members[0], test),
         (context.foundation, probe),
         # What it remembers of the foundation's level of theory is in the head that was kept for it.
         (replace(members[0], head=REPLAY), probe),
-        *((member, valid) for member in members),
+        *((member, valid) for member in committee),
     ]
+    valid_frames = [record.frame for record in valid]
     tasks = [
         Task(
             predict_frames,
@@ -77,8 +81,12 @@ def measure_errors(context: Context, round_: int) -> Errors:
         )
         for model, part in wanted
     ]
+    if kind == "last_layer":
+        last_layer = last_layer_after(context, round_)
+        tasks.append(Task(last_layer_spread_of, (members[0], last_layer, valid_frames), "spread of the last layer"))
     outcomes = run_tasks(context, "md", tasks, round_=round_, stage="measure errors")
-    found = cast(list[list[Prediction]], values_of(outcomes, "prediction on labelled frames"))
+    values = values_of(outcomes, "prediction on labelled frames")
+    found = cast(list[list[Prediction]], values[: len(wanted)])
     numbers: Json = {
         "force_rmse_eV_per_A": {
             "foundation": force_rmse(found[0], test),
@@ -95,9 +103,17 @@ def measure_errors(context: Context, round_: int) -> Errors:
         if probe
         else None,
     }
-    committee = [np.array([_forces(found[4 + member][i]) for member in range(len(members))]) for i in range(len(valid))]
-    spread, error = errors_of(committee, [record.label.forces for record in valid])
-    arrays: Arrays = {"valid_spread_eV_per_A": spread, "valid_error_eV_per_A": error}
+    forces = [np.array([_forces(of_member[i]) for of_member in found[4:]]) for i in range(len(valid))]
+    if kind == "last_layer":
+        spread = cast(list[NDArray[np.float64]], values[-1])
+    else:
+        # Of a single model it is zero, and calibrates nothing.
+        spread = [committee_spread(frame) if len(frame) > 1 else np.zeros(frame.shape[1]) for frame in forces]
+    arrays: Arrays = {
+        "spread_kind": np.array(kind),
+        "valid_spread_eV_per_A": _pooled(spread),
+        "valid_error_eV_per_A": _errors(forces, [record.label.forces for record in valid]),
+    }
     for name, predictions in (("foundation", found[0]), ("model", found[1])):
         arrays[f"test_forces_{name}"] = np.concatenate([_forces(prediction) for prediction in predictions])
         arrays[f"test_energies_{name}"] = _centred([prediction.energy for prediction in predictions], test)
@@ -107,30 +123,30 @@ def measure_errors(context: Context, round_: int) -> Errors:
 
 
 def fresh_errors(context: Context, round_: int, chosen: Chosen, calibration: Calibration | None) -> Errors:
-    """Errors of the previous committee on the frames of this round, before anything was trained on them.
+    """Errors of the previous models on the frames of this round, before anything was trained on them.
 
     Those of the random share alone are unbiased; the others were chosen for being hard.
     """
     by_hash = {record.frame.hash: record for record in labelled(context)}
     candidates = read_candidates(context.folder.round(round_) / "explore" / "candidates.extxyz")
-    forces, references, random = [], [], []
-    for idx, reason, predicted in zip(chosen.idx, chosen.reasons, chosen.forces, strict=True):
+    forces, spreads, references, random = [], [], [], []
+    for k, idx in enumerate(chosen.idx):
         record = by_hash.get(candidates[idx].frame.hash)
         if record is not None:
-            forces.append(predicted)
+            forces.append(chosen.forces[k])
+            spreads.append(np.full(len(record.frame), np.nan) if chosen.spread is None else chosen.spread[k])
             references.append(record.label.forces)
-            random.append(reason == "random")
-    spread, error = errors_of(forces, references)
+            random.append(chosen.reasons[k] == "random")
+    spread, error = _pooled(spreads), _errors(forces, references)
     frame = np.repeat(np.arange(len(references)), np.array([len(reference) for reference in references], dtype=int))
     is_random = np.array(random, dtype=bool)[frame]
-    n_members = len(context.members(round_ - 1))
     arrays: Arrays = {
         "spread_eV_per_A": spread,
         "calibrated_eV_per_A": np.full(len(spread), np.nan) if calibration is None else calibration(spread),
         "error_eV_per_A": error,
         "error_is_random": is_random,
         "error_frame": frame,
-        "spread_is_known": np.array(n_members > 1),
+        "spread_is_known": np.array(chosen.spread is not None),
     }
     fresh = float(np.sqrt(np.mean(error[is_random] ** 2))) if is_random.any() else None
     return Errors({"fresh_force_rmse_eV_per_A": fresh}, arrays)
@@ -289,6 +305,15 @@ def msd_arrays(measured: Sequence[Diffusivity]) -> Arrays:
 def _forces(prediction: Prediction) -> NDArray[np.float64]:
     assert prediction.forces is not None
     return prediction.forces
+
+
+def _errors(forces: Sequence[NDArray[np.float64]], references: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Force error of each atom, eV/Å, pooled over frames; of the mean, where there are several members."""
+    return _pooled([force_error(frame.mean(axis=0), true) for frame, true in zip(forces, references, strict=True)])
+
+
+def _pooled(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.concatenate([np.zeros(0), *parts])
 
 
 def _centred(energies: Sequence[float], records: Sequence[Record]) -> NDArray[np.float64]:

@@ -135,7 +135,7 @@ def _page(evidence: Evidence, folder: Path) -> Page:
         ),
         Section(
             "uncertainty",
-            "Did the committee know where it was wrong?",
+            "Did the model know where it was wrong?",
             [captions.calibration(evidence), captions.selection_map(evidence)],
         ),
         Section(

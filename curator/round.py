@@ -1,16 +1,16 @@
-"""The stages of a round that spend labels: explore, select, label, train. Each is skipped where its output exists."""
+"""The stages of a round that spend labels: explore, label, train. Each is skipped where its output exists."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from ase.data import atomic_numbers
 from ase.io import iread, write
-from numpy.typing import NDArray
 
 from curator.backends.executor import Done, Task
+from curator.choose import Chosen
 from curator.context import Context, buy_labels, labelled, run_tasks, values_of
 from curator.datasets.atomic import atomic_path
 from curator.datasets.contacts import contacts
@@ -22,22 +22,16 @@ from curator.errors import CuratorError
 from curator.explore import Candidate, plan_exploration
 from curator.explore import candidates as candidates_from
 from curator.hop import plan_hop
-from curator.selection import pca_map, select
 from curator.state import Stage, read_json, write_json
 from curator.tasks import (
-    CandidatePrediction,
     ModelAt,
     TrainedMember,
     TrainingJob,
     member_from_json,
-    predict_candidates,
     run_trajectory,
     train_member,
 )
 from curator.trajectory import Trajectory
-from curator.uncertainty import Calibration, committee_spread, fit_calibration, force_error, frame_score
-
-PREDICT_BATCH = 64
 
 
 def explore(context: Context, round_: int, starts: Sequence[Frame], hop: tuple[Frame, Frame] | None) -> list[Candidate]:
@@ -130,136 +124,6 @@ def read_candidates(path: Path) -> list[Candidate]:
         Candidate(frame_from_atoms(atoms), *(atoms.info[name] for name in ("group", "source", "near_hop")))
         for atoms in iread(path, index=":", format="extxyz")
     ]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Chosen:
-    """Frames that a round will label.
-
-    Attributes
-    ----------
-    idx
-        Indices into the candidates of the round.
-    reasons
-        Why each was chosen.
-    forces
-        Forces in eV/Å of each by each committee member of the previous round, shape ``(n_members, n_atoms, 3)``.
-    """
-
-    idx: tuple[int, ...]
-    reasons: tuple[str, ...]
-    forces: tuple[NDArray[np.float64], ...]
-
-
-def choose(context: Context, round_: int, candidates: Sequence[Candidate], n_select: int) -> Chosen:
-    """Choose what to label: a random share, then what is uncertain and different from what is labelled."""
-    folder = context.folder.round(round_)
-    out, arrays = folder / "selection.json", folder / "selection.npz"
-    if not out.exists():
-        _choose(context, round_, candidates, n_select)
-    content = read_json(out)
-    with np.load(arrays) as stored:
-        forces = tuple(stored[f"forces_{i}"] for i in range(len(content["idx"])))
-    return Chosen(tuple(content["idx"]), tuple(content["reasons"]), forces)
-
-
-def _choose(context: Context, round_: int, candidates: Sequence[Candidate], n_select: int) -> None:
-    folder = context.folder.round(round_)
-    method = context.plan.file.select.method
-    known = _frames_for_distance(context)
-    files = {"candidates": folder / "explore" / "candidates.extxyz", "known": folder / "explore" / "known.extxyz"}
-    with atomic_path(files["known"]) as aside:
-        write(aside, [atoms_from_frame(frame) for frame in known], format="extxyz")
-    members = context.members(round_ - 1)
-    elements = sorted({int(number) for candidate in candidates for number in candidate.frame.numbers})
-    tasks, places = [], []
-    for member, model in enumerate(members):
-        for name, n in (("candidates", len(candidates)), ("known", len(known) if member == 0 else 0)):
-            for start in range(0, n, PREDICT_BATCH):
-                stop = min(n, start + PREDICT_BATCH)
-                tasks.append(Task(predict_candidates, (model, files[name], start, stop, elements), f"predict {name}"))
-                places.append((member, name))
-    outcomes = run_tasks(context, "md", tasks, round_=round_, stage="select: committee and descriptors")
-    parts: dict[tuple[int, str], list[CandidatePrediction]] = {}
-    for place, value in zip(places, values_of(outcomes, "prediction on candidates"), strict=True):
-        parts.setdefault(place, []).extend(cast(list[CandidatePrediction], value))
-    predictions = [parts[member, "candidates"] for member in range(len(members))]
-    descriptors = np.array([prediction.descriptor for prediction in predictions[0]])
-    labelled = np.array([prediction.descriptor for prediction in parts.get((0, "known"), [])])
-    labelled = labelled.reshape(-1, descriptors.shape[1])
-    forces = [np.array([member[i].forces for member in predictions]) for i in range(len(candidates))]
-
-    calibration = calibration_before(context, round_) if len(members) > 1 else None
-    scores = None
-    if len(members) > 1 and method == "committee+fps":
-        spreads = [committee_spread(frame_forces) for frame_forces in forces]
-        errors = spreads if calibration is None else [calibration(spread) for spread in spreads]
-        scores = np.array([frame_score(error) for error in errors])
-    selection = select(
-        descriptors,
-        labelled,
-        scores,
-        near_hop=np.array([candidate.near_hop for candidate in candidates]),
-        hop_share=context.plan.file.select.hop_share if method != "random" else 0.0,
-        n_select=n_select,
-        random_share=1.0 if method == "random" else context.plan.file.select.random_share,
-        rng=np.random.default_rng(context.plan.seed_of(round_, Stage.SELECT)),
-        groups=[candidate.group for candidate in candidates],
-    )
-    chart = pca_map(descriptors, labelled)
-    reason_of = dict(zip((int(i) for i in selection.idx), selection.reasons, strict=True))
-    with atomic_path(folder / "selection.npz") as aside:
-        np.savez(
-            aside,
-            map_xy=chart.xy,
-            map_labelled_xy=chart.labelled_xy,
-            map_explained=chart.explained,
-            map_reason=np.array([reason_of.get(i, "") for i in range(len(candidates))]),
-            **{f"forces_{k}": forces[i] for k, i in enumerate(selection.idx)},
-        )
-    write_json(
-        folder / "selection.json",
-        {
-            "n_candidates": len(candidates),
-            "idx": [int(i) for i in selection.idx],
-            "reasons": list(selection.reasons),
-            "scores": [float(score) for score in selection.scores],
-            "hashes": [candidates[i].frame.hash for i in selection.idx],
-            "calibration": None if calibration is None else asdict(calibration),
-        },
-    )
-
-
-def _frames_for_distance(context: Context) -> list[Frame]:
-    """Labelled frames that a new one should differ from.
-
-    Test frames must not steer the selection, and contacts are so far from everything that they would set its scale.
-    """
-    records = [record for record in labelled(context) if record.provenance.split != "test"]
-    return [record.frame for record in records if record.provenance.reason != "contact"]
-
-
-def calibration_before(context: Context, round_: int) -> Calibration | None:
-    """Map from committee spread to force error, from the errors seen before a round.
-
-    The pooled random shares of all earlier rounds, each predicted before it was trained on; while there are none, the
-    validation frames of the last round.
-    """
-    spreads: list[NDArray[np.float64]] = []
-    errors: list[NDArray[np.float64]] = []
-    for earlier in range(round_):
-        with np.load(context.folder.round(earlier) / "evidence.npz") as stored:
-            chosen = stored["error_is_random"].astype(bool)
-            if stored["spread_is_known"]:
-                spreads.append(stored["spread_eV_per_A"][chosen])
-                errors.append(stored["error_eV_per_A"][chosen])
-    if not spreads and round_ > 0:
-        with np.load(context.folder.round(round_ - 1) / "evidence.npz") as stored:
-            spreads.append(stored["valid_spread_eV_per_A"])
-            errors.append(stored["valid_error_eV_per_A"])
-    if not spreads:
-        return None
-    return fit_calibration(np.concatenate(spreads), np.concatenate(errors))
 
 
 def label_test_frames(context: Context, candidates: Sequence[Candidate]) -> None:
@@ -403,22 +267,3 @@ def _warm_bases(context: Context, round_: int) -> list[ModelAt]:
     earlier = read_json(context.folder.round(round_ - 1) / "settings.json")
     same = earlier["learn"]["strategy"] == context.plan.file.learn.strategy
     return context.members(round_ - 1) if same else [context.foundation]
-
-
-def errors_of(
-    forces: Sequence[NDArray[np.float64]], references: Sequence[NDArray[np.float64]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Committee spread (0 for a single model) and true force error of each atom, eV/Å, pooled over frames.
-
-    Parameters
-    ----------
-    forces
-        Of each frame, the forces of every member, shape ``(n_members, n_atoms, 3)``.
-    references
-        Of each frame, the labelled forces, shape ``(n_atoms, 3)``.
-    """
-    spreads = [committee_spread(frame) if len(frame) > 1 else np.zeros(frame.shape[1]) for frame in forces]
-    errors = [force_error(frame.mean(axis=0), reference) for frame, reference in zip(forces, references, strict=True)]
-    if not spreads:
-        return np.zeros(0), np.zeros(0)
-    return np.concatenate(spreads), np.concatenate(errors)

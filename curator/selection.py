@@ -61,9 +61,7 @@ def frame_descriptor(
     """Descriptor of a frame from the invariant features of its atoms.
 
     For each element and feature: mean, standard deviation and largest deviation from the mean over the atoms. The
-    means alone hardly see where a single defect is: for 300 frames of LiF with an interstitial, nearest neighbours in
-    another trajectory explained -0.12 of the variance of the shortest Li-Li distances by the means, 0.16 with the
-    standard deviations, 0.26 with both deviations.
+    means alone hardly see a single defect; the largest deviations are those of its neighbours.
 
     Parameters
     ----------
@@ -141,6 +139,7 @@ def select(
     n_select: int,
     random_share: float,
     rng: np.random.Generator,
+    outside: ArrayLike | None = None,
     near_hop: ArrayLike | None = None,
     hop_share: float = 0.0,
     n_random_min: int = 4,
@@ -150,11 +149,12 @@ def select(
     """Choose candidates to label.
 
     1. A random share, drawn uniformly from all candidates but those of the hop, before anything else: the control arm.
-       Its errors are an unbiased sample of the candidates', and it calibrates the committee.
+       Its errors are an unbiased sample of the candidates', and it calibrates the predicted errors.
     2. A share from around the hop that the campaign follows, different from what is labelled and from each other
        ("hop"): the frames on which the property depends most. No other share takes from them.
     3. With predicted errors: the ``shortlist_factor`` times as many candidates as are still wanted that are predicted
-       worst, thinned by farthest-point sampling against the labelled frames and the random share ("uncertain").
+       worst, thinned by farthest-point sampling against the labelled frames and the random share ("uncertain"). Those
+       ``outside`` come first: where a model extrapolates, its predicted error is worth little.
     4. Whatever is still wanted: farthest-point sampling among the rest ("diverse"). In the first round, without
        predicted errors, that is everything but the random share.
 
@@ -172,6 +172,8 @@ def select(
         Share drawn at random, and the fewest that are; a share of 0 draws none.
     rng
         Used for the random share only.
+    outside
+        Which candidates lie beyond what the model was trained on, shape ``(n,)``; none by default.
     near_hop, hop_share
         Which candidates were drawn from around the hop, shape ``(n,)`` (none by default), and the share they get.
     shortlist_factor
@@ -204,6 +206,9 @@ def select(
         raise ValueError(f"{len(groups)} groups for {n} candidates")
 
     special = np.zeros(n, dtype=bool) if near_hop is None else np.asarray(near_hop, dtype=bool)
+    strange = np.zeros(n, dtype=bool) if outside is None else np.asarray(outside, dtype=bool)
+    if strange.shape != (n,):
+        raise ValueError(f"outside must say yes or no of each of {n} candidates; got shape {strange.shape}")
     ordinary = np.flatnonzero(~special)
     n_select = min(n_select, n)
     n_random = min(n_select, len(ordinary), max(n_random_min, round(random_share * n_select))) if random_share else 0
@@ -221,7 +226,7 @@ def select(
         elif reason == "uncertain":
             if error is None:
                 continue
-            rest = _shortlist(error, rest, math.ceil(shortlist_factor * n_wanted), groups)
+            rest = _shortlist(error, strange, rest, math.ceil(shortlist_factor * n_wanted), groups)
         picks, far = farthest_points(x[rest], np.concatenate([known, x[idx]]), n_wanted)
         idx = np.concatenate([idx, rest[picks]])
         reasons += [reason] * len(picks)
@@ -254,9 +259,13 @@ def pca_map(descriptors: ArrayLike, labelled: ArrayLike) -> SelectionMap:
 
 
 def _shortlist(
-    error: NDArray[np.float64], rest: NDArray[np.intp], n: int, groups: Sequence[str] | None
+    error: NDArray[np.float64],
+    outside: NDArray[np.bool_],
+    rest: NDArray[np.intp],
+    n: int,
+    groups: Sequence[str] | None,
 ) -> NDArray[np.intp]:
-    worst_first = rest[np.argsort(-error[rest], kind="stable")]
+    worst_first = rest[np.lexsort((-error[rest], ~outside[rest]))]
     if groups is None:
         return np.sort(worst_first[:n])
     n_per_group = math.ceil(2 * n / len({groups[i] for i in rest})) if len(rest) else 0

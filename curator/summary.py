@@ -55,7 +55,7 @@ def _calibration(context: Context, n_rounds: int) -> Json | None:
     evidence = {}
     for round_ in range(n_rounds):
         with np.load(context.folder.round(round_) / "evidence.npz") as stored:
-            evidence[round_] = {name: stored[name] for name in stored if name in FRESH_ARRAYS}
+            evidence[round_] = {name: stored[name] for name in stored if name in FRESH_ARRAYS | {"spread_kind"}}
     return reliability_json(pool_fresh_errors(evidence).reliability())
 
 

@@ -29,10 +29,13 @@ from curator.state import Json, read_json, write_json
 from curator.trajectory import MDSettings, Trajectory
 
 if TYPE_CHECKING:
+    from curator.learners.last_layer import LastLayer
     from curator.learners.mace import MaceModel
 
 CELL_FMAX_EV_PER_A = 0.01
 CELL_MAX_STEPS = 100
+N_DIRECTIONS = 16
+"""Directions in which the last layer may move; docs/uncertainty.md says what fewer and more are worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,26 +135,56 @@ class CandidatePrediction:
     forces
         float64, shape ``(n_atoms, 3)``, eV/Å.
     descriptor
-        Descriptor of the whole frame, shape ``(n_features,)``.
+        Descriptor of the whole frame, shape ``(n_descriptor,)``.
+    node_features
+        float32, shape ``(n_atoms, n_features)``.
+    spread
+        Spread of the last layer at each atom, shape ``(n_atoms,)``, or None if none was asked for.
     """
 
     forces: NDArray[np.float64]
     descriptor: NDArray[np.float64]
+    node_features: NDArray[np.float32]
+    spread: NDArray[np.float64] | None
 
 
 def predict_candidates(
-    model: ModelAt, file: Path, start: int, stop: int, elements: Sequence[int]
+    model: ModelAt,
+    file: Path,
+    start: int,
+    stop: int,
+    elements: Sequence[int],
+    last_layer: "LastLayer | None" = None,
 ) -> list[CandidatePrediction]:
-    """Forces and descriptors of frames ``start`` to ``stop`` of a file, by a model."""
+    """Forces and descriptors of frames ``start`` to ``stop`` of a file by a model; spreads too, with its last layer."""
+    from curator.learners.last_layer import last_layer_spread
+
     frames = [frame_from_atoms(atoms) for atoms in iread(file, index=slice(start, stop), format="extxyz")]
-    predictions = model.load().predict(frames, ("energy", "forces", "node_features"))
+    loaded = model.load()
+    predictions = loaded.predict(frames, ("energy", "forces", "node_features"))
+    spreads = [None] * len(frames) if last_layer is None else last_layer_spread(loaded, last_layer, frames)
     found = []
-    for frame, prediction in zip(frames, predictions, strict=True):
+    for frame, prediction, spread in zip(frames, predictions, spreads, strict=True):
         assert prediction.forces is not None
         assert prediction.node_features is not None
         descriptor = frame_descriptor(prediction.node_features, frame.numbers, elements)
-        found.append(CandidatePrediction(prediction.forces, descriptor))
+        found.append(CandidatePrediction(prediction.forces, descriptor, prediction.node_features, spread))
     return found
+
+
+def last_layer_of(model: ModelAt, file: Path, seed: Sequence[int]) -> "LastLayer":
+    """Find how the last layer of a model may move, from the labelled frames in a file that it was trained on."""
+    from curator.learners.last_layer import fit_last_layer
+
+    frames = [record.frame for record in _records(file)]
+    return fit_last_layer(model.load(), frames, np.random.default_rng(seed), n_directions=N_DIRECTIONS)
+
+
+def last_layer_spread_of(model: ModelAt, last_layer: "LastLayer", frames: Sequence[Frame]) -> list[NDArray[np.float64]]:
+    """Spread of a model's last layer at each atom of each frame."""
+    from curator.learners.last_layer import last_layer_spread
+
+    return last_layer_spread(model.load(), last_layer, frames)
 
 
 def predict_frames(model: ModelAt, frames: Sequence[Frame], want: Sequence[Want]) -> list[Prediction]:

@@ -1,8 +1,9 @@
-"""How wrong is the committee likely to be? Spread between members, calibrated against errors measured on labels.
+"""How wrong is the model likely to be? A spread, calibrated against errors measured on labels.
 
-Members fine-tuned from one foundation agree too well: spread is a number to calibrate, never to report. How well each
-kind of spread ranks true errors, and what is left to calibrate, is in ``docs/uncertainty.md``, with the command that
-measured it.
+The spread is that of a model's last layer (`curator.learners.last_layer`) or that between the members of a committee.
+The first has no scale of its own, and members fine-tuned from one foundation agree too well: spread is a number to
+calibrate, never to report. How well each kind ranks true errors, and what is left to calibrate, is in
+``docs/uncertainty.md``, with the command that measured it. Two kinds are never pooled.
 
 Spread and error are both root mean squares over the three Cartesian components, hence unchanged by a rotation of the
 frame and comparable with a force RMSE.
@@ -11,6 +12,7 @@ frame and comparable with a force RMSE.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -99,7 +101,7 @@ def frame_score(error: ArrayLike, n_top: int = 16) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Monotone map from committee spread to expected force error, per atom.
+    """Monotone map from spread to expected force error, per atom.
 
     Linear between its points and constant below the first. Above the last it grows in proportion to the spread: what
     lies beyond everything labelled is what the search is for, and must not tie.
@@ -138,7 +140,7 @@ def fit_calibration(spread: ArrayLike, error: ArrayLike) -> Calibration | None:
     Parameters
     ----------
     spread, error
-        Per atom, eV/Å, shape ``(n,)``: `committee_spread` and `force_error` of frames labelled after they were
+        Per atom, shape ``(n,)``: a spread of one kind, and `force_error` of frames labelled after they were
         predicted. Only frames drawn at random make it unbiased.
 
     Returns
@@ -238,8 +240,41 @@ def reliability(predicted: ArrayLike, error: ArrayLike, n_frames: int) -> Reliab
     )
 
 
+SpreadKind = Literal["last_layer", "committee"]
+"""What a spread is of."""
+
+Arrays = Mapping[str, NDArray[Any]]
+
 FRESH_ARRAYS = frozenset({"calibrated_eV_per_A", "error_eV_per_A", "error_is_random", "error_frame", "spread_is_known"})
 """Arrays of a round's evidence that say what was predicted of its new labels."""
+
+
+def spread_kind(arrays: Arrays) -> SpreadKind:
+    """Kind of the spreads in a round's evidence; evidence that does not say is a committee's."""
+    return "last_layer" if str(arrays.get("spread_kind")) == "last_layer" else "committee"
+
+
+def calibrate_from(evidence: Mapping[int, Arrays], kind: SpreadKind) -> Calibration | None:
+    """Calibrate spreads of one kind from the evidence of earlier rounds.
+
+    The pooled random shares of all rounds, each predicted before it was trained on; while there are none, the
+    validation frames of the newest round. Rounds whose spreads are of another kind are left out.
+
+    Parameters
+    ----------
+    evidence
+        Arrays of ``rounds/NNN/evidence.npz`` by round.
+    kind
+        Kind of the spreads to be calibrated.
+    """
+    alike = [arrays for _, arrays in sorted(evidence.items()) if spread_kind(arrays) == kind]
+    known = [arrays for arrays in alike if _is_known(arrays) and arrays["error_is_random"].any()]
+    random = [np.asarray(arrays["error_is_random"], dtype=bool) for arrays in known]
+    spreads = [arrays["spread_eV_per_A"][drawn] for arrays, drawn in zip(known, random, strict=True)]
+    errors = [arrays["error_eV_per_A"][drawn] for arrays, drawn in zip(known, random, strict=True)]
+    if not spreads and evidence and spread_kind(newest := evidence[max(evidence)]) == kind:
+        spreads, errors = [newest["valid_spread_eV_per_A"]], [newest["valid_error_eV_per_A"]]
+    return fit_calibration(np.concatenate(spreads), np.concatenate(errors)) if spreads else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -254,33 +289,38 @@ class FreshErrors:
         Frames they belong to.
     rounds
         Rounds they come from.
+    kind
+        What the predictions were made from.
     """
 
     predicted_eV_per_A: NDArray[np.float64]
     error_eV_per_A: NDArray[np.float64]
     n_frames: int
     rounds: tuple[int, ...]
+    kind: SpreadKind
 
     def reliability(self) -> Reliability | None:
         """How well the two agree; None for too few atoms."""
         return reliability(self.predicted_eV_per_A, self.error_eV_per_A, self.n_frames)
 
 
-def pool_fresh_errors(evidence: Mapping[int, Mapping[str, NDArray[np.generic]]]) -> FreshErrors:
+def pool_fresh_errors(evidence: Mapping[int, Arrays]) -> FreshErrors:
     """Pool the random shares of all rounds, each as it was predicted before its labels were bought.
 
-    A round's errors are predicted by the committee of the round before, with a calibration that knows earlier rounds
+    A round's errors are predicted by the models of the round before, with a calibration that knows earlier rounds
     only: nothing is evaluated on what it was fitted to (prequential; Dawid, J. R. Stat. Soc. A 147, 278, 1984). Rounds
-    without a committee or a calibration before them are left out.
+    without a spread or a calibration before them are left out, and those whose spread is not of the newest kind.
 
     Parameters
     ----------
     evidence
         Arrays of ``rounds/NNN/evidence.npz`` by round.
     """
+    known = {round_: arrays for round_, arrays in sorted(evidence.items()) if _is_known(arrays)}
+    kind = spread_kind(known[max(known)]) if known else "last_layer"
     predicted, error, rounds, n_frames = [np.zeros(0)], [np.zeros(0)], [], 0
-    for round_, arrays in sorted(evidence.items()):
-        if not arrays.keys() >= FRESH_ARRAYS or not arrays["spread_is_known"]:
+    for round_, arrays in known.items():
+        if spread_kind(arrays) != kind:
             continue
         guess = np.asarray(arrays["calibrated_eV_per_A"], dtype=np.float64)
         usable = np.asarray(arrays["error_is_random"], dtype=bool) & np.isfinite(guess) & (guess > 0)
@@ -289,7 +329,7 @@ def pool_fresh_errors(evidence: Mapping[int, Mapping[str, NDArray[np.generic]]])
             error.append(np.asarray(arrays["error_eV_per_A"], dtype=np.float64)[usable])
             n_frames += len(np.unique(arrays["error_frame"][usable]))
             rounds.append(round_)
-    return FreshErrors(np.concatenate(predicted), np.concatenate(error), n_frames, tuple(rounds))
+    return FreshErrors(np.concatenate(predicted), np.concatenate(error), n_frames, tuple(rounds), kind)
 
 
 def reliability_json(found: Reliability | None) -> dict[str, object] | None:
@@ -304,6 +344,10 @@ def reliability_json(found: Reliability | None) -> dict[str, object] | None:
         "coverage68": found.coverage68,
         "coverage95": found.coverage95,
     }
+
+
+def _is_known(arrays: Arrays) -> bool:
+    return arrays.keys() >= FRESH_ARRAYS and bool(arrays["spread_is_known"])
 
 
 def _rms(values: NDArray[np.float64]) -> NDArray[np.float64]:

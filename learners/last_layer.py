@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from e3nn import o3
 from numpy.typing import NDArray
 
 from curator.datasets.frame import Frame
@@ -134,10 +133,9 @@ def _features(
     layers = [readout.linear_2 if hasattr(readout, "linear_2") else readout.linear for readout in readouts]
     caught: list[torch.Tensor] = []
 
-    def catch(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        irreps = o3.Irreps(str(layer.irreps_in))
-        parts = zip(irreps.slices(), irreps, strict=True)
-        caught.extend(inputs[0][:, part] for part, (_, irrep) in parts if irrep == o3.Irrep(0, 1))
+    def catch(layer: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        parts = zip(layer.irreps_in.slices(), layer.irreps_in, strict=True)
+        caught.extend(inputs[0][:, part] for part, (_, irrep) in parts if irrep.is_scalar())
 
     head = model.heads.index(model.head)
     for start in range(0, len(frames), batch_size):

@@ -148,6 +148,7 @@ def arrays(idx: int, row: dict[str, Any], rng: np.random.Generator) -> dict[str,
         held |= {"spread_eV_per_A": calibrated / 2.3, "calibrated_eV_per_A": calibrated, "error_eV_per_A": true}
         frame = np.arange(true.size) // 65
         held |= {"error_is_random": frame < 4, "error_frame": frame, "spread_is_known": np.array(True)}
+        held |= {"spread_kind": np.array("last_layer"), "map_outside": np.isin(np.arange(240), far[:20])}
     for result in row["diffusion"]:
         lag = np.geomspace(0.1, 100, 40)
         D = result["D_A2_per_ps"] or 0.6
@@ -164,7 +165,7 @@ def events(n_rounds: int) -> list[dict[str, Any]]:
     clock = START
     plan = (
         ("md", "explore", 6, 95.0),
-        ("md", "select: committee and descriptors", 2, 12.0),
+        ("md", "select: uncertainty and descriptors", 2, 12.0),
         ("label", "label", 18, 36.0),
         ("train", "train 2 members on 34 frames", 2, 190.0),
         ("md", "measure diffusion", 6, 240.0),

@@ -32,6 +32,22 @@ def test_captions_quote_the_numbers(tmp_path: Path, write_campaign: WriteCampaig
     assert f"Random frames, {share:.0%} of all labels" in captions.labels_by_reason(evidence).caption
 
 
+def test_captions_say_what_predicted_the_errors_and_how_many_frames_were_out_of_reach(
+    tmp_path: Path, write_campaign: WriteCampaign
+) -> None:
+    evidence = read_evidence(write_campaign(tmp_path / "lif", n_rounds=3))
+    assert "each predicted from the last layer of the model before its label" in captions.calibration(evidence).caption
+    n_bought = int((evidence.arrays[2]["map_outside"] & (evidence.arrays[2]["map_reason"] != "")).sum())
+    caption = captions.selection_map(evidence).caption
+    assert "20 held an atom too far from all labelled ones" in caption
+    assert f"; {n_bought} of these were bought." in caption
+    evidence.arrays[2]["spread_kind"] = np.array("committee")
+    said = captions.calibration(evidence).caption
+    assert "random frames of round 2, each predicted from the committee" in said
+    del evidence.arrays[2]["map_outside"]
+    assert "too far" not in captions.selection_map(evidence).caption
+
+
 def test_arrays_that_make_no_sense_cost_one_figure(tmp_path: Path, write_campaign: WriteCampaign) -> None:
     folder = write_campaign(tmp_path / "lif", n_rounds=1, verdict="not_yet")
     path = folder / "rounds" / "000" / "evidence.npz"

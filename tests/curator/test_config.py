@@ -24,6 +24,12 @@ def test_only_the_system_must_be_given(tmp_path: Path):
     assert read_campaign_file(path).foundation == "mini-halides"
 
 
+def test_the_old_name_of_the_method_is_understood():
+    system = {"structure": "lif-interstitial"}
+    old = CampaignFile.model_validate({"system": system, "select": {"method": "committee+fps"}})
+    assert old == CampaignFile.model_validate({"system": system})
+
+
 @pytest.mark.parametrize("template", ["lif", "own", "classical"])
 def test_templates_are_valid(template: str):
     folder = Path(__file__).parents[2] / "curator" / "templates"

@@ -82,6 +82,23 @@ def test_no_trajectory_takes_the_whole_shortlist():
     assert 0 < from_wild < uncertain.sum()
 
 
+def test_what_lies_outside_comes_first_however_small_its_predicted_error():
+    rng = np.random.default_rng(6)
+    x, error = rng.standard_normal((200, 3)), 1 + rng.random(200)
+    outside = np.arange(200) >= 190
+    error[outside] = 0.01
+    arguments = {"n_select": 12, "random_share": 0.1, "shortlist_factor": 1.0}
+    chosen = select(x, x[:0], error, outside=outside, rng=np.random.default_rng(0), **arguments)
+    assert chosen.reasons == ("random",) * 4 + ("uncertain",) * 8
+    assert outside[chosen.idx[4:]].all()
+    few = outside & (np.arange(200) >= 197)
+    chosen = select(x, x[:0], error, outside=few, rng=np.random.default_rng(0), **arguments)
+    worst = np.setdiff1d(np.argsort(-error), chosen.idx[:4], assume_unique=True)[:5]
+    assert set(chosen.idx[4:]) == {197, 198, 199, *worst}
+    nothing = select(x, x[:0], error, outside=np.zeros(200, dtype=bool), rng=np.random.default_rng(0), **arguments)
+    assert nothing.idx.tolist() == select(x, x[:0], error, rng=np.random.default_rng(0), **arguments).idx.tolist()
+
+
 def test_selection_is_deterministic_and_has_no_repeats():
     rng = np.random.default_rng(7)
     x, known, error = rng.standard_normal((300, 6)), rng.standard_normal((40, 6)), rng.random(300)
@@ -111,6 +128,7 @@ def test_no_candidates_gives_an_empty_selection():
         ({"labelled": np.ones((2, 5))}, "labelled must have shape"),
         ({"random_share": 1.5}, "random_share=1.5"),
         ({"groups": ["a"]}, "1 groups for 3"),
+        ({"outside": [True]}, "outside must say"),
     ],
 )
 def test_bad_input_is_named(change, message):

@@ -27,7 +27,7 @@ def test_tasks_begin_their_seconds_before_they_end_and_are_sorted() -> None:
 
 
 def test_the_kind_of_a_stage_is_its_first_word() -> None:
-    assert stage_name("select: committee and descriptors") == "select"
+    assert stage_name("select: uncertainty and descriptors") == "select"
     assert stage_name("train 2 members on 34 frames") == "train"
     assert stage_name(None) == "other"
 

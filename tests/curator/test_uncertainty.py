@@ -7,6 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from curator.uncertainty import (
     Calibration,
+    calibrate_from,
     committee_spread,
     component_spread,
     fit_calibration,
@@ -134,11 +135,15 @@ def test_reliability_needs_atoms_and_predictions():
         reliability(np.zeros(100), np.ones(100), 3)
 
 
-def fresh(n_atoms, seed, known=True, calibrated=True):
+def fresh(n_atoms, seed, known=True, calibrated=True, kind=None):
     """Evidence of a round of four random frames and two chosen ones."""
     spread, error = known_errors(6 * n_atoms, seed)
     frame = np.repeat(np.arange(6), n_atoms)
-    return {
+    told = {} if kind is None else {"spread_kind": np.array(kind)}
+    return told | {
+        "spread_eV_per_A": spread,
+        "valid_spread_eV_per_A": 0.5 * spread,
+        "valid_error_eV_per_A": error,
         "calibrated_eV_per_A": 3 * spread if calibrated else np.full(len(spread), np.nan),
         "error_eV_per_A": error,
         "error_is_random": frame < 4,
@@ -162,6 +167,32 @@ def test_only_random_frames_that_were_predicted_before_are_pooled():
     squares = [decile["true_eV_per_A"] ** 2 for decile in content["deciles"]]
     assert np.mean(squares) == pytest.approx(np.mean(pooled.error_eV_per_A**2))
     assert pool_fresh_errors({}).reliability() is None
+
+
+def test_spreads_of_two_kinds_are_never_pooled():
+    """A campaign that changed from a committee, which older evidence does not name, to the last layer in round 3."""
+    rounds = {1: fresh(65, 1), 2: fresh(65, 2, kind="committee")}
+    both = rounds | {3: fresh(65, 3, kind="last_layer"), 4: fresh(65, 4, kind="last_layer")}
+    both[3] |= {"spread_eV_per_A": 100 * both[3]["spread_eV_per_A"]}
+
+    assert pool_fresh_errors(rounds).rounds == (1, 2)
+    pooled = pool_fresh_errors(both)
+    assert (pooled.rounds, pooled.kind) == ((3, 4), "last_layer")
+
+    assert calibrate_from(rounds, "last_layer") is None
+    assert calibrate_from(both, "committee") == calibrate_from(rounds, "committee")
+    alone = {round_: both[round_] for round_ in (3, 4)}
+    assert calibrate_from(both, "last_layer") == calibrate_from(alone, "last_layer")
+    assert calibrate_from(both, "last_layer").n_points == 2 * 4 * 65
+    assert calibrate_from({}, "last_layer") is None
+
+
+def test_validation_frames_calibrate_until_there_are_random_ones_of_the_same_kind():
+    first = fresh(65, 0, known=False, kind="last_layer")
+    valid = fit_calibration(first["valid_spread_eV_per_A"], first["valid_error_eV_per_A"])
+    assert calibrate_from({0: first}, "last_layer") == valid
+    assert calibrate_from({0: first}, "committee") is None
+    assert calibrate_from({0: first, 1: fresh(65, 1, kind="last_layer")}, "last_layer") != valid
 
 
 @pytest.mark.parametrize(("spread", "error"), [([1.0], [1.0, 2.0]), ([-1.0], [1.0]), ([np.nan], [1.0])])

@@ -99,6 +99,19 @@ def test_the_last_round_is_examined(status):
     assert status["n_labels_total"] <= status["budget"]["max_labels"]
 
 
+def test_the_last_layer_tells_what_is_uncertain_once_a_model_is_trained(undisturbed: Path):
+    first, second = (json.loads((undisturbed / f"rounds/00{i}/selection.json").read_text()) for i in (0, 1))
+    assert first["calibration"] is first["n_outside"] is None
+    assert second["calibration"]["n_points"] > 0
+    assert sum(second["outside"]) <= second["n_outside"] <= second["n_candidates"]
+    for round_, known in enumerate((False, True)):
+        with np.load(undisturbed / "rounds" / f"{round_:03d}" / "evidence.npz") as evidence:
+            assert str(evidence["spread_kind"]) == "last_layer"
+            assert bool(evidence["spread_is_known"]) == known
+            assert (evidence["valid_spread_eV_per_A"] > 0).all()
+            assert np.isfinite(evidence["spread_eV_per_A"]).all() == known
+
+
 def test_fine_tuning_lowers_the_error(status):
     force = status["rounds"][-1]["force_rmse_eV_per_A"]
     assert force["model"] < force["foundation"]

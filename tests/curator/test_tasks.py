@@ -1,0 +1,72 @@
+"""Tasks of the selection with the shipped model: what they find travels between processes as pickles."""
+
+import pickle
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.io import write
+
+from curator.datasets.extxyz import write_records
+from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
+from curator.datasets.label import Label, Provenance, Record
+from curator.learners.distance import fit_gate
+from curator.tasks import N_DIRECTIONS, ModelAt, last_layer_of, last_layer_spread_of, predict_candidates
+
+
+@pytest.fixture(scope="module")
+def model() -> ModelAt:
+    return ModelAt(Path(str(files("curator.datasets.mini_halides"))), "cpu")
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Frame]:
+    """The first is like its equilibrium, the last is not."""
+    found = []
+    for seed, rattle in enumerate((0.02, 0.1, 0.1, 0.3)):
+        atoms = bulk("LiF", "rocksalt", a=4.05, cubic=True)
+        atoms.rattle(rattle, seed=seed)
+        found.append(frame_from_atoms(atoms))
+    return found
+
+
+@pytest.fixture
+def train_file(tmp_path: Path, frames: list[Frame]) -> Path:
+    provenance = Provenance(0, "test", "g", "train", "random")
+    zeros = np.zeros((8, 3))
+    write_records(
+        tmp_path / "train.extxyz", [Record(frame, Label(0.0, zeros, None, "t"), provenance) for frame in frames[:2]]
+    )
+    return tmp_path / "train.extxyz"
+
+
+def test_the_last_layer_is_the_same_for_whoever_looks(
+    model: ModelAt, frames: list[Frame], train_file: Path, tmp_path: Path
+) -> None:
+    last_layer = pickle.loads(pickle.dumps(last_layer_of(model, train_file, (7, 1))))
+    assert len(last_layer.directions) == N_DIRECTIONS
+    np.testing.assert_array_equal(last_layer.directions, last_layer_of(model, train_file, (7, 1)).directions)
+
+    write(tmp_path / "pool.extxyz", [atoms_from_frame(frame) for frame in frames], format="extxyz")
+    candidates = predict_candidates(model, tmp_path / "pool.extxyz", 1, 4, (3, 9), last_layer)
+    spreads = last_layer_spread_of(model, last_layer, frames)
+    assert len(candidates) == 3
+    for candidate, spread in zip(candidates, spreads[1:], strict=True):
+        assert candidate.spread == pytest.approx(spread, rel=1e-3)
+    assert spreads[3].mean() > spreads[0].mean()
+
+
+def test_without_a_last_layer_there_is_no_spread(model: ModelAt, frames: list[Frame], tmp_path: Path) -> None:
+    write(tmp_path / "pool.extxyz", [atoms_from_frame(frame) for frame in frames], format="extxyz")
+    candidates = predict_candidates(model, tmp_path / "pool.extxyz", 0, 2, (3, 9))
+    assert [candidate.spread for candidate in candidates] == [None, None]
+    (features,) = {candidate.node_features.shape[1] for candidate in candidates}
+    assert candidates[0].descriptor.shape == (3 * 2 * features,)
+
+    gate = fit_gate(candidates[0].node_features, frames[0].numbers)
+    again = pickle.loads(pickle.dumps(gate))
+    there = candidates[1].node_features, frames[1].numbers
+    np.testing.assert_array_equal(again.distance(*there), gate.distance(*there))
+    assert again.limit == gate.limit
