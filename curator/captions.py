@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator import figures
-from curator.evidence import Evidence, Tree, items, lookup, number, series, tolerance_eV
+from curator.evidence import Evidence, Tree, items, labels_of, lookup, number, series, tolerance_eV
 from curator.exhibit import Said, exhibit
 from curator.quantities import factor, gap, significant
 from curator.timeline import spans_of
@@ -22,7 +22,7 @@ def _numbers(row: Tree, key: str) -> list[float]:
     return [value for item in items(row, key) if (value := number(item)) is not None]
 
 
-def _first(rounds: Sequence[Tree], *path: str) -> float | None:
+def _first(rounds: Sequence[Tree], *path: str | int) -> float | None:
     return next((value for row in rounds if (value := number(row, *path)) is not None), None)
 
 
@@ -67,7 +67,7 @@ def barrier(evidence: Evidence) -> Said:
     members = [
         (n_labels, _numbers(row, "barrier_members_eV"))
         for row in evidence.rounds
-        if (n_labels := number(row, "n_labels_total")) is not None
+        if (n_labels := labels_of(row)) is not None
     ]
     drawn = figures.barrier(x, y, reference, foundation, tolerance_eV(evidence), members)
     return caption + ".", drawn
@@ -171,7 +171,11 @@ def learning_curve(evidence: Evidence) -> Said:
     if replay is not None and replay.shape == target.shape and np.isfinite(replay).any():
         curves["replay"] = np.asarray(replay, dtype=np.float64)
     best = int(epoch[np.nanargmin(target)])
-    caption = f"Round {idx}: the error on the validation frames is smallest in epoch {best} of {int(epoch[-1])}."
+    caption = f"Round {idx}: the error on the validation frames is smallest in epoch {best} of {int(epoch[-1])}"
+    kept = _first([row for row in evidence.rounds if row["round"] == idx], "training", 0, "best_epoch")
+    if kept is not None and kept != best:
+        caption += f"; the weights of epoch {kept:.0f}, which are as good within the error, were kept"
+    caption += "."
     return caption, figures.learning_curve(epoch, curves)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator import figures_diffusion
-from curator.evidence import Evidence, Tree, items, lookup, newest, number, series, tolerance_eV
+from curator.evidence import Evidence, Tree, items, labels_of, lookup, newest, number, series, tolerance_eV
 from curator.exhibit import Said, exhibit
 from curator.quantities import with_error
 
@@ -98,7 +98,7 @@ def activation_energy(evidence: Evidence) -> Said:
     errors = [
         number(row, "arrhenius", "error_eV") or 0.0
         for row in evidence.rounds
-        if number(row, "arrhenius", "Ea_eV") is not None and number(row, "n_labels_total") is not None
+        if number(row, "arrhenius", "Ea_eV") is not None and labels_of(row) is not None
     ]
     if len(y) == 1:
         caption = "Measured once so far: whether it has settled takes another round to tell."
@@ -122,7 +122,7 @@ def diffusivities(evidence: Evidence) -> Said:
     """Follow the diffusivity at each temperature over the rounds."""
     curves: dict[float, list[tuple[float, float, float]]] = {}
     for row in evidence.rounds:
-        n_labels = number(row, "n_labels_total")
+        n_labels = labels_of(row)
         for result in items(row, "diffusion"):
             temperature, value = number(result, "temperature_K"), number(result, "D_A2_per_ps")
             measured = lookup(result, "status") == "measured" and value is not None and value > 0

@@ -28,6 +28,10 @@ EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOT_CONVERGED = 1, 2, 3
 TEMPLATES = ("lif", "own", "classical")
 DEFAULT_TARGET = Path()
 
+INTERRUPTED = 130
+"""What typer makes of Ctrl-C during a command."""
+STOPPED = "stopped; what is done is kept, run again to continue"
+
 app = typer.Typer(
     name="curator",
     help="Active learning and data-set curation for machine-learned interatomic potentials, until diffusion converges.",
@@ -183,7 +187,7 @@ def _run_app() -> int:
     try:
         result: Any = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        return _say("stopped; what is done is kept, run again to continue", EXIT_FAILED)
+        return _say(STOPPED, EXIT_FAILED)
     except CuratorError as error:
         return _say(str(error), error.exit_status)
     except (DriverError, ExecutorError, JournalDamagedError, StoreDamagedError) as error:
@@ -196,6 +200,8 @@ def _run_app() -> int:
         if hasattr(error, "format_message"):  # click's own complaints about arguments
             return _say(f"{error.format_message()}; see curator --help", EXIT_BAD_INPUT)
         return _unexpected(error)
+    if result == INTERRUPTED:
+        return _say(STOPPED, EXIT_FAILED)
     return int(result) if isinstance(result, int) else 0
 
 

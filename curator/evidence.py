@@ -124,9 +124,15 @@ def newest(evidence: Evidence, key: str) -> Tree | None:
     return next((row for row in reversed(evidence.rounds) if lookup(row, key)), None)
 
 
+def labels_of(row: Tree) -> float | None:
+    """Labels that had been bought when a round was measured; those of its exam came afterwards."""
+    n_labels = number(row, "n_labels_total")
+    return None if n_labels is None else n_labels - (number(row, "n_exam_labels") or 0.0)
+
+
 def series(rounds: Sequence[Tree], *path: str) -> tuple[list[float], list[float]]:
     """Labels bought and the value at ``path``, of the rounds that have both."""
-    pairs = [(number(row, "n_labels_total"), number(row, *path)) for row in rounds]
+    pairs = [(labels_of(row), number(row, *path)) for row in rounds]
     kept = [(x, y) for x, y in pairs if x is not None and y is not None]
     return [x for x, _ in kept], [y for _, y in kept]
 

@@ -69,8 +69,9 @@ def status_lines(content: Json) -> list[str]:
         lines.append("  round  labels  test forces (foundation) meV/Å  barrier (reference) eV")
     for item in content["rounds"]:
         force = item["force_rmse_eV_per_A"]
+        n_labels = item["n_labels_total"] - (item.get("n_exam_labels") or 0)
         lines.append(
-            f"  {item['round']:>5}  {item['n_labels_total']:>6}  "
+            f"  {item['round']:>5}  {n_labels:>6}  "
             f"{1000 * force['model']:>11.0f} ({1000 * force['foundation']:.0f})"
             f"{'':>12}{_eV(item['barrier_eV']):>10} ({_eV(item['barrier_reference_eV'])})"
         )

@@ -1,6 +1,9 @@
 """Each stage by itself, on files, one after the other as a user would."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,18 @@ from ase.io import read, write
 def succeeded(done) -> str:
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_ctrl_c_says_that_nothing_is_lost(tmp_path: Path, write_campaign):
+    folder = write_campaign(tmp_path / "tiny")
+    command = [sys.executable, "-m", "curator", "run", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("tiny:")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert errors == "curator: stopped; what is done is kept, run again to continue\n"
 
 
 def test_from_exploration_to_a_model(tmp_path: Path, curator_here):
