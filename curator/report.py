@@ -278,6 +278,8 @@ def _Ea_tile(evidence: Evidence) -> Tile:
     hops, time_ps = number(row, "arrhenius", "hops"), number(row, "arrhenius", "time_ps")
     if hops is not None and time_ps is not None:
         note += f", {hops:.0f} hops in {picoseconds(time_ps)}"
+    if error is not None and 1.96 * error >= abs(Ea):
+        return Tile(label, DASH, "", f"Not known yet, {Ea:.2f} ± {error:.2f} eV; {note}.")
     return Tile(label, with_error(Ea, error), "eV", note)
 
 

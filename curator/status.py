@@ -80,7 +80,9 @@ def status_lines(content: Json) -> list[str]:
         lines.append(_diffusion_line(point))
     if measured and measured["arrhenius"]:
         fit = measured["arrhenius"]
-        lines.append(f"  Ea = {fit['Ea_eV']:.3f} ± {fit['error_eV']:.3f} eV from {fit['n_temperatures']} temperatures")
+        told = f"{fit['Ea_eV']:.3f} ± {fit['error_eV']:.3f} eV from {fit['n_temperatures']} temperatures"
+        known = abs(fit["Ea_eV"]) > 1.96 * fit["error_eV"]
+        lines.append(f"  Ea = {told}" if known else f"  Ea is not known yet: {told}")
     lines += [_exam_line(item) for item in content["rounds"][-1:] if "n_exam_labels" in item]
     live = content.get("live")
     if live:
