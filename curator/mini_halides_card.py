@@ -128,7 +128,12 @@ def _barriers(barriers: Sequence[Mapping[str, Any]]) -> str:
         for b in barriers
     ]
     table = _table(("lattice constant Å", "model eV", "CHGNet eV", "CHGNet at the model's geometries eV"), rows)
-    missing = [f"At {b['lattice_constant_A']:g} Å: {'; '.join(b['reasons'])}." for b in barriers if b["reasons"]]
+    missing = [
+        f"Of {who} at {b['lattice_constant_A']:g} Å: {'; '.join(reasons)}."
+        for b in barriers
+        for who, reasons in b["reasons"].items()
+        if reasons
+    ]
     return "\n\n".join([table, *missing])
 
 

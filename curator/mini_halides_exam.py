@@ -177,7 +177,7 @@ def barriers(model: MaceModel, reference: Calculator, lattice_constant_A: float)
         "teacher_eV": theirs.barrier_eV,
         "teacher_at_model_eV": energies[1] - energies[0] if len(energies) == 2 else None,
         "method": _methods(own, theirs),
-        "reasons": [*own.reasons, *theirs.reasons],
+        "reasons": {"the model": list(own.reasons), "CHGNet": list(theirs.reasons)},
     }
 
 
