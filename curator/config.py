@@ -174,7 +174,8 @@ class Diffusion(_Section):
     timestep_fs: float = Field(2.0, gt=0, le=10, description="Time step in fs.")
     every_round: bool = Field(
         False,
-        description="Measure in every round; by default MD is bought when the barrier has settled, or at the end.",
+        description="Measure in every round; by default MD is bought when the barrier has settled, or at the end. "
+        "Where no hop is followed, every round is measured anyway.",
     )
 
 

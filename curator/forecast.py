@@ -102,7 +102,7 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
     measure_ps, measure_s = 0.0, 0.0
     if diffusion is not None:
         one = len(diffusion.temperatures_K) * diffusion.replicas * (diffusion.duration_ps + diffusion.equilibration_ps)
-        measure_ps = one * (n_rounds if diffusion.every_round else 1)
+        measure_ps = one * (n_rounds if _measures_every_round(plan) else 1)
         measure_s = 1000 * measure_ps / diffusion.timestep_fs * step_s
     replay = learn.replay_frames if plan.strategy.replay != "none" else 0
     n_frames = sum((round_ + 1) * (select.labels_per_round + anchor) + replay for round_ in range(n_rounds))
@@ -127,11 +127,7 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
         "core_hours": hours,
         "wall_hours": total / file.run.workers,
     }
-    bought = (
-        ""
-        if diffusion is None or diffusion.every_round
-        else " (MD bought once; again for each round that may be the last)"
-    )
+    bought = "" if _measures_every_round(plan) else " (MD bought once; again for each round that may be the last)"
     n_epochs = plan.strategy.max_epochs
     lines = (
         f"{file.name}: {n_atoms} atoms, mobile {plan.mobile}, labels {theory}: nothing is wrong with this campaign",
@@ -169,6 +165,7 @@ def _notes(plan: Plan, n_rounds: int) -> tuple[str, ...]:
 
 
 def _measures_every_round(plan: Plan) -> bool:
+    """Whether no round's MD waits for a barrier to settle, if only for want of a barrier."""
     diffusion = plan.file.measure.diffusion
     return diffusion is None or diffusion.every_round or not plan.follows_barrier
 
