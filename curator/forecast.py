@@ -35,7 +35,7 @@ class Forecast:
 
 
 def forecast(target: Path, *, trust: bool = False) -> Forecast:
-    """Check everything a campaign file names, time a label and a few steps of MD here, and add up.
+    """Check everything a campaign file names, take the CPU time of a label and a few steps of MD here, and add up.
 
     Raises
     ------
@@ -64,11 +64,11 @@ def _structure(plan: Plan) -> Frame:
 
 def _label_seconds(plan: Plan, frame: Frame) -> float:
     label_frame(plan.labeller, frame)
-    began = time.perf_counter()
+    began = time.process_time()
     label = label_frame(plan.labeller, frame)
     if isinstance(label, LabelFailed):
         raise BadInput(f"label: the labeller fails on the structure itself: {label.reason}, {label.message}")
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def _step_seconds(model: MaceModel, frame: Frame) -> float:
@@ -83,9 +83,10 @@ def _predict_seconds(model: MaceModel, frame: Frame) -> float:
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    """CPU time, which unlike wall time a few steps give even beside other work."""
+    began = time.process_time()
     call()
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float, predict_s: float) -> Forecast:
@@ -129,13 +130,14 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
     }
     bought = "" if _measures_every_round(plan) else " (MD bought once; again for each round that may be the last)"
     n_epochs = plan.strategy.max_epochs
+    wall = f"{_time(total / file.run.workers)} with {file.run.workers} workers"
     lines = (
         f"{file.name}: {n_atoms} atoms, mobile {plan.mobile}, labels {theory}: nothing is wrong with this campaign",
-        f"  labels    up to {n_labels} in {n_rounds} rounds, {label_s:.2f} s each: {_time(hours['label'])}",
-        f"  exploring {explore_ps:.0f} ps of MD, {1000 * step_s:.0f} ms a step: {_time(hours['explore'])}",
+        f"  labels    up to {n_labels} in {n_rounds} rounds, {label_s:.2f} s CPU each: {_time(hours['label'])}",
+        f"  exploring {explore_ps:.0f} ps of MD, {1000 * step_s:.0f} ms CPU a step: {_time(hours['explore'])}",
         f"  measuring {measure_ps:.0f} ps of MD{bought}: {_time(hours['measure'])}",
         f"  training  {learn.members} members, {n_epochs} epochs a round: at most {_time(hours['train'])}",
-        f"  together  {_time(total)} of one core; {_time(total / file.run.workers)} with {file.run.workers} workers",
+        f"  together  {_time(total)} CPU of one core; {wall}",
     )
     return Forecast(lines + _notes(plan, n_rounds), numbers)
 

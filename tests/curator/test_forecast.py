@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,7 @@ import pytest
 
 from curator.build import build_plan
 from curator.config import CampaignFile
-from curator.forecast import Forecast, _add_up
+from curator.forecast import Forecast, _add_up, _seconds
 
 
 def added_up(folder: Path, **sections: Any) -> Forecast:
@@ -30,3 +31,9 @@ def test_md_that_measures_is_counted_in_every_round_that_runs_it(
     assert told.numbers["n_rounds"] == 4
     assert told.numbers["measure_ps"] == times * 2 * 3 * 21
     assert ("bought once" in "\n".join(told.lines)) is (times == 1)
+
+
+def test_waiting_for_a_core_costs_nothing(tmp_path: Path):
+    assert _seconds(lambda: time.sleep(0.3)) < 0.1
+    lines = added_up(tmp_path).lines
+    assert [line.split()[0] for line in lines if "CPU" in line] == ["labels", "exploring", "together"]
