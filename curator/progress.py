@@ -106,7 +106,8 @@ class Display:
         elif now - self._last_plain > PLAIN_INTERVAL_S:
             self._last_plain = now
             seconds = now - self._stage_began
-            self.say(f"  {self._place:<10} {self._stage}: {100 * fraction:.0f} % after {seconds:.0f} s ({note})")
+            about = f" ({note})" if note else ""
+            self.say(f"  {self._place:<10} {self._stage}: {100 * fraction:.0f} % after {seconds:.0f} s{about}")
         if now - self._last_live > 1.0:
             self._last_live = now
             self._write_live(fraction, running)

@@ -42,3 +42,15 @@ def test_batch_log_gets_plain_lines_and_live_file_goes(tmp_path: Path):
     assert not folder.live.exists()
     assert "round 2" in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
+
+
+def test_plain_line_has_brackets_only_around_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("curator.progress.PLAIN_INTERVAL_S", -1.0)
+    stream = io.StringIO()
+    display = Display(CampaignFolder(tmp_path, tmp_path / "campaign.yaml"), Console(file=stream, width=120))
+    with display.stage("round 2", "label"):
+        display.update(0.5, {"label": 1})
+        display.update(1.0, {"label": 0})
+    lines = stream.getvalue().splitlines()
+    assert lines[0].endswith("50 % after 0 s (running: 1 label)")
+    assert lines[1].endswith("100 % after 0 s")
