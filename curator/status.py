@@ -1,5 +1,6 @@
 """What a campaign has come to, for a person and for a program."""
 
+import math
 from pathlib import Path
 
 import psutil
@@ -57,9 +58,8 @@ def status_lines(content: Json) -> list[str]:
     lines = [f"{content['name']}: {VERDICTS.get(content['verdict'], content['verdict'])}"]
     lines += [f"  {reason}" for reason in content["reasons"]]
     purchase = content.get("next_purchase")
-    if purchase and purchase["kind"] != "none":
-        amount = "" if purchase["amount"] is None else f" {purchase['amount']:g} {purchase['unit']}"
-        lines.append(f"  next purchase: {purchase['kind']}{amount}")
+    if purchase and purchase["kind"] != "none" and purchase["amount"]:
+        lines.append(f"  next purchase: {_purchase(purchase, content['rounds'])}")
     setup = (content.get("setup") or {}).get("foundation")
     if setup and setup["barrier_eV"] is not None:
         lines.append(
@@ -92,6 +92,19 @@ def status_lines(content: Json) -> list[str]:
             f"  now: {live['place']}, {live['stage']}: {100 * live['fraction']:.0f} %{left}; running: {at_work}"
         )
     return lines
+
+
+def _purchase(purchase: Json, rounds: list[Json]) -> str:
+    """What to buy next; for MD also the length of each trajectory that the file must ask for."""
+    if purchase["kind"] == "labels":
+        return f"{purchase['amount']:g} labels"
+    bought = f"{purchase['amount']:g} ps of MD, all temperatures and replicas together"
+    measured = (rounds[-1]["diffusion"] or []) if rounds else []
+    n_trajectories = sum(point["n_trajectories"] for point in measured)
+    if not n_trajectories:
+        return bought
+    each_ps = (sum(point["time_ps"] for point in measured) + purchase["amount"]) / n_trajectories
+    return f"{bought}, on top of what there is: raise measure.diffusion.duration_ps to {math.ceil(each_ps)}"
 
 
 def _exam_line(item: Json) -> str:
