@@ -97,7 +97,10 @@ def check(target: Target = DEFAULT_TARGET, trust: Trust = False, as_json: AsJson
 
 @app.command()
 def run(target: Target = DEFAULT_TARGET, trust: Trust = False) -> None:
-    """Run a campaign, or continue it from wherever it stopped."""
+    """Run a campaign, or continue it from wherever it stopped.
+
+    Exit status: 0 converged, 1 failed, 2 bad input, 3 ended without convergence.
+    """
     from curator.campaign import run as run_campaign
 
     _as_interrupt(signal.SIGTERM)
