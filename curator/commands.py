@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from curator.arguments import Model, Seed, Structure, bad_input, check_known, load, show, structure_of
 from curator.cli import AsJson, Trust, app
+from curator.config import EXPLORE_EQUILIBRATION_PS
 from curator.datasets.frame import Frame
 from curator.errors import BadInput, CuratorError
 
@@ -23,7 +24,12 @@ def explore(
     temperature_K: Annotated[
         list[float] | None, typer.Option("--temperature-K", help="May be given several times; 600 by default.")
     ] = None,
-    duration_ps: Annotated[float, typer.Option("--duration-ps")] = 2.0,
+    duration_ps: Annotated[
+        float,
+        typer.Option(
+            "--duration-ps", help=f"Length of each run; its first {EXPLORE_EQUILIBRATION_PS:g} ps yield no candidates."
+        ),
+    ] = 2.0,
     interval_ps: Annotated[float, typer.Option("--interval-ps", help="Time between candidates.")] = 0.1,
     seed: Seed = 0,
     trust: Trust = False,
@@ -34,6 +40,11 @@ def explore(
     from curator.round import write_candidates
     from curator.trajectory import MDSettings
 
+    if duration_ps < EXPLORE_EQUILIBRATION_PS + interval_ps - 1e-9:
+        raise BadInput(
+            f"--duration-ps: a run of {duration_ps:g} ps yields no candidate: {EXPLORE_EQUILIBRATION_PS:g} ps are left "
+            f"out, and candidates are {interval_ps:g} ps apart; give a longer --duration-ps or a shorter --interval-ps"
+        )
     frame, loaded = structure_of(structure), load(model, trust)
     check_known(loaded, frame.numbers, model)
     candidates = []
@@ -49,9 +60,14 @@ def explore(
                 seed=[seed, idx],
                 on_progress=lambda done, total, row=row: bar.update(row, completed=done, total=total),  # type: ignore[misc]
             )
-            found = candidates_of(trajectory, group=f"T{temperature:g}", source=f"explore/T{temperature:g}")
+            found = candidates_of(
+                trajectory,
+                group=f"T{temperature:g}",
+                source=f"explore/T{temperature:g}",
+                equilibration_ps=EXPLORE_EQUILIBRATION_PS,
+            )
             candidates.extend(found)
-            print(f"{temperature:g} K: {len(found)} candidates; {trajectory.reason or 'no gate closed'}")
+            print(f"{temperature:g} K: {len(found)} candidates; {trajectory.reason or 'ran to its end'}")
     if not candidates:
         raise CuratorError("no trajectory gave a sane frame; lower the temperature or choose another model")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -203,7 +219,7 @@ def finetune(
     trust: Trust = False,
 ) -> None:
     """Fine-tune a model on labelled frames."""
-    from curator.datasets.extxyz import read_isolated_atoms, read_records
+    from curator.datasets.extxyz import MissingLabelError, read_isolated_atoms, read_records
     from curator.datasets.label import Theory
     from curator.learners.base import TrainEvent
     from curator.learners.e0 import estimate_e0s
@@ -217,8 +233,14 @@ def finetune(
         overrides = {} if epochs is None else {"max_epochs": epochs}
         row = row_of(strategy, defaults=defaults, **overrides)  # type: ignore[arg-type]
         theory = Theory(method="file", code="unknown", settings={"file": train.name})
-        training = read_records(train, theory=theory, **keys)  # type: ignore[arg-type]
-        validation = [] if valid is None else read_records(valid, theory=theory, **keys)  # type: ignore[arg-type]
+        try:
+            training = read_records(train, theory=theory, **keys)  # type: ignore[arg-type]
+            validation = [] if valid is None else read_records(valid, theory=theory, **keys)  # type: ignore[arg-type]
+        except MissingLabelError as error:
+            option = "--use-calculator" if error.calculated else f"--{error.what}-key"
+            raise BadInput(
+                f"{error.finding}; say which one it is with {option}, or label the frames first: curator label"
+            ) from error
         isolated = read_isolated_atoms(train, energy_key=energy_key, use_calculator=use_calculator)
     base = load(model, trust)
     check_known(base, np.concatenate([record.frame.numbers for record in training]), model)

@@ -40,6 +40,27 @@ SAME_LABEL_TOLERANCE = 1e-4
 _OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
+class MissingLabelError(ValueError):
+    """A frame lacks a label, or names it otherwise.
+
+    Attributes
+    ----------
+    finding
+        File, frame, the key that is missing and those that are there.
+    what
+        ``energy`` or ``forces``.
+    calculated
+        Whether ASE's calculator results hold it.
+    """
+
+    def __init__(self, finding: str, what: str, *, calculated: bool) -> None:
+        self.finding, self.what, self.calculated = finding, what, calculated
+        remedy = f"name the right one with {what}_key=..."
+        if calculated:
+            remedy = "pass use_calculator=True if they are labels of this level of theory"
+        super().__init__(f"{finding}; {remedy}")
+
+
 def read_frames(path: Path | str) -> list[Frame]:
     """Structures of a file in any format that ASE reads; labels in it are ignored.
 
@@ -218,7 +239,10 @@ def _read(path: Path) -> list[Atoms]:
         raise ValueError(f"{path}, {error}") from error
     except Exception as error:  # ASE's readers raise whatever their parsers run into.
         text = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: not readable as a structure file ({type(error).__name__}: {text})") from error
+        why = f" ({type(error).__name__}: {text})" if text else ""
+        raise ValueError(
+            f"{path}: not readable as a structure file{why}; expected CIF, POSCAR, extxyz or another that ASE reads"
+        ) from error
     if not images:
         raise ValueError(f"{path}: holds no frame")
     return cast(list[Atoms], images)
@@ -323,11 +347,8 @@ def _required(path: Path, idx: int, atoms: Atoms, key: str, what: str) -> Any:
     calculated = sorted(atoms.calc.results) if atoms.calc else []
     own = sorted(set(atoms.info) | set(atoms.arrays) - {"numbers", "positions"})
     present = [f"'{name}'" for name in own] + [f"'{name}' (of ASE's calculator)" for name in calculated]
-    if what in calculated:
-        remedy = "pass use_calculator=True if they are labels of this level of theory"
-    else:
-        remedy = f"name the right one with {what}_key=..."
-    raise ValueError(f"{path}, frame {idx}: no '{key}'; found {', '.join(present) or 'no key at all'}; {remedy}")
+    finding = f"{path}, frame {idx}: no '{key}'; found {', '.join(present) or 'no key at all'}"
+    raise MissingLabelError(finding, what, calculated=what in calculated)
 
 
 def _agree(one: Label, other: Label) -> bool:

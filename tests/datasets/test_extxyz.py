@@ -246,6 +246,12 @@ def test_binary_rubbish_is_refused(tmp_path: Path, name: str) -> None:
         read_frames(path)
 
 
+def test_unreadable_file_is_told_what_is_expected(tmp_path: Path) -> None:
+    (tmp_path / "a.cif").write_text("hello\n")
+    with pytest.raises(ValueError, match=r"a\.cif: not readable as a structure file; expected CIF, POSCAR, extxyz"):
+        read_frames(tmp_path / "a.cif")
+
+
 def test_missing_files_folders_and_foreign_files_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.xyz", tmp_path):
         with pytest.raises(ValueError, match="no such file"):

@@ -90,7 +90,20 @@ def test_labels_that_are_not_numbers(tmp_path: Path, curator_here):
 
 def test_calculator_energies_are_not_taken_for_labels(tmp_path: Path, shared_data: Path, curator_here):
     done = curator_here("finetune", shared_data / "alkali_mpf" / "frames.extxyz", "--out", tmp_path / "model")
-    check_refused(done, "use_calculator")
+    check_refused(done, "--use-calculator")
+
+
+def test_frames_without_labels(tmp_path: Path, curator_here):
+    atoms = bulk("LiF", "rocksalt", a=4.03, cubic=True)
+    atoms.info["reason"] = "diverse"
+    write(tmp_path / "selected.extxyz", atoms, format="extxyz")
+    done = curator_here("finetune", tmp_path / "selected.extxyz", "--out", tmp_path / "model")
+    check_refused(done, "no 'REF_energy'; found 'reason'", "--energy-key", "curator label")
+
+
+def test_exploring_too_short_for_a_candidate(tmp_path: Path, curator_here):
+    done = curator_here("explore", "lif-interstitial", "--duration-ps", "0.1", "--out", tmp_path / "pool.extxyz")
+    check_refused(done, "0.1 ps yields no candidate", "0.2 ps are left out", "--duration-ps")
 
 
 def test_unknown_command_and_option(curator_here):
