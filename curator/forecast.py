@@ -2,8 +2,11 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from ase.geometry import complete_cell
 
 from curator.backends.base import LabelFailed
 from curator.backends.labellers import label_frame, make_labeller
@@ -14,6 +17,7 @@ from curator.datasets.frame import Frame
 from curator.errors import BadInput
 from curator.learners.mace import MaceModel
 from curator.md import run_md
+from curator.selection import N_RANDOM_MIN
 from curator.setup import gather_inputs
 from curator.state import Json, campaign_folder
 from curator.trajectory import MDSettings
@@ -54,7 +58,8 @@ def forecast(target: Path, *, trust: bool = False) -> Forecast:
         _step_seconds(model, frame),
         _predict_seconds(model, frame),
     )
-    return _add_up(plan, theory.key, len(frame), label_s, step_s, predict_s)
+    told = _add_up(plan, theory.key, len(frame), label_s, step_s, predict_s)
+    return replace(told, lines=told.lines + _cell_notes(frame, model.r_max))
 
 
 def _structure(plan: Plan) -> Frame:
@@ -157,6 +162,12 @@ def _notes(plan: Plan, n_rounds: int) -> tuple[str, ...]:
             "  note: a committee of one has no spread, so frames will be chosen by difference alone; "
             "give learn.members 2 or more, or select.uncertainty last_layer"
         )
+    n_random = max(N_RANDOM_MIN, round(select.random_share * select.labels_per_round))
+    if select.method != "random" and 0 < select.random_share < 1 and n_random >= select.labels_per_round:
+        notes.append(
+            f"  note: at least {N_RANDOM_MIN} frames a round are drawn at random, so all {select.labels_per_round} "
+            f"labels will be; give select.labels_per_round {2 * N_RANDOM_MIN} or more, or select.random_share 0"
+        )
     diffusion = plan.file.measure.diffusion
     if diffusion is not None and diffusion.duration_ps < SHORTEST_PS:
         notes.append(
@@ -164,6 +175,19 @@ def _notes(plan: Plan, n_rounds: int) -> tuple[str, ...]:
             f"give measure.diffusion.duration_ps {SHORTEST_PS:g} or more"
         )
     return tuple(notes)
+
+
+def _cell_notes(frame: Frame, cutoff_A: float) -> tuple[str, ...]:
+    """Whether an atom has both an atom and that atom's periodic image within the cutoff."""
+    # Rows of the inverse's transpose are the plane normals over the distances of the planes.
+    widths = 1 / np.linalg.norm(np.linalg.inv(complete_cell(frame.cell)), axis=0)
+    width = min(widths[np.asarray(frame.pbc, dtype=bool)], default=np.inf)
+    if width >= 2 * cutoff_A:
+        return ()
+    return (
+        f"  note: the cell is {width:.1f} Å wide at its narrowest, less than twice the model's cutoff of "
+        f"{cutoff_A:g} Å: a defect acts on its own images; a larger system.supercell shows how much that matters",
+    )
 
 
 def _measures_every_round(plan: Plan) -> bool:

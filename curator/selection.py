@@ -16,6 +16,8 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 Reason = Literal["random", "hop", "uncertain", "diverse"]
+N_RANDOM_MIN = 4
+"""Fewest frames drawn at random: fewer tell next to nothing about the error."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,7 +144,7 @@ def select(
     outside: ArrayLike | None = None,
     near_hop: ArrayLike | None = None,
     hop_share: float = 0.0,
-    n_random_min: int = 4,
+    n_random_min: int = N_RANDOM_MIN,
     shortlist_factor: float = 4.0,
     groups: Sequence[str] | None = None,
 ) -> Selection:

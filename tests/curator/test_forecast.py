@@ -2,11 +2,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from curator.build import build_plan
 from curator.config import CampaignFile
-from curator.forecast import Forecast, _add_up, _seconds
+from curator.datasets.frame import Frame
+from curator.forecast import Forecast, _add_up, _cell_notes, _seconds
 
 
 def added_up(folder: Path, **sections: Any) -> Forecast:
@@ -37,3 +39,30 @@ def test_waiting_for_a_core_costs_nothing(tmp_path: Path):
     assert _seconds(lambda: time.sleep(0.3)) < 0.1
     lines = added_up(tmp_path).lines
     assert [line.split()[0] for line in lines if "CPU" in line] == ["labels", "exploring", "together"]
+
+
+@pytest.mark.parametrize(
+    ("select", "all_random"),
+    [
+        ({"labels_per_round": 4}, True),
+        ({"labels_per_round": 5}, False),
+        ({"labels_per_round": 4, "random_share": 0}, False),
+        ({"labels_per_round": 4, "method": "random"}, False),
+    ],
+)
+def test_note_where_every_label_would_be_random(tmp_path: Path, select: dict[str, Any], all_random: bool):
+    assert ("drawn at random" in "\n".join(added_up(tmp_path, select=select).lines)) is all_random
+
+
+@pytest.mark.parametrize(
+    ("pbc", "cutoff_A", "narrow"),
+    [((True, True, True), 4.0, False), ((True, True, True), 4.5, True), ((False, True, True), 4.5, False)],
+)
+def test_note_where_a_cell_is_narrow(pbc: tuple[bool, bool, bool], cutoff_A: float, narrow: bool):
+    # The first edge is 12 Å long, but leans by 45 degrees: the planes are 12 / sqrt 2 = 8.5 Å apart.
+    lean = 12 / np.sqrt(2)
+    cell = np.array([[lean, lean, 0], [0, 20, 0], [0, 0, 10]])
+    frame = Frame(numbers=np.array([3]), positions=np.zeros((1, 3)), cell=cell, pbc=pbc)
+    notes = _cell_notes(frame, cutoff_A)
+    assert bool(notes) is narrow
+    assert all("8.5 Å wide" in note for note in notes)
