@@ -96,7 +96,7 @@ class Explore(_Section):
 
     @model_validator(mode="after")
     def _yields_candidates(self) -> Self:
-        if self.duration_ps < EXPLORE_EQUILIBRATION_PS + self.interval_ps:
+        if self.duration_ps < EXPLORE_EQUILIBRATION_PS + self.interval_ps - 1e-9:
             raise ValueError(
                 f"a run of {self.duration_ps:g} ps yields no candidate: {EXPLORE_EQUILIBRATION_PS:g} ps are left out, "
                 f"and candidates are {self.interval_ps:g} ps apart; give a longer duration_ps or a shorter interval_ps"

@@ -240,7 +240,8 @@ def _purchase(purchase: object) -> str:
         return ""
     if kind == "labels":
         return f"Next purchase: {amount:.0f} labels."
-    return f"Next purchase: {picoseconds(amount) if unit == 'ps' else f'{amount:g} {unit}'} of molecular dynamics."
+    time = picoseconds(amount) if unit == "ps" else f"{amount:g} {unit}"
+    return f"Next purchase: {time} of molecular dynamics, all temperatures and replicas together."
 
 
 def _exam(evidence: Evidence) -> str:

@@ -17,6 +17,7 @@ from curator.backends.executor import SerialExecutor
 from curator.backends.labellers import labeller_calculator, make_labeller
 from curator.barrier import find_barrier
 from curator.build import build_plan
+from curator.choose import _frames_for_distance
 from curator.config import CampaignFile
 from curator.context import Context, buy_labels, labelled
 from curator.datasets.fence import acquire
@@ -28,7 +29,7 @@ from curator.learners.foundation import load_foundation
 from curator.measure import records_for_test
 from curator.progress import Display
 from curator.report import write_report
-from curator.round import _frames_for_distance, _splits_before, records_for_training
+from curator.round import _splits_before, records_for_training
 from curator.setup import Setup
 from curator.state import CampaignFolder, read_json, write_json
 from curator.status import status_lines
