@@ -9,6 +9,7 @@ import copy
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,14 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def campaign(work: Path, name: str, seed: int) -> Path:
+def campaign(work: Path, name: str, seed: int, variant: Mapping[str, dict[str, Any]]) -> Path:
     """Folder of one campaign, with its file."""
     folder = work / name.replace(" ", "-") / f"seed-{seed}"
     file = folder / "campaign.yaml"
     if not file.exists():
         content = yaml.safe_load(TEMPLATE.read_text())
         content["seed"] = seed
-        for changes in (SMALL, VARIANTS[name]):
+        for changes in (SMALL, variant):
             for section, values in copy.deepcopy(changes).items():
                 content.setdefault(section, {}).update(values)
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,11 +59,11 @@ def campaign(work: Path, name: str, seed: int) -> Path:
     return folder
 
 
-def run_missing(work: Path, names: list[str]) -> None:
+def run_missing(work: Path, variants: Mapping[str, dict[str, dict[str, Any]]]) -> None:
     """Run what is not done, seed by seed, so that every variant soon has one."""
     for seed in SEEDS:
-        for name in names:
-            folder = campaign(work, name, seed)
+        for name, variant in variants.items():
+            folder = campaign(work, name, seed, variant)
             try:
                 claim = os.open(folder / "claimed", os.O_CREAT | os.O_EXCL)
             except FileExistsError:
@@ -94,25 +95,49 @@ def _absolute(gap_eV: float | None) -> float:
     return np.nan if gap_eV is None else 1000 * abs(gap_eV)
 
 
+def markdown(found: Mapping[str, Mapping[int, Mapping[str, float]]]) -> str:
+    """Means over the seeds with standard errors; and what each variant changes, compared seed by seed.
+
+    Parameters
+    ----------
+    found
+        Numbers by variant, seed and column; the variant ``default`` is what the others are compared with.
+    """
+    done = {name: by_seed for name, by_seed in found.items() if by_seed}
+    if not done:
+        return "nothing is finished yet"
+    columns = list(next(iter(next(iter(done.values())).values())))
+
+    def row(name: str, by_seed: Mapping[int, Mapping[str, float]], minus: Mapping[int, Mapping[str, float]]) -> str:
+        seeds = [seed for seed in by_seed if not minus or seed in minus]
+        cells = []
+        for column in columns:
+            values = np.array([by_seed[seed][column] - (minus[seed][column] if minus else 0.0) for seed in seeds])
+            values = values[np.isfinite(values)]
+            mean = values.mean() if len(values) else np.nan
+            error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+            missing = f" ({len(seeds) - len(values)} have none)" if len(values) < len(seeds) else ""
+            cells.append(f"{mean:{'+' if minus else ''}.0f} ± {error:.0f}{missing}")
+        return f"| {name} | {len(seeds)} | " + " | ".join(cells) + " |"
+
+    head = ["| | seeds | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (1 + len(columns))]
+    means = [row(name, by_seed, {}) for name, by_seed in done.items()]
+    default = done.get("default", {})
+    changes = [row(name, by_seed, default) for name, by_seed in done.items() if default and name != "default"]
+    return "\n".join([*head, *means, "", "Less the default, seed by seed:", "", *head, *changes])
+
+
 def table(work: Path) -> str:
-    """Mean and standard error over the seeds of every variant that has results."""
-    lines = []
+    """The table of every variant that has results."""
+    found: dict[str, dict[int, dict[str, float]]] = {}
     for name in VARIANTS:
-        found = [results(work / name.replace(" ", "-") / f"seed-{seed}") for seed in SEEDS]
-        done = [each for each in found if each is not None]
-        if not done:
-            continue
-        if not lines:
-            lines = ["| | seeds | " + " | ".join(done[0]) + " |", "| --- |" + " ---: |" * (1 + len(done[0]))]
-        columns = np.array([list(each.values()) for each in done])
-        error = columns.std(axis=0, ddof=1) / np.sqrt(len(done)) if len(done) > 1 else np.full(columns.shape[1], np.nan)
-        cells = [f"{m:.0f} ± {e:.0f}" for m, e in zip(columns.mean(axis=0), error, strict=True)]
-        lines.append(f"| {name} | {len(done)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        by_seed = {seed: results(work / name.replace(" ", "-") / f"seed-{seed}") for seed in SEEDS}
+        found[name] = {seed: numbers for seed, numbers in by_seed.items() if numbers is not None}
+    return markdown(found)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     work = Path(sys.argv[1])
-    run_missing(work, sys.argv[2:] or list(VARIANTS))
+    run_missing(work, {name: VARIANTS[name] for name in sys.argv[2:] or VARIANTS})
     print(table(work))
