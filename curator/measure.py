@@ -55,24 +55,21 @@ def records_for_test(context: Context) -> list[Record]:
 
 
 def measure_errors(context: Context, round_: int) -> Errors:
-    """Errors of foundation and model on the test frames and on the probe; on validation frames, beside their spread."""
-    records = labelled(context)
+    """Errors of foundation and model on the test frames, beside their spread, and on the probe."""
     test = records_for_test(context)
-    valid = [record for record in records if record.provenance.split == "valid"]
     probe_file = context.folder.setup / "probe.extxyz"
     probe = read_own_records(probe_file) if probe_file.exists() else []
     members = context.members(round_)
     kind = context.plan.file.select.uncertainty
-    committee = members if kind == "committee" else members[:1]
+    others = members[1:] if kind == "committee" else []
     wanted: list[tuple[ModelAt, list[Record]]] = [
         (context.foundation, test),
         (members[0], test),
         (context.foundation, probe),
         # What it remembers of the foundation's level of theory is in the head that was kept for it.
         (replace(members[0], head=REPLAY), probe),
-        *((member, valid) for member in committee),
+        *((member, test) for member in others),
     ]
-    valid_frames = [record.frame for record in valid]
     tasks = [
         Task(
             predict_frames,
@@ -83,7 +80,8 @@ def measure_errors(context: Context, round_: int) -> Errors:
     ]
     if kind == "last_layer":
         last_layer = last_layer_after(context, round_)
-        tasks.append(Task(last_layer_spread_of, (members[0], last_layer, valid_frames), "spread of the last layer"))
+        frames = [record.frame for record in test]
+        tasks.append(Task(last_layer_spread_of, (members[0], last_layer, frames), "spread of the last layer"))
     outcomes = run_tasks(context, "md", tasks, round_=round_, stage="measure errors")
     values = values_of(outcomes, "prediction on labelled frames")
     found = cast(list[list[Prediction]], values[: len(wanted)])
@@ -103,7 +101,8 @@ def measure_errors(context: Context, round_: int) -> Errors:
         if probe
         else None,
     }
-    forces = [np.array([_forces(of_member[i]) for of_member in found[4:]]) for i in range(len(valid))]
+    committee = [found[1], *found[4:]]
+    forces = [np.array([_forces(of_member[i]) for of_member in committee]) for i in range(len(test))]
     if kind == "last_layer":
         spread = cast(list[NDArray[np.float64]], values[-1])
     else:
@@ -111,8 +110,8 @@ def measure_errors(context: Context, round_: int) -> Errors:
         spread = [committee_spread(frame) if len(frame) > 1 else np.zeros(frame.shape[1]) for frame in forces]
     arrays: Arrays = {
         "spread_kind": np.array(kind),
-        "valid_spread_eV_per_A": _pooled(spread),
-        "valid_error_eV_per_A": _errors(forces, [record.label.forces for record in valid]),
+        "test_spread_eV_per_A": _pooled(spread),
+        "test_error_eV_per_A": _errors(forces, [record.label.forces for record in test]),
     }
     for name, predictions in (("foundation", found[0]), ("model", found[1])):
         arrays[f"test_forces_{name}"] = np.concatenate([_forces(prediction) for prediction in predictions])

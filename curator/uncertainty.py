@@ -254,27 +254,50 @@ def spread_kind(arrays: Arrays) -> SpreadKind:
     return "last_layer" if str(arrays.get("spread_kind")) == "last_layer" else "committee"
 
 
-def calibrate_from(evidence: Mapping[int, Arrays], kind: SpreadKind) -> Calibration | None:
-    """Calibrate spreads of one kind from the evidence of earlier rounds.
+def spread_scale(arrays: Arrays) -> float | None:
+    """Median of error over spread on the test frames of a round's models; None where it is not known.
 
-    The pooled random shares of all rounds, each predicted before it was trained on; while there are none, the
-    validation frames of the newest round. Rounds whose spreads are of another kind are left out.
+    A spread has no scale that lasts: that of the last layer shrinks with every frame it is fitted to, also when the
+    error has come to rest. The test frames are the same in all rounds and never trained on, and a common factor
+    changes no ranking.
+    """
+    if not arrays.keys() >= {"test_spread_eV_per_A", "test_error_eV_per_A"}:
+        return None
+    spread, error = (np.asarray(arrays[f"test_{of}_eV_per_A"], dtype=np.float64) for of in ("spread", "error"))
+    known = spread > 0
+    ratio = float(np.median(error[known] / spread[known])) if known.any() else 0.0
+    return ratio if ratio > 0 else None
+
+
+def calibrate_from(evidence: Mapping[int, Arrays], kind: SpreadKind) -> Calibration | None:
+    """Calibrate spreads of one kind of the newest round's models from the evidence so far.
+
+    The pooled random shares of all rounds, each predicted before it was trained on, with every model's spreads
+    brought to the scale of the newest by `spread_scale`; while there are none, the test frames of the newest round.
+    Rounds whose spreads are of another kind are left out.
 
     Parameters
     ----------
     evidence
-        Arrays of ``rounds/NNN/evidence.npz`` by round.
+        Arrays of ``rounds/NNN/evidence.npz`` by round. A round's new labels were predicted by the models of the round
+        before, its test frames by its own.
     kind
         Kind of the spreads to be calibrated.
     """
-    alike = [arrays for _, arrays in sorted(evidence.items()) if spread_kind(arrays) == kind]
-    known = [arrays for arrays in alike if _is_known(arrays) and arrays["error_is_random"].any()]
-    random = [np.asarray(arrays["error_is_random"], dtype=bool) for arrays in known]
-    spreads = [arrays["spread_eV_per_A"][drawn] for arrays, drawn in zip(known, random, strict=True)]
-    errors = [arrays["error_eV_per_A"][drawn] for arrays, drawn in zip(known, random, strict=True)]
-    if not spreads and evidence and spread_kind(newest := evidence[max(evidence)]) == kind:
-        spreads, errors = [newest["valid_spread_eV_per_A"]], [newest["valid_error_eV_per_A"]]
-    return fit_calibration(np.concatenate(spreads), np.concatenate(errors)) if spreads else None
+    alike = {round_: arrays for round_, arrays in sorted(evidence.items()) if spread_kind(arrays) == kind}
+    scales = {round_: scale for round_, arrays in alike.items() if (scale := spread_scale(arrays)) is not None}
+    newest = max(evidence, default=None)
+    if newest not in scales:
+        return None
+    spreads, errors = [], []
+    for round_, arrays in alike.items():
+        if round_ - 1 in scales and _is_known(arrays) and arrays["error_is_random"].any():
+            random = np.asarray(arrays["error_is_random"], dtype=bool)
+            spreads.append(arrays["spread_eV_per_A"][random] * scales[round_ - 1] / scales[newest])
+            errors.append(arrays["error_eV_per_A"][random])
+    if not spreads:
+        spreads, errors = [evidence[newest]["test_spread_eV_per_A"]], [evidence[newest]["test_error_eV_per_A"]]
+    return fit_calibration(np.concatenate(spreads), np.concatenate(errors))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

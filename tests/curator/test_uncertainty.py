@@ -142,8 +142,8 @@ def fresh(n_atoms, seed, known=True, calibrated=True, kind=None):
     told = {} if kind is None else {"spread_kind": np.array(kind)}
     return told | {
         "spread_eV_per_A": spread,
-        "valid_spread_eV_per_A": 0.5 * spread,
-        "valid_error_eV_per_A": error,
+        "test_spread_eV_per_A": spread,
+        "test_error_eV_per_A": error,
         "calibrated_eV_per_A": 3 * spread if calibrated else np.full(len(spread), np.nan),
         "error_eV_per_A": error,
         "error_is_random": frame < 4,
@@ -180,19 +180,37 @@ def test_spreads_of_two_kinds_are_never_pooled():
     assert (pooled.rounds, pooled.kind) == ((3, 4), "last_layer")
 
     assert calibrate_from(rounds, "last_layer") is None
-    assert calibrate_from(both, "committee") == calibrate_from(rounds, "committee")
+    assert calibrate_from(both, "committee") is None
     alone = {round_: both[round_] for round_ in (3, 4)}
     assert calibrate_from(both, "last_layer") == calibrate_from(alone, "last_layer")
-    assert calibrate_from(both, "last_layer").n_points == 2 * 4 * 65
+    # Only the labels of round 4 were predicted by models whose spreads on the test frames are of the same kind.
+    assert calibrate_from(both, "last_layer").n_points == 4 * 65
     assert calibrate_from({}, "last_layer") is None
 
 
-def test_validation_frames_calibrate_until_there_are_random_ones_of_the_same_kind():
+def test_test_frames_calibrate_until_there_are_random_ones_of_the_same_kind():
     first = fresh(65, 0, known=False, kind="last_layer")
-    valid = fit_calibration(first["valid_spread_eV_per_A"], first["valid_error_eV_per_A"])
-    assert calibrate_from({0: first}, "last_layer") == valid
+    test = fit_calibration(first["test_spread_eV_per_A"], first["test_error_eV_per_A"])
+    assert calibrate_from({0: first}, "last_layer") == test
     assert calibrate_from({0: first}, "committee") is None
-    assert calibrate_from({0: first, 1: fresh(65, 1, kind="last_layer")}, "last_layer") != valid
+    assert calibrate_from({0: first, 1: fresh(65, 1, kind="last_layer")}, "last_layer") != test
+
+
+def test_a_spread_that_shrinks_while_the_error_does_not_stays_calibrated():
+    """As that of the last layer does with every frame it is fitted to, once the error has come to rest."""
+    shrinking = {}
+    for round_ in range(6):
+        arrays = fresh(65, round_, known=round_ > 0, kind="last_layer")
+        shrunk = {
+            "test_spread_eV_per_A": 0.7**round_ * arrays["test_spread_eV_per_A"],
+            "spread_eV_per_A": 0.7 ** (round_ - 1) * arrays["spread_eV_per_A"],
+        }
+        shrinking[round_] = arrays | shrunk
+    calibration = calibrate_from(shrinking, "last_layer")
+    spread, error = known_errors(65 * 100, 9)
+    check = reliability(calibration(0.7**5 * spread), error, 100)
+    assert check.calibration_error < 0.1
+    assert check.coverage68 == pytest.approx(0.68, abs=0.03)
 
 
 @pytest.mark.parametrize(("spread", "error"), [([1.0], [1.0, 2.0]), ([-1.0], [1.0]), ([np.nan], [1.0])])

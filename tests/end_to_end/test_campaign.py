@@ -108,7 +108,7 @@ def test_the_last_layer_tells_what_is_uncertain_once_a_model_is_trained(undistur
         with np.load(undisturbed / "rounds" / f"{round_:03d}" / "evidence.npz") as evidence:
             assert str(evidence["spread_kind"]) == "last_layer"
             assert bool(evidence["spread_is_known"]) == known
-            assert (evidence["valid_spread_eV_per_A"] > 0).all()
+            assert (evidence["test_spread_eV_per_A"] > 0).all()
             assert np.isfinite(evidence["spread_eV_per_A"]).all() == known
 
 
