@@ -23,6 +23,13 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of long runs: ``CURATOR_TEST_RUNS`` if that is set, so that a slow test that was stopped goes on."""
+    kept = os.environ.get("CURATOR_TEST_RUNS", "")
+    return Path(kept).resolve() if kept else tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="session")
 def lammps_engine() -> Callable[..., Any]:
     """Make a silent LAMMPS with further command-line arguments, as a second opinion."""
     try:

@@ -1,6 +1,6 @@
 """Diffusion in a crystal whose answer is known: an interstitial in classical LiF, run by LAMMPS, measured by curator.
 
-``python tests/benchmarks/bench_classical.py [WORK]`` takes a quarter of an hour of one core, and keeps the trajectories
+``python tests/benchmarks/bench_classical.py [WORK]`` takes ten minutes of one core, and keeps the trajectories
 in WORK, if that is given, to measure them again. The potential is that of `FumiTosiLiF`, the cell is fixed at its
 lattice constant at 0 K, and LAMMPS runs the input that ``curator export`` writes with the potential exchanged. The
 activation energy of the interstitial from its diffusivities is to be the barrier of its hop, and the diffusivity is to
@@ -30,6 +30,8 @@ LATTICE_CONSTANT_A = 4.0314
 TEMPERATURES_K = (600.0, 800.0, 1000.0)
 EQUILIBRATION_PS = 2.0
 REPLICAS = 4
+DURATION_PS = {2: 125.0, 3: 50.0}
+"""Length of a trajectory after equilibration, by the number of cubic cells along an edge."""
 POTENTIAL = Path(__file__).parents[1] / "lif-fumi-tosi.lammps"
 
 
@@ -116,9 +118,9 @@ def difference(a: Diffusivity, b: Diffusivity) -> tuple[float, float]:
 def main(work: Path) -> None:
     """Print the tables, and how far the values that should agree are apart."""
     small: list[Diffusivity] = []
-    for n, duration_ps in ((2, 250.0), (3, 75.0)):
+    for n in (2, 3):
         cell = relaxed_cell(n)
-        diffusivities = lammps_diffusivities(cell, work / f"{n}", duration_ps)
+        diffusivities = lammps_diffusivities(cell, work / f"{n}", DURATION_PS[n])
         fit = fit_arrhenius(diffusivities)
         assert fit is not None
         print("\n".join(table(cell, diffusivities, fit)))
