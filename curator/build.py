@@ -185,6 +185,11 @@ def _n_anchor_labels(file: CampaignFile, barrier: bool) -> int:
     return 2 + file.measure.path_images if barrier else 0
 
 
+def n_carriers(plan: Plan, frame: Frame, hop: Hop | None) -> int:
+    """Carriers that share the summed displacement of a frame's mobile ions: its defect, or all of them."""
+    return plan.file.system.carriers or (1 if hop else int(np.sum(frame.numbers == atomic_numbers[plan.mobile])))
+
+
 def n_exam_labels(plan: Plan) -> int:
     """Labels that the exam at the end costs at most: minimum and saddle of the held-out hop, and fresh frames."""
     return _n_exam_labels(plan.file, plan.heldout_hop)

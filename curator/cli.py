@@ -144,7 +144,7 @@ def export(
     target: Target = DEFAULT_TARGET,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("export"),
 ) -> None:
-    """Write the data set as extxyz with MACE's keys, and the newest model as a MACE .model file."""
+    """Write the data set as extxyz with MACE's keys, and the newest model for MACE and LAMMPS."""
     from curator.export import export_campaign
 
     for path in export_campaign(target, out):

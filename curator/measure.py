@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from curator.anchor import Anchor
 from curator.backends.executor import Task
+from curator.build import n_carriers
 from curator.choose import Chosen, last_layer_after
 from curator.context import Context, labelled, run_tasks, values_of
 from curator.datasets.atomic import atomic_path
@@ -185,8 +186,6 @@ def measure_diffusion_of(context: Context, round_: int, start: Frame, hop: Hop |
     """Diffusivity at every temperature by MD with the round's model, and the activation energy."""
     settings = context.plan.file.measure.diffusion
     assert settings is not None
-    n_mobile = int(np.sum(start.numbers == atomic_numbers[context.plan.mobile]))
-    n_carriers = context.plan.file.system.carriers or (1 if hop else n_mobile)
     folder = context.folder.round(round_) / "measure"
     tasks, folders, temperatures = [], [], []
     for i, temperature_K in enumerate(settings.temperatures_K):
@@ -218,7 +217,7 @@ def measure_diffusion_of(context: Context, round_: int, start: Frame, hop: Hop |
             [trajectory for trajectory, T in zip(everything, temperatures, strict=True) if temperature_K == T],
             context.plan.mobile,
             hop_length_A=hop_length(hop.initial, hop.final, context.plan.mobile) if hop else None,
-            n_carriers=n_carriers,
+            n_carriers=n_carriers(context.plan, start, hop),
             equilibration_ps=settings.equilibration_ps,
         )
         for temperature_K in settings.temperatures_K

@@ -154,6 +154,13 @@ def check_replay(plan: Plan) -> None:
         )
 
 
+def structure_in_cell(plan: Plan, folder: CampaignFolder) -> tuple[Frame, Hop | None, Hop | None]:
+    """Structure, hop and held-out hop in the cell that the set-up has fixed."""
+    content = read_json(folder.setup / "cell.json")
+    frame = Frame(content["numbers"], content["positions"], content["cell_A"], content["pbc"])
+    return seed_structure(plan, float(frame.cell[0, 0]) if isinstance(plan.structure, str) else None, frame)
+
+
 def _template(plan: Plan) -> Frame:
     """Conventional cell of a shipped builder with textbook lattice constant, or the user's structure."""
     if isinstance(plan.structure, Frame):
@@ -191,6 +198,4 @@ def _fix_cell(context: Context) -> tuple[Frame, Hop | None, Hop | None]:
             "cpu_s": relaxed.cpu_s,
         }
         write_json(out, content)
-    content = read_json(out)
-    frame = Frame(content["numbers"], content["positions"], content["cell_A"], content["pbc"])
-    return seed_structure(plan, float(frame.cell[0, 0]) if builder else None, frame)
+    return structure_in_cell(plan, context.folder)

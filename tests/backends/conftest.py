@@ -1,6 +1,7 @@
 """Small configurations, and LAMMPS as a second opinion."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,28 +34,20 @@ def interstitial() -> Atoms:
 @pytest.fixture(scope="session")
 def lammps_lif(lammps_engine: Callable) -> Lammps:
     """Energy, forces and stress of LAMMPS for the Fumi-Tosi potential of LiF, in a lower triangular cell."""
-    # Coefficients written out once more from the published tables, in LAMMPS' order and with its sign of D:
-    # A = 0.338e-12 erg times Pauling's factor, rho, sigma, C / (1e-60 erg cm6), D / (1e-76 erg cm8).
-    table = {"1 1": (2.0, 1.632, 0.073, 0.03), "1 2": (1.375, 1.995, 0.8, 0.6), "2 2": (0.75, 2.358, 14.5, 17.0)}
-    coefficients = "\n".join(
-        f"pair_coeff {pair} {0.2109636 * pauling} 0.299 {sigma} {0.6241509 * c} {-0.6241509 * d}"
-        for pair, (pauling, sigma, c, d) in table.items()
-    )
+    # Coefficients written out once more from the published tables.
+    potential = Path(__file__).parents[1] / "lif-fumi-tosi.lammps"
 
     def calculate(atoms: Atoms) -> tuple[float, np.ndarray, np.ndarray]:
         (ax, zero_y, zero_z), (bx, by, zero), (cx, cy, cz) = atoms.cell.array
         assert zero_y == zero_z == zero == 0.0
         engine = lammps_engine()
         engine.commands_string(
-            f"units metal\natom_style charge\nbox tilt large\n"
-            f"region box prism 0 {ax} 0 {by} 0 {cz} {bx} {cx} {cy}\ncreate_box 2 box"
+            f"units metal\nbox tilt large\nregion box prism 0 {ax} 0 {by} 0 {cz} {bx} {cx} {cy}\ncreate_box 2 box"
         )
         kinds = [1 if number == 3 else 2 for number in atoms.numbers]
         engine.create_atoms(len(atoms), None, kinds, atoms.get_positions(wrap=True).ravel().tolist())
         engine.commands_string(
-            "mass 1 6.94\nmass 2 18.998\nset type 1 charge 1\nset type 2 charge -1\n"
-            f"pair_style born/coul/dsf 0.3 6.5\npair_modify shift yes\n{coefficients}\n"
-            "thermo_style custom pe pxx pyy pzz pyz pxz pxy\nrun 0"
+            f"mass 1 6.94\nmass 2 18.998\ninclude {potential}\nthermo_style custom pe pxx pyy pzz pyz pxz pxy\nrun 0"
         )
         energy = engine.get_thermo("pe")
         forces = np.array(engine.gather_atoms("f", 1, 3)).reshape(-1, 3)

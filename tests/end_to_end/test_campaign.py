@@ -1,12 +1,15 @@
 """A whole campaign with a classical teacher: what it leaves behind is what was promised."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from ase.io import read
 
 from curator.backends.base import LabellerSpec
 from curator.backends.labellers import label_frame
@@ -143,7 +146,6 @@ def test_a_finished_campaign_is_not_run_again(undisturbed: Path, curator):
 
 
 def test_export_is_read_by_mace(undisturbed: Path, curator, tmp_path: Path):
-    from ase.io import read
     from mace.calculators import MACECalculator
 
     done = curator("export", undisturbed, "--out", tmp_path / "out")
@@ -156,6 +158,29 @@ def test_export_is_read_by_mace(undisturbed: Path, curator, tmp_path: Path):
         error
         < 2 * json.loads((undisturbed / "campaign.json").read_text())["rounds"][-1]["force_rmse_eV_per_A"]["model"]
     )
+
+
+def test_export_holds_what_lammps_runs(undisturbed: Path, curator, tmp_path: Path):
+    done = curator("export", undisturbed, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "out" / "lammps"
+    assert {path.name for path in folder.iterdir()} == {
+        "in.diffusion",
+        "start.data",
+        "potential.mace",
+        "model-lammps.pt",
+    }
+    variables = dict(re.findall(r"^variable +(\w+) +(?:index|loop) (.*)$", (folder / "in.diffusion").read_text(), re.M))
+    assert variables["temperature_K"] == "800 1200"
+    assert variables["duration_ps"] == "0.7"
+    assert variables["replica"] == "1"
+    assert {3, 9} <= set(torch.jit.load(folder / "model-lammps.pt").atomic_numbers.tolist())
+    # It starts from the minimum of the model, in the cell of the campaign.
+    start = read(folder / "start.data", format="lammps-data")
+    with np.load(undisturbed / "rounds" / "001" / "measure" / "anchor.npz") as anchor:
+        np.testing.assert_allclose(start.positions, anchor["minimum"], atol=1e-6)
+    setup = json.loads((undisturbed / "setup" / "cell.json").read_text())
+    np.testing.assert_allclose(start.cell, 2 * np.array(setup["cell_A"]), atol=1e-6)
 
 
 @pytest.mark.parametrize("key", ["seed: 4", "foundation: elsewhere", "label: {kind: pseudolabel}"])
