@@ -11,6 +11,7 @@ path is fixed by symmetry and is a guess of the saddle point.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Literal
 
 import numpy as np
@@ -109,30 +110,21 @@ def enumerate_hops(
         If the crystal is not periodic, lacks the species or has no void for it, no hop is short enough, or the
         supercell is too small for one.
     """
-    if not crystal.pbc.all():
-        raise ValueError("hops are those of a crystal; its cell must be periodic in three directions")
-    number = atomic_numbers[mobile]
-    lattice = Lattice(crystal.cell)
-    own = np.flatnonzero(crystal.numbers == number)
-    if not len(own) and mechanism != "interstitial":
-        raise ValueError(f"the crystal holds no {mobile}, so that no {mobile} can hop by {mechanism}")
-    voids = find_voids(crystal, number) if mechanism != "vacancy" else np.empty((0, 3))
-    if not len(voids) and mechanism != "vacancy":
-        raise ValueError(f"the crystal has no void with room for {mobile}; its hops are those of a vacancy")
-    sites = np.concatenate([lattice.get_fractional_coords(crystal.positions[own]), voids])
+    sites = _sites(crystal, mobile, mechanism)
     actions = _actions(crystal, sites)
-    names = _names(actions, len(own), len(sites), mobile)
-    repeats = _default_supercell(lattice) if supercell is None else supercell
+    names = _names(sites, actions, mobile)
+    n = _default_supercell(sites.lattice) if supercell is None else supercell
+    paths = {path: _positions(path, sites) for path in _paths(sites, mechanism, max_length_A)}
 
     hops: list[NamedHop] = []
     seen: set[Path] = set()
-    for path in sorted(_paths(lattice, sites, len(own), mechanism, max_length_A), key=lambda p: _order(p, sites, lattice)):
+    for path in sorted(paths, key=lambda path: (*_lengths(paths[path]), path)):
         if path in seen:
             continue
         forward = {_moved(path, action) for action in actions}
         backward = {_moved(path[::-1], action) for action in actions}
         seen |= forward | backward
-        points = _positions(path, sites, lattice)
+        points = paths[path]
         hops.append(
             NamedHop(
                 name=f"{mechanism}-{len(hops) + 1}",
@@ -142,12 +134,40 @@ def enumerate_hops(
                 deflection_deg=_deflection_deg(points) if len(points) > 2 else None,
                 multiplicity=sum(other[0][0] == path[0][0] for other in forward),
                 reverse_multiplicity=sum(other[0][0] == path[-1][0] for other in backward),
-                hop=_hop(crystal, number, mechanism, path, sites, own, repeats, _reversing(path, actions, repeats)),
+                hop=_hop(crystal, sites, path, mechanism, n, symmetric=_is_reversed(path, actions, n)),
             )
         )
     if not hops:
-        raise ValueError(f"no hop of {mobile} is shorter than {max_length_A:g} Å; allow a longer one")
+        limit = "" if max_length_A is None else f" within {max_length_A:g} Å; allow a longer way"
+        raise ValueError(f"no {mobile} of the crystal can hop by {mechanism}{limit}")
     return tuple(hops)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sites:
+    """Where the species can be: first the lattice sites that it has, then voids.
+
+    ``own`` are the indices of the atoms on the lattice sites, ``fractional`` has shape ``(n_sites, 3)``.
+    """
+
+    lattice: Lattice
+    number: int
+    own: NDArray[np.intp]
+    fractional: Floats
+
+
+def _sites(crystal: Frame, mobile: str, mechanism: Mechanism) -> _Sites:
+    if not crystal.pbc.all():
+        raise ValueError("hops are those of a crystal; its cell must be periodic in three directions")
+    number, lattice = atomic_numbers[mobile], Lattice(crystal.cell)
+    own = np.flatnonzero(crystal.numbers == number)
+    if not len(own) and mechanism != "interstitial":
+        raise ValueError(f"the crystal holds no {mobile}, which can then only hop as an interstitial")
+    voids = np.empty((0, 3)) if mechanism == "vacancy" else find_voids(crystal, number)
+    if not len(voids) and mechanism != "vacancy":
+        raise ValueError(f"the crystal has no void with room for {mobile}, which can then only hop into a vacancy")
+    fractional = np.concatenate([lattice.get_fractional_coords(crystal.positions[own]), voids])
+    return _Sites(lattice, number, own, fractional)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,68 +179,64 @@ class _Action:
     cell: Integers
 
 
-def _actions(crystal: Frame, sites: Floats) -> list[_Action]:
-    lattice = Lattice(crystal.cell)
-    structure = Structure(lattice, crystal.numbers.tolist(), crystal.positions, coords_are_cartesian=True)
+def _actions(crystal: Frame, sites: _Sites) -> list[_Action]:
+    structure = Structure(sites.lattice, crystal.numbers.tolist(), crystal.positions, coords_are_cartesian=True)
+    rows = np.arange(len(sites.fractional))
     actions = []
     for operation in SpacegroupAnalyzer(structure, symprec=SYMPREC_A).get_symmetry_operations():
-        moved = operation.operate_multi(sites)
-        difference = moved[:, None] - sites
+        difference = operation.operate_multi(sites.fractional)[:, None] - sites.fractional
         cells = np.rint(difference)
         apart = np.linalg.norm((difference - cells) @ crystal.cell, axis=-1)
         site = apart.argmin(axis=1)
-        rows = np.arange(len(sites))
-        # A void that is nowhere to be found under an operation is no more than noise of the search for it.
+        # Voids that an operation takes nowhere are noise of the search for them; it is left out.
         if (apart[rows, site] < SAME_SITE_A).all():
             rotation = np.rint(operation.rotation_matrix).astype(np.int64)
             actions.append(_Action(rotation, site, cells[rows, site].astype(np.int64)))
     return actions
 
 
-def _names(actions: Sequence[_Action], n_own: int, n_sites: int, mobile: str) -> list[str]:
+def _names(sites: _Sites, actions: Sequence[_Action], mobile: str) -> list[str]:
     """Names of sites, the same for all of an orbit."""
     first = np.min([action.site for action in actions], axis=0)
+    n_own = len(sites.own)
     names = []
-    for kind, part in ((mobile, first[:n_own]), ("void", first[n_own:n_sites])):
+    for kind, part in ((mobile, first[:n_own]), ("void", first[n_own:])):
         names += [f"{kind}{k + 1}" for k in np.unique(part, return_inverse=True)[1]]
     return names
 
 
-def _paths(
-    lattice: Lattice, sites: Floats, n_own: int, mechanism: Mechanism, max_length_A: float | None
-) -> Iterator[Path]:
-    own, voids = range(n_own), range(n_own, len(sites))
+def _paths(sites: _Sites, mechanism: Mechanism, max_length_A: float | None) -> Iterator[Path]:
+    """Paths that begin in the home cell; many of them are equivalent."""
+    own, voids = range(len(sites.own)), range(len(sites.own), len(sites.fractional))
     if mechanism != "interstitialcy":
         which = own if mechanism == "vacancy" else voids
-        yield from _steps(lattice, sites, which, which, max_length_A)
+        yield from _steps(sites, which, which, max_length_A)
         return
-    onto: dict[int, list[Integers]] = {}
-    for (void, *_), (atom, *cell) in _steps(lattice, sites, voids, own, max_length_A):
-        onto.setdefault(atom, []).append(np.array([void, *(-np.array(cell))]))
-    for atom, around in onto.items():
-        for start in around:
-            for end in around:
-                if (start != end).any():
-                    yield _from_home([tuple(start), (atom, 0, 0, 0), tuple(end)])
+    around: dict[int, list[Point]] = {}
+    for (void, *_), (atom, i, j, k) in _steps(sites, voids, own, max_length_A):
+        around.setdefault(atom, []).append((void, -i, -j, -k))
+    for atom, neighbours in around.items():
+        for start, end in permutations(neighbours, 2):
+            yield _from_home([start, (atom, 0, 0, 0), end])
 
 
 def _steps(
-    lattice: Lattice, sites: Floats, starts: range, ends: range, max_length_A: float | None
+    sites: _Sites, starts: Sequence[int], ends: Sequence[int], max_length_A: float | None
 ) -> Iterator[tuple[Point, Point]]:
-    """Steps from the sites of the home cell to their neighbours."""
-    reach_A = max(lattice.abc) if max_length_A is None else max_length_A
+    """Steps from sites of the home cell to their neighbours."""
+    reach_A = max(sites.lattice.abc) if max_length_A is None else max_length_A
+    targets = sites.fractional[list(ends)]
     for start in starts:
-        centre = lattice.get_cartesian_coords(sites[start])
-        places, distances, idx, _ = lattice.get_points_in_sphere(
-            sites[list(ends)], centre, reach_A + SYMPREC_A, zip_results=False
+        centre = sites.lattice.get_cartesian_coords(sites.fractional[start])
+        places, distances, idx, _ = sites.lattice.get_points_in_sphere(
+            targets, centre, reach_A + SYMPREC_A, zip_results=False
         )
-        far = distances > SAME_SITE_A
-        if not far.any():
-            continue
-        limit_A = NEAREST * distances[far].min() if max_length_A is None else max_length_A
-        for k in np.flatnonzero(far & (distances <= limit_A + SYMPREC_A)):
-            end = ends[int(idx[k])]
-            yield (start, 0, 0, 0), (end, *np.rint(places[k] - sites[end]).astype(int).tolist())
+        elsewhere = distances > SAME_SITE_A
+        if elsewhere.any():
+            limit_A = NEAREST * distances[elsewhere].min() if max_length_A is None else max_length_A
+            for k in np.flatnonzero(elsewhere & (distances <= limit_A + SYMPREC_A)):
+                a, b, c = (int(x) for x in np.rint(places[k] - targets[idx[k]]))
+                yield (start, 0, 0, 0), (ends[int(idx[k])], a, b, c)
 
 
 def _moved(path: Path, action: _Action) -> Path:
@@ -231,19 +247,20 @@ def _moved(path: Path, action: _Action) -> Path:
 
 def _from_home(points: Sequence[Sequence[int]]) -> Path:
     """The path, with its first site in the home cell."""
-    _, *home = points[0]
-    return tuple((int(site), *(int(a - b) for a, b in zip(cell, home, strict=True))) for site, *cell in points)  # type: ignore[misc]
+    _, i, j, k = points[0]
+    return tuple((int(site), int(a - i), int(b - j), int(c - k)) for site, a, b, c in points)
 
 
-def _positions(path: Path, sites: Floats, lattice: Lattice) -> Floats:
-    return np.asarray(lattice.get_cartesian_coords(np.array([sites[site] + cell for site, *cell in path])))
+def _positions(path: Path, sites: _Sites) -> Floats:
+    """Cartesian positions of the sites of a path in Å, shape ``(n_sites, 3)``."""
+    fractional = np.array([sites.fractional[site] + cell for site, *cell in path])
+    return np.asarray(sites.lattice.get_cartesian_coords(fractional))
 
 
-def _order(path: Path, sites: Floats, lattice: Lattice) -> tuple[float, float, Path]:
-    """Shorter steps first, straighter paths first among them."""
-    points = _positions(path, sites, lattice)
-    longest = np.linalg.norm(np.diff(points, axis=0), axis=1).max()
-    return round(float(longest), 2), -round(float(np.linalg.norm(points[-1] - points[0])), 2), path
+def _lengths(points: Floats) -> tuple[float, float]:
+    """To order paths by: those of shorter steps first, then the straighter ones."""
+    longest_A = float(np.linalg.norm(np.diff(points, axis=0), axis=1).max())
+    return round(longest_A, 2), -round(float(np.linalg.norm(points[-1] - points[0])), 2)
 
 
 def _deflection_deg(points: Floats) -> float:
@@ -252,13 +269,11 @@ def _deflection_deg(points: Floats) -> float:
     return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
 
 
-def _reversing(path: Path, actions: Sequence[_Action], supercell: tuple[int, int, int]) -> bool:
+def _is_reversed(path: Path, actions: Sequence[_Action], supercell: tuple[int, int, int]) -> bool:
     """Whether an operation that the supercell has as well takes the path to its reverse."""
-    reverse = _from_home(path[::-1])
-    n = np.array(supercell)
-    return any(
-        _moved(path, action) == reverse for action in actions if not (action.rotation * n % n[:, None]).any()
-    )
+    n, reverse = np.array(supercell), _from_home(path[::-1])
+    kept = [action for action in actions if not (action.rotation * n % n[:, None]).any()]
+    return any(_moved(path, action) == reverse for action in kept)
 
 
 def _default_supercell(lattice: Lattice) -> tuple[int, int, int]:
@@ -273,41 +288,40 @@ def _widths(cell: Floats) -> Floats:
 
 def _hop(
     crystal: Frame,
-    number: int,
-    mechanism: Mechanism,
+    sites: _Sites,
     path: Path,
-    sites: Floats,
-    own: NDArray[np.intp],
+    mechanism: Mechanism,
     supercell: tuple[int, int, int],
+    *,
     symmetric: bool,
 ) -> Hop:
     """End points and guess of the saddle point in the middle of the supercell."""
     n = np.array(supercell)
+    middle_cell = n // 2
     perfect = atoms_from_frame(crystal).repeat(supercell)
-    points = _positions(path, sites, Lattice(crystal.cell)) + (n // 2) @ crystal.cell
+    points = _positions(path, sites) + middle_cell @ crystal.cell
     steps = np.diff(points, axis=0)
-    longest, width = np.linalg.norm(steps, axis=1).max(), _widths(perfect.cell.array).min()
-    if longest >= width / 2:
+    longest_A, width_A = np.linalg.norm(steps, axis=1).max(), _widths(perfect.cell.array).min()
+    if longest_A >= width_A / 2:
         raise ValueError(
-            f"a supercell of {supercell} cells is {width:.2f} Å wide, too small for a hop of {longest:.2f} Å; "
+            f"a supercell of {supercell} cells is {width_A:.2f} Å wide, too small for a hop of {longest_A:.2f} Å; "
             "take more cells"
         )
 
     def atom(point: Point) -> int:
         site, *cell = point
-        return int(np.ravel_multi_index((np.array(cell) + n // 2) % n, supercell)) * len(crystal) + int(own[site])
+        return int(np.ravel_multi_index((np.array(cell) + middle_cell) % n, supercell)) * len(crystal) + sites.own[site]
 
     numbers, start = perfect.numbers, perfect.positions
+    keep = np.ones(len(start) + (mechanism != "vacancy"), dtype=bool)
     if mechanism == "vacancy":
         movers, steps = [atom(path[1])], -steps
+        keep[atom(path[0])] = False
     else:
-        numbers, start = np.append(numbers, number), np.vstack([start, points[0]])
+        numbers, start = np.append(numbers, sites.number), np.vstack([start, points[0]])
         movers = [len(start) - 1, *(atom(point) for point in path[1:-1])]
     end = start.copy()
     end[movers] += steps
-    keep = np.ones(len(start), dtype=bool)
-    if mechanism == "vacancy":
-        keep[atom(path[0])] = False
 
     def frame(positions: Floats) -> Frame:
         return Frame(
@@ -315,6 +329,6 @@ def _hop(
         )
 
     middle = frame((start + end) / 2)
-    # Where the path is bent, its middle may have two atoms in one place; a band goes around.
-    usable = symmetric and geometry_problem(atoms_from_frame(middle), width) is None
+    # Where the path is bent, two atoms may meet in its middle; a band leads them past each other.
+    usable = symmetric and geometry_problem(atoms_from_frame(middle), width_A) is None
     return Hop(frame(start), frame(end), middle if usable else None)
