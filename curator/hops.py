@@ -12,7 +12,6 @@ path is fixed by symmetry and is a guess of the saddle point.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Literal
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -22,10 +21,9 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from curator.backends.labellers import geometry_problem
 from curator.datasets.frame import Frame, atoms_from_frame
-from curator.datasets.sources import Hop
+from curator.datasets.sources import Hop, Mechanism
 from curator.voids import find_voids
 
-Mechanism = Literal["vacancy", "interstitial", "interstitialcy"]
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Point = tuple[int, int, int, int]
@@ -310,7 +308,8 @@ def _hop(
 
     def atom(point: Point) -> int:
         site, *cell = point
-        return int(np.ravel_multi_index((np.array(cell) + middle_cell) % n, supercell)) * len(crystal) + sites.own[site]
+        home = int(np.ravel_multi_index((np.array(cell) + middle_cell) % n, supercell))
+        return home * len(crystal) + int(sites.own[site])
 
     numbers, start = perfect.numbers, perfect.positions
     keep = np.ones(len(start) + (mechanism != "vacancy"), dtype=bool)
