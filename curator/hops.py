@@ -86,7 +86,8 @@ def enumerate_hops(
     Parameters
     ----------
     crystal
-        The perfect crystal, of any cell.
+        The perfect crystal. Its primitive or conventional cell is best: in a cell whose shape has less symmetry than
+        the crystal, hops along different directions of it count as different.
     mobile
         Symbol of the element that moves. An interstitial may be of an element that the crystal does not hold.
     mechanism

@@ -98,7 +98,7 @@ def test_interstitialcy_of_fluorite():
 @pytest.mark.parametrize("mechanism", ["vacancy", "interstitial", "interstitialcy"])
 def test_the_choice_of_the_cell_does_not_matter(mechanism: Mechanism):
     primitive = lif(cubic=False)
-    doubled = frame_from_atoms(bulk("LiF", "rocksalt", a=4.03, cubic=True).repeat((2, 1, 1)))
+    doubled = frame_from_atoms(bulk("LiF", "rocksalt", a=4.03, cubic=True).repeat(2))
     expected = numbers(enumerate_hops(lif(), "Li", mechanism))
     assert numbers(enumerate_hops(primitive, "Li", mechanism)) == expected
     assert numbers(enumerate_hops(doubled, "Li", mechanism)) == expected
