@@ -112,7 +112,7 @@ def enumerate_hops(
     sites = _sites(crystal, mobile, mechanism)
     actions = _actions(crystal, sites)
     names = _names(sites, actions, mobile)
-    n = _default_supercell(sites.lattice) if supercell is None else supercell
+    n = default_supercell(crystal.cell) if supercell is None else supercell
     paths = {path: _positions(path, sites) for path in _paths(sites, mechanism, max_length_A)}
 
     hops: list[NamedHop] = []
@@ -140,6 +140,12 @@ def enumerate_hops(
         limit = "" if max_length_A is None else f" within {max_length_A:g} Å; allow a longer way"
         raise ValueError(f"no {mobile} of the crystal can hop by {mechanism}{limit}")
     return tuple(hops)
+
+
+def default_supercell(cell: Floats) -> tuple[int, int, int]:
+    """Repeats of a cell, vectors as rows in Å, that make it at least 8 Å wide."""
+    a, b, c = (int(n) for n in np.ceil(MIN_WIDTH_A / _widths(cell) - 1e-6))
+    return a, b, c
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -273,11 +279,6 @@ def _is_reversed(path: Path, actions: Sequence[_Action], supercell: tuple[int, i
     n, reverse = np.array(supercell), _from_home(path[::-1])
     kept = [action for action in actions if not (action.rotation * n % n[:, None]).any()]
     return any(_moved(path, action) == reverse for action in kept)
-
-
-def _default_supercell(lattice: Lattice) -> tuple[int, int, int]:
-    a, b, c = (int(n) for n in np.ceil(MIN_WIDTH_A / _widths(lattice.matrix) - 1e-6))
-    return a, b, c
 
 
 def _widths(cell: Floats) -> Floats:

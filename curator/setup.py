@@ -1,4 +1,4 @@
-"""What happens once, before round 0: the foundation is copied in, the lattice is fixed, the foundation is examined."""
+"""What happens once, before round 0: the foundation is copied in and examined, the lattice and the hop are fixed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from curator.datasets.frame import Frame
 from curator.datasets.label import Record
 from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.errors import BadInput, CuratorError
+from curator.followed import choose_hops
 from curator.learners.foundation import MINI_HALIDES, load_foundation
 from curator.learners.mace import MaceModel
 from curator.learners.replay import probe_records, replay_records
@@ -193,4 +194,7 @@ def _fix_cell(context: Context) -> tuple[Frame, Hop | None, Hop | None]:
         write_json(out, content)
     content = read_json(out)
     frame = Frame(content["numbers"], content["positions"], content["cell_A"], content["pbc"])
+    if plan.search is not None:
+        followed = choose_hops(context, frame)
+        return followed.hop.initial, followed.hop, followed.heldout
     return seed_structure(plan, float(frame.cell[0, 0]) if builder else None, frame)
