@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
+from ase import Atoms
 from ase.data import atomic_numbers
+from ase.geometry import find_mic
 from numpy.typing import NDArray
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from curator.backends.labellers import geometry_problem
-from curator.datasets.frame import Frame, atoms_from_frame
+from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, Mechanism
 from curator.voids import find_voids
 
@@ -86,8 +88,7 @@ def enumerate_hops(
     Parameters
     ----------
     crystal
-        The perfect crystal. Its primitive or conventional cell is best: in a cell whose shape has less symmetry than
-        the crystal, hops along different directions of it count as different.
+        The perfect crystal, of any cell: its hops are those of its primitive cell.
     mobile
         Symbol of the element that moves. An interstitial may be of an element that the crystal does not hold.
     mechanism
@@ -109,10 +110,14 @@ def enumerate_hops(
         If the crystal is not periodic, lacks the species or has no void for it, no hop is short enough, or the
         supercell is too small for one.
     """
-    sites = _sites(crystal, mobile, mechanism)
-    actions = _actions(crystal, sites)
+    if not crystal.pbc.all():
+        raise ValueError("hops are those of a crystal; its cell must be periodic in three directions")
+    primitive = _primitive(crystal)
+    sites = _sites(primitive, mobile, mechanism)
+    actions = _actions(primitive, sites)
     names = _names(sites, actions, mobile)
     n = default_supercell(crystal.cell) if supercell is None else supercell
+    whole = atoms_from_frame(crystal).repeat(n)
     paths = {path: _positions(path, sites) for path in _paths(sites, mechanism, max_length_A)}
 
     hops: list[NamedHop] = []
@@ -133,7 +138,7 @@ def enumerate_hops(
                 deflection_deg=_deflection_deg(points) if len(points) > 2 else None,
                 multiplicity=sum(other[0][0] == path[0][0] for other in forward),
                 reverse_multiplicity=sum(other[0][0] == path[-1][0] for other in backward),
-                hop=_hop(crystal, sites, path, mechanism, n, symmetric=_is_reversed(path, actions, n)),
+                hop=_hop(whole, sites, path, mechanism, symmetric=_is_reversed(path, actions, sites, whole)),
             )
         )
     if not hops:
@@ -150,20 +155,25 @@ def default_supercell(cell: Floats) -> tuple[int, int, int]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sites:
-    """Where the species can be: first the lattice sites that it has, then voids.
-
-    ``own`` are the indices of the atoms on the lattice sites, ``fractional`` has shape ``(n_sites, 3)``.
-    """
+    """Where the species can be in the primitive cell: first its ``n_own`` lattice sites, then voids."""
 
     lattice: Lattice
     number: int
-    own: NDArray[np.intp]
+    n_own: int
     fractional: Floats
 
 
+def _structure(crystal: Frame) -> Structure:
+    return Structure(crystal.cell, crystal.numbers.tolist(), crystal.positions, coords_are_cartesian=True)
+
+
+def _primitive(crystal: Frame) -> Frame:
+    """Primitive cell of a crystal, which stays where it is."""
+    found = _structure(crystal).get_primitive_structure(tolerance=SYMPREC_A)
+    return Frame(np.array(found.atomic_numbers), found.cart_coords, found.lattice.matrix, crystal.pbc)
+
+
 def _sites(crystal: Frame, mobile: str, mechanism: Mechanism) -> _Sites:
-    if not crystal.pbc.all():
-        raise ValueError("hops are those of a crystal; its cell must be periodic in three directions")
     number, lattice = atomic_numbers[mobile], Lattice(crystal.cell)
     own = np.flatnonzero(crystal.numbers == number)
     if not len(own) and mechanism != "interstitial":
@@ -172,7 +182,7 @@ def _sites(crystal: Frame, mobile: str, mechanism: Mechanism) -> _Sites:
     if not len(voids) and mechanism != "vacancy":
         raise ValueError(f"the crystal has no void with room for {mobile}, which can then only hop into a vacancy")
     fractional = np.concatenate([lattice.get_fractional_coords(crystal.positions[own]), voids])
-    return _Sites(lattice, number, own, fractional)
+    return _Sites(lattice, number, len(own), fractional)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,10 +195,9 @@ class _Action:
 
 
 def _actions(crystal: Frame, sites: _Sites) -> list[_Action]:
-    structure = Structure(sites.lattice, crystal.numbers.tolist(), crystal.positions, coords_are_cartesian=True)
     rows = np.arange(len(sites.fractional))
     actions = []
-    for operation in SpacegroupAnalyzer(structure, symprec=SYMPREC_A).get_symmetry_operations():
+    for operation in SpacegroupAnalyzer(_structure(crystal), symprec=SYMPREC_A).get_symmetry_operations():
         difference = operation.operate_multi(sites.fractional)[:, None] - sites.fractional
         cells = np.rint(difference)
         apart = np.linalg.norm((difference - cells) @ crystal.cell, axis=-1)
@@ -203,16 +212,15 @@ def _actions(crystal: Frame, sites: _Sites) -> list[_Action]:
 def _names(sites: _Sites, actions: Sequence[_Action], mobile: str) -> list[str]:
     """Names of sites, the same for all of an orbit."""
     first = np.min([action.site for action in actions], axis=0)
-    n_own = len(sites.own)
     names = []
-    for kind, part in ((mobile, first[:n_own]), ("void", first[n_own:])):
+    for kind, part in ((mobile, first[: sites.n_own]), ("void", first[sites.n_own :])):
         names += [f"{kind}{k + 1}" for k in np.unique(part, return_inverse=True)[1]]
     return names
 
 
 def _paths(sites: _Sites, mechanism: Mechanism, max_length_A: float | None) -> Iterator[Path]:
     """Paths that begin in the home cell; many of them are equivalent."""
-    own, voids = range(len(sites.own)), range(len(sites.own), len(sites.fractional))
+    own, voids = range(sites.n_own), range(sites.n_own, len(sites.fractional))
     if mechanism != "interstitialcy":
         which = own if mechanism == "vacancy" else voids
         yield from _steps(sites, which, which, max_length_A)
@@ -274,11 +282,16 @@ def _deflection_deg(points: Floats) -> float:
     return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
 
 
-def _is_reversed(path: Path, actions: Sequence[_Action], supercell: tuple[int, int, int]) -> bool:
+def _is_reversed(path: Path, actions: Sequence[_Action], sites: _Sites, whole: Atoms) -> bool:
     """Whether an operation that the supercell has as well takes the path to its reverse."""
-    n, reverse = np.array(supercell), _from_home(path[::-1])
-    kept = [action for action in actions if not (action.rotation * n % n[:, None]).any()]
-    return any(_moved(path, action) == reverse for action in kept)
+    reverse = _from_home(path[::-1])
+    basis = whole.cell.array @ np.linalg.inv(sites.lattice.matrix)
+
+    def keeps_supercell(action: _Action) -> bool:
+        moved = basis @ action.rotation.T @ np.linalg.inv(basis)
+        return bool(np.allclose(moved, np.rint(moved), atol=1e-3))
+
+    return any(_moved(path, action) == reverse for action in actions if keeps_supercell(action))
 
 
 def _widths(cell: Floats) -> Floats:
@@ -286,48 +299,34 @@ def _widths(cell: Floats) -> Floats:
     return np.asarray(1 / np.linalg.norm(np.linalg.inv(cell), axis=0))
 
 
-def _hop(
-    crystal: Frame,
-    sites: _Sites,
-    path: Path,
-    mechanism: Mechanism,
-    supercell: tuple[int, int, int],
-    *,
-    symmetric: bool,
-) -> Hop:
+def _hop(whole: Atoms, sites: _Sites, path: Path, mechanism: Mechanism, *, symmetric: bool) -> Hop:
     """End points and guess of the saddle point in the middle of the supercell."""
-    n = np.array(supercell)
-    middle_cell = n // 2
-    perfect = atoms_from_frame(crystal).repeat(supercell)
-    points = _positions(path, sites) + middle_cell @ crystal.cell
+    points, cell = _positions(path, sites), sites.lattice.matrix
+    to_middle = np.linalg.solve(cell.T, whole.cell.array.sum(axis=0) / 2 - points[0])
+    points += np.rint(to_middle) @ cell
     steps = np.diff(points, axis=0)
-    longest_A, width_A = np.linalg.norm(steps, axis=1).max(), _widths(perfect.cell.array).min()
+    longest_A, width_A = np.linalg.norm(steps, axis=1).max(), _widths(whole.cell.array).min()
     if longest_A >= width_A / 2:
         raise ValueError(
-            f"a supercell of {supercell} cells is {width_A:.2f} Å wide, too small for a hop of {longest_A:.2f} Å; "
-            "take more cells"
+            f"the supercell is {width_A:.2f} Å wide, too small for a hop of {longest_A:.2f} Å; take more cells"
         )
 
-    def atom(point: Point) -> int:
-        site, *cell = point
-        home = int(np.ravel_multi_index((np.array(cell) + middle_cell) % n, supercell))
-        return home * len(crystal) + int(sites.own[site])
+    def atom(place: Floats) -> int:
+        return int(np.argmin(find_mic(whole.positions - place, whole.cell)[1]))
 
-    numbers, start = perfect.numbers, perfect.positions
+    numbers, start = whole.numbers, whole.positions
     keep = np.ones(len(start) + (mechanism != "vacancy"), dtype=bool)
     if mechanism == "vacancy":
-        movers, steps = [atom(path[1])], -steps
-        keep[atom(path[0])] = False
+        movers, steps = [atom(points[1])], -steps
+        keep[atom(points[0])] = False
     else:
         numbers, start = np.append(numbers, sites.number), np.vstack([start, points[0]])
-        movers = [len(start) - 1, *(atom(point) for point in path[1:-1])]
+        movers = [len(start) - 1, *(atom(place) for place in points[1:-1])]
     end = start.copy()
     end[movers] += steps
 
     def frame(positions: Floats) -> Frame:
-        return Frame(
-            numbers[keep], positions[keep], perfect.cell.array, crystal.pbc, crystal.charge, crystal.multiplicity
-        )
+        return frame_from_atoms(Atoms(numbers[keep], positions[keep], cell=whole.cell, pbc=True, info=whole.info))
 
     middle = frame((start + end) / 2)
     # Where the path is bent, two atoms may meet in its middle; a band leads them past each other.

@@ -98,10 +98,24 @@ def test_interstitialcy_of_fluorite():
 @pytest.mark.parametrize("mechanism", ["vacancy", "interstitial", "interstitialcy"])
 def test_the_choice_of_the_cell_does_not_matter(mechanism: Mechanism):
     primitive = lif(cubic=False)
-    doubled = frame_from_atoms(bulk("LiF", "rocksalt", a=4.03, cubic=True).repeat(2))
+    doubled = frame_from_atoms(bulk("LiF", "rocksalt", a=4.03, cubic=True).repeat((2, 1, 3)))
     expected = numbers(enumerate_hops(lif(), "Li", mechanism))
     assert numbers(enumerate_hops(primitive, "Li", mechanism)) == expected
     assert numbers(enumerate_hops(doubled, "Li", mechanism)) == expected
+
+
+@pytest.mark.parametrize("repeats", [(1, 1, 1), (2, 1, 2)])
+def test_hops_are_where_the_atoms_are(repeats: tuple[int, int, int]):
+    """The inversion centres of a hexagonal metal are not on its atoms: a primitive cell found may be a shifted one."""
+    crystal = bulk("Mg", a=3.209, c=5.211).repeat(repeats)
+    for hop in enumerate_hops(frame_from_atoms(crystal), "Mg", "vacancy"):
+        moves = hop.hop.final.positions - hop.hop.initial.positions
+        (jumper,) = np.flatnonzero(np.linalg.norm(moves, axis=1))
+        ideal = crystal.repeat(np.rint(hop.hop.initial.cell.diagonal() / crystal.cell.array.diagonal()).astype(int))
+        ends = np.array([frame.positions[jumper] for frame in (hop.hop.initial, hop.hop.final)])
+        for end in ends:
+            assert find_mic(ideal.positions - end, ideal.cell)[1].min() < 1e-6
+        assert find_mic(hop.hop.initial.positions - ends[1], ideal.cell)[1].min() > 3.0
 
 
 def carries(frame: Frame, rotation: np.ndarray, shift: np.ndarray, target: Frame) -> bool:
