@@ -15,6 +15,7 @@ from curator.errors import BadInput, CuratorError, is_disk_full
 from curator.state import plain_json
 
 if TYPE_CHECKING:
+    from curator.backends.base import LabellerSpec
     from curator.learners.mace import MaceModel
 
 Model = Annotated[str, typer.Option("--model", help="mini-halides, mace:<name>, or the path of a model.")]
@@ -46,6 +47,17 @@ def load(reference: str, trust: bool) -> "MaceModel":
         return load_foundation(reference, trust=trust, device="cpu")
 
 
+def labeller_named(reference: str, trust: bool) -> "LabellerSpec":
+    """Labeller, or model in the part of one, that a user names."""
+    from curator.backends.base import LabellerSpec
+    from curator.backends.labellers import make_labeller
+
+    spec = LabellerSpec("classical" if reference == "lif-fumi-tosi" else "pseudolabel", reference, trust=trust)
+    with bad_input():
+        make_labeller(spec)
+    return spec
+
+
 def structure_of(structure: str) -> Frame:
     """Structure that a user names: a file's last frame, or a shipped builder's."""
     from curator.build import is_builder
@@ -56,6 +68,16 @@ def structure_of(structure: str) -> Frame:
         if is_builder(structure, Path()):
             return build_seed(structure).frame
         return read_frames(Path(structure))[-1]
+
+
+def check_calculates(spec: "LabellerSpec", frame: Frame) -> None:
+    """Raise :class:`BadInput` if a labeller can make nothing of a frame."""
+    from curator.backends.base import LabelFailed
+    from curator.backends.labellers import label_frame
+
+    outcome = label_frame(spec, frame)
+    if isinstance(outcome, LabelFailed):
+        raise BadInput(f"{spec.model}: cannot calculate this structure: {outcome.message}")
 
 
 def check_known(model: "MaceModel", numbers: NDArray[np.int32], reference: str) -> None:

@@ -2,7 +2,13 @@
 
 A hop whose middle is fixed by symmetry needs no band: the guess of the saddle point is relaxed with its symmetry
 kept, and accepted only if the Hessian there has exactly one negative mode and that mode points along the hop. Any
-other hop, or one that fails the proof, is relaxed as a climbing-image nudged elastic band.
+other hop, or one that fails the proof, is relaxed as a climbing-image nudged elastic band. A band that climbed to a
+ridge is relaxed once more, pushed off it.
+
+Bands move by ASE's adaptive ODE solver: for five hops in LiF and Cu it took 3 to 13 times fewer force calls than FIRE,
+FIRE2, LBFGS and BFGS. Images are calculated one after the other. Of the 300 to 350 calls of a hop the band takes about
+100; most of the others belong to the proof, where each waits for the one before, so that images in parallel would save
+a quarter of the time at most. Hops do not wait for one another: it is these that run in parallel.
 """
 
 import time
@@ -51,6 +57,8 @@ class Barrier:
         straight line in between would not be those of the path.
     energies_eV
         Energies along the path relative to the minimum, eV.
+    end_energies_eV
+        Total energies of the relaxed initial and final states in eV; None if they could not be calculated.
     method
         ``symmetric`` or ``ci-neb``.
     negative_modes
@@ -71,6 +79,7 @@ class Barrier:
     saddle: Frame | None
     path: tuple[Frame, ...]
     energies_eV: tuple[float, ...]
+    end_energies_eV: tuple[float, float] | None
     method: Method
     negative_modes: int | None
     mode_overlap: float | None
@@ -120,6 +129,7 @@ def find_barrier(
     ----------
     G. Henkelman, B. P. Uberuaga, H. Jónsson, J. Chem. Phys. 113, 9901 (2000): climbing image.
     G. Henkelman, H. Jónsson, J. Chem. Phys. 113, 9978 (2000): improved tangent.
+    S. Makri, C. Ortner, J. R. Kermode, J. Chem. Phys. 150, 094109 (2019): the ODE solver.
     """
     if method == "symmetric" and hop.saddle is None:
         raise ValueError("this hop has no guess of its saddle point; use method 'auto' or 'ci-neb'")
@@ -128,23 +138,27 @@ def find_barrier(
     counted = _Counted(calculator)
     began = time.process_time()
     minimum = hop.initial
+    ends: tuple[float, float] | None = None
     routes: list[_Route] = []
     faults: list[str] = []
     try:
         initial, final = (_relax(frame, counted, fmax_eV_per_A, max_steps) for frame in (hop.initial, hop.final))
-        minimum = frame_from_atoms(initial.atoms)
+        minimum, ends = frame_from_atoms(initial.atoms), (initial.energy_eV, final.energy_eV)
         faults = _end_point_faults(hop, initial, final)
         if not faults and method != "ci-neb" and hop.saddle is not None:
             routes.append(_from_symmetry(hop.saddle, initial, final, counted, fmax_eV_per_A, max_steps))
         if not faults and (method == "ci-neb" or (method == "auto" and (not routes or routes[-1].faults))):
-            push = routes[-1].side_mode if routes else None
-            routes.append(_band(initial, final, counted, fmax_eV_per_A, max_steps, n_images, push))
+            for _ in range(2):
+                push = routes[-1].side_mode if routes else None
+                routes.append(_band(initial, final, counted, fmax_eV_per_A, max_steps, n_images, push))
+                if routes[-1].side_mode is None:
+                    break
     except UnusableForces as error:
         faults.append(str(error))
 
     wanted: Method = "symmetric" if method != "ci-neb" and hop.saddle is not None else "ci-neb"
     route = routes[-1] if routes else _Route(wanted, (minimum,), (0.0,), None, converged=False)
-    reasons = [f"symmetric route refused: {fault}" for earlier in routes[:-1] for fault in earlier.faults]
+    reasons = [f"{earlier.method} route refused: {fault}" for earlier in routes[:-1] for fault in earlier.faults]
     reasons += [*faults, *route.faults, *route.notes]
     found = not faults and not route.faults and route.saddle is not None
     top = route.energies_eV[route.saddle] if route.saddle is not None else 0.0
@@ -155,6 +169,7 @@ def find_barrier(
         saddle=None if route.saddle is None else route.path[route.saddle],
         path=route.path,
         energies_eV=route.energies_eV,
+        end_energies_eV=ends,
         method=route.method,
         negative_modes=route.negative_modes,
         mode_overlap=route.mode_overlap,
@@ -236,9 +251,11 @@ def _end_point_faults(hop: Hop, initial: _Relaxed, final: _Relaxed) -> list[str]
     if apart <= hop_length / 2:
         faults.append(f"both end points relax to the same place, {apart:.2f} Å apart (hop {hop_length:.2f} Å)")
     if not faults:
-        curvature, _ = lowest_mode(initial.atoms, [])
-        if curvature < NEGATIVE_EV_PER_A2:
-            faults.append(f"the initial state is no minimum: a mode of it has curvature {curvature:.2f} eV/Å²")
+        equivalent = abs(final.energy_eV - initial.energy_eV) <= SAME_ENERGY_EV
+        for name, state in (("initial", initial),) if equivalent else (("initial", initial), ("final", final)):
+            curvature, _ = lowest_mode(state.atoms, [])
+            if curvature < NEGATIVE_EV_PER_A2:
+                faults.append(f"the {name} state is no minimum: a mode of it has curvature {curvature:.2f} eV/Å²")
     return faults
 
 
@@ -342,6 +359,7 @@ def _band(
         converged,
         negative_modes=None if negative is None else len(negative),
         mode_overlap=overlap,
+        side_mode=negative[1] if negative and len(negative) > 1 else None,
         faults=tuple(faults),
         notes=tuple(notes),
     )

@@ -11,12 +11,13 @@ from ase.data import atomic_numbers, chemical_symbols
 from ase.geometry import find_mic
 
 from curator.backends.base import LabellerSpec
-from curator.config import CampaignFile, HopFiles
+from curator.config import CampaignFile, HopFiles, HopSearch
 from curator.convergence import StopRule
 from curator.datasets.extxyz import read_frames
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
-from curator.datasets.sources import Hop, build_seed
+from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.errors import BadInput, is_disk_full
+from curator.hops import NamedHop, default_supercell, enumerate_hops
 from curator.learners.strategies import Strategy, strategy
 
 MAX_STRAIN = 0.05
@@ -43,6 +44,9 @@ class Plan:
         Repeats of the conventional cell or of the file's cell.
     mobile
         Symbol of the diffusing element.
+    search
+        Which hops of the crystal to look for, or None if the hop is known. The one that is followed is chosen once the
+        lattice is known; until then it is the shortest.
     hop
         Hop given by the user's files, or that of a shipped builder, which is made anew once the lattice is known.
     follows_barrier
@@ -63,6 +67,7 @@ class Plan:
     structure: str | Frame
     supercell: tuple[int, int, int]
     mobile: str
+    search: HopSearch | None
     hop: Hop | None
     follows_barrier: bool
     heldout_hop: Hop | None
@@ -100,19 +105,28 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
     system = file.system
     structure: str | Frame = system.structure
     supercell = system.supercell or BUILDER_SUPERCELL
+    search = system.hop if isinstance(system.hop, HopSearch) else None
     hop: Hop | None = None
     heldout: Hop | None = None
     if is_builder(system.structure, folder):
         with naming("system.structure"):
             seed = build_seed(system.structure, None, supercell)
+        if search is not None and seed.defect is not None:
+            perfect = seed.host_formula.lower()
+            raise BadInput(f"system.hop: {system.structure} brings its own hop; give {perfect}, or leave the hop out")
         hop, heldout, whole = seed.hop, seed.heldout, seed.frame
+        unit = rocksalt(seed.host_formula, seed.lattice_constant_A)
         symbols = set(atoms_from_frame(seed.frame).get_chemical_symbols())
         mobile = system.mobile or seed.mobile
     else:
         with naming("system.structure"):
             structure = _read_one(folder, system.structure, system.charge, system.multiplicity)
         symbols = set(atoms_from_frame(structure).get_chemical_symbols())
-        supercell = system.supercell or FILE_SUPERCELL
+        unit = structure
+        if search is not None:
+            supercell = system.supercell or default_supercell(unit.cell)
+        else:
+            supercell = system.supercell or FILE_SUPERCELL
         whole = frame_from_atoms(atoms_from_frame(structure).repeat(supercell))
         if system.mobile is None:
             raise BadInput(
@@ -125,9 +139,15 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
         raise BadInput(
             f"system.mobile: {system.structure} holds no {mobile}; its elements are {', '.join(sorted(symbols))}"
         )
-    if file.system.hop is not None:
+    if isinstance(system.hop, HopFiles):
         with naming("system.hop"):
-            hop = _read_hop(file.system.hop, file, folder)
+            hop = _read_hop(system.hop, file, folder)
+    elif search is not None:
+        with naming("system.hop"):
+            found = [each.hop for each in _search(unit, mobile, search, supercell)]
+        hop, heldout, whole = found[0], next(iter(found[1:]), None), found[0].initial
+    if search is not None and system.heldout_hop is not None:
+        raise BadInput("system.heldout_hop: the next of the hops that system.hop finds is held out; leave this one out")
     if file.system.heldout_hop is not None:
         with naming("system.heldout_hop"):
             heldout = _read_hop(file.system.heldout_hop, file, folder)
@@ -161,6 +181,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
         structure=structure,
         supercell=supercell,
         mobile=mobile,
+        search=search,
         hop=hop,
         follows_barrier=barrier,
         heldout_hop=heldout,
@@ -253,6 +274,8 @@ def seed_structure(
 ) -> tuple[Frame, Hop | None, Hop | None]:
     """Structure the campaign explores, its hop and its held-out hop, once the lattice is known.
 
+    Of hops that are searched for it is the shortest that is returned; see `curator.followed`.
+
     Parameters
     ----------
     lattice_constant_A
@@ -262,6 +285,9 @@ def seed_structure(
     """
     system = plan.file.system
     hop, heldout = plan.hop, plan.heldout_hop
+    if plan.search is not None:
+        assert hop is not None
+        return with_charge(plan, hop.initial), hop, heldout
     if isinstance(plan.structure, str):
         seed = build_seed(
             plan.structure,
@@ -277,6 +303,16 @@ def seed_structure(
         assert relaxed is not None
         frame = with_charge(plan, frame_from_atoms(atoms_from_frame(relaxed).repeat(plan.supercell)))
     return frame, _hop_in(hop, frame), _hop_in(heldout, frame)
+
+
+def hops_of(plan: Plan, unit: Frame) -> tuple[NamedHop, ...]:
+    """Hops that a plan asks to look for in a crystal, by its unit cell."""
+    assert plan.search is not None
+    return _search(with_charge(plan, unit), plan.mobile, plan.search, plan.supercell)
+
+
+def _search(unit: Frame, mobile: str, search: HopSearch, supercell: tuple[int, int, int]) -> tuple[NamedHop, ...]:
+    return enumerate_hops(unit, mobile, search.mechanism, supercell, search.max_length_A)[: search.at_most]
 
 
 def _hop_in(hop: Hop | None, frame: Frame) -> Hop | None:

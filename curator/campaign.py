@@ -18,7 +18,7 @@ from curator.backends.executor import open_executor
 from curator.backends.labellers import make_labeller
 from curator.build import Plan, build_plan, n_anchor_labels, n_exam_labels, naming
 from curator.choose import calibration_before, choose
-from curator.config import CampaignFile, read_campaign_file
+from curator.config import CampaignFile, HopFiles, read_campaign_file
 from curator.context import Context, count_labels
 from curator.convergence import barrier_has_settled, judge
 from curator.datasets.atomic import write_atomically
@@ -324,7 +324,7 @@ def _structure_hashes(plan: Plan) -> list[str]:
     """Hashes of the structure and the hops that were read from files."""
     frames = [plan.structure] if isinstance(plan.structure, Frame) else []
     for files, hop in ((plan.file.system.hop, plan.hop), (plan.file.system.heldout_hop, plan.heldout_hop)):
-        if files is not None and hop is not None:
+        if isinstance(files, HopFiles) and hop is not None:
             frames += [hop.initial, hop.final]
     return [frame.hash for frame in frames]
 

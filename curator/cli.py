@@ -1,4 +1,4 @@
-"""The command line: campaigns. Commands on files are in :mod:`curator.commands` and its neighbour."""
+"""The command line: campaigns. Commands on files are in :mod:`curator.commands` and its neighbours."""
 
 import json
 import logging
@@ -177,7 +177,7 @@ def main() -> None:
     warnings.simplefilter("always", Notice)
     warnings.showwarning = _show_notice
     logging.getLogger().setLevel(logging.ERROR)
-    from curator import commands, commands_measure  # noqa: F401  (they add their commands to the app)
+    from curator import commands, commands_barrier, commands_measure  # noqa: F401  (they add their commands to the app)
 
     sys.exit(_run_app())
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from curator.arguments import Model, Seed, Structure, bad_input, check_known, load, show, structure_of
+from curator.arguments import Model, Seed, Structure, bad_input, check_known, labeller_named, load, show, structure_of
 from curator.cli import AsJson, Trust, app
 from curator.config import EXPLORE_EQUILIBRATION_PS
 from curator.datasets.frame import Frame
@@ -152,7 +152,7 @@ def label(
     trust: Trust = False,
 ) -> None:
     """Label frames; finished labels are kept beside the output, so that a killed run loses none."""
-    from curator.backends.base import LabelFailed, LabellerSpec
+    from curator.backends.base import LabelFailed
     from curator.backends.executor import Failed, Task, open_executor
     from curator.backends.labellers import label_frame, make_labeller, publish_outcome
     from curator.datasets.extxyz import read_frames, write_records
@@ -162,8 +162,8 @@ def label(
 
     with bad_input():
         loaded = read_frames(frames)
-        spec = LabellerSpec("classical" if with_ == "lif-fumi-tosi" else "pseudolabel", with_, trust=trust)
-        theory = make_labeller(spec).theory
+    spec = labeller_named(with_, trust)
+    theory = make_labeller(spec).theory
     folder = out.with_name(f"{out.name}.journal")
     origins = [
         Provenance(-1, f"label/{frames.name}", f"{frames.name}/{i}", "train", "import") for i in range(len(loaded))

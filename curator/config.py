@@ -13,12 +13,15 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
 
+from curator.datasets.sources import Mechanism
 from curator.errors import BadInput
 
 Temperature = Annotated[float, Field(gt=0, le=10000)]
@@ -51,6 +54,27 @@ class HopFiles(_Section):
     saddle: str | None = Field(None, description="A guess of the saddle; tried before CI-NEB.")
 
 
+class HopSearch(_Section):
+    """Hops of the mobile species in a perfect crystal, found by symmetry; the easiest in the foundation is followed."""
+
+    mechanism: Mechanism = Field(description="vacancy, interstitial, or interstitialcy: it makes the defect, too.")
+    max_length_A: float | None = Field(
+        None, gt=0, description="Longest way of one atom in Å; by default to the nearest sites."
+    )
+    at_most: int = Field(
+        10, ge=1, description="Distinct hops that are calculated in the foundation, shorter ones first."
+    )
+
+
+def _kind_of_hop(value: object) -> str:
+    known = value.keys() if isinstance(value, dict) else ("mechanism",) if isinstance(value, HopSearch) else ()
+    return _SEARCH if "mechanism" in known else _FILES
+
+
+_FILES, _SEARCH = "files of a hop", "search for a hop"
+AnyHop = Annotated[Annotated[HopFiles, Tag(_FILES)] | Annotated[HopSearch, Tag(_SEARCH)], Discriminator(_kind_of_hop)]
+
+
 class System(_Section):
     """What diffuses, and in what."""
 
@@ -58,7 +82,9 @@ class System(_Section):
         description="A shipped builder such as lif-interstitial or nacl-vacancy, or a file (CIF, POSCAR, extxyz, ...)."
     )
     supercell: tuple[int, int, int] | None = Field(
-        None, description="Repeats of the conventional cell; 2 2 2 for a shipped builder, 1 1 1 for a file."
+        None,
+        description="Repeats of the conventional cell; 2 2 2 for a shipped builder, 1 1 1 for a file, at least 8 Å "
+        "where hops are searched for.",
     )
     cell: Literal["labeller", "foundation", "given"] = Field(
         "labeller", description="The lattice is relaxed once, with this, and then fixed for all rounds and models."
@@ -69,8 +95,10 @@ class System(_Section):
     carriers: int | None = Field(
         None, ge=1, description="Defects that carry the diffusion; 1 where a hop is followed, else every mobile ion."
     )
-    hop: HopFiles | None = Field(
-        None, description="The hop whose barrier is followed; a shipped builder brings its own."
+    hop: AnyHop | None = Field(
+        None,
+        description="The hop whose barrier is followed: files of its end points, or the mechanism of a perfect "
+        "crystal's hops. A shipped builder brings its own.",
     )
     heldout_hop: HopFiles | None = Field(
         None, description="Another hop that is never trained on and examines the model at the end."
@@ -265,7 +293,7 @@ def read_campaign_file(path: Path) -> CampaignFile:
 
 
 def _explained(problem: Any) -> str:
-    location = [str(part) for part in problem["loc"]]
+    location = [str(part) for part in problem["loc"] if part not in (_FILES, _SEARCH)]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])
@@ -280,13 +308,15 @@ def _explained(problem: Any) -> str:
 
 
 def _known_keys(location: list[str]) -> list[str]:
-    model: Any = CampaignFile
+    models: list[type[BaseModel]] = [CampaignFile]
     for part in location:
-        field = model.model_fields.get(part)
-        if field is None:
-            return []
-        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        model = next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
-        if model is None:
-            return []
-    return list(model.model_fields)
+        fields = [model.model_fields[part] for model in models if part in model.model_fields]
+        models = [model for field in fields for model in _sections(field.annotation)]
+    return [name for model in models for name in model.model_fields]
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """Sections that may stand where an annotation does."""
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for part in getattr(annotation, "__args__", ()) for model in _sections(part)]

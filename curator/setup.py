@@ -1,4 +1,4 @@
-"""What happens once, before round 0: the foundation is copied in, the lattice is fixed, the foundation is examined."""
+"""What happens once, before round 0: the foundation is copied in and examined, the lattice and the hop are fixed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from curator.datasets.frame import Frame
 from curator.datasets.label import Record
 from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.errors import BadInput, CuratorError
+from curator.followed import followed_hops, rank_hops
 from curator.learners.foundation import MINI_HALIDES, load_foundation
 from curator.learners.mace import MaceModel
 from curator.learners.replay import probe_records, replay_records
@@ -156,9 +157,16 @@ def check_replay(plan: Plan) -> None:
 
 def structure_in_cell(plan: Plan, folder: CampaignFolder) -> tuple[Frame, Hop | None, Hop | None]:
     """Structure, hop and held-out hop in the cell that the set-up has fixed."""
-    content = read_json(folder.setup / "cell.json")
-    frame = Frame(content["numbers"], content["positions"], content["cell_A"], content["pbc"])
+    if plan.search is not None:
+        followed = followed_hops(folder)
+        return followed.hop.initial, followed.hop, followed.heldout
+    frame = _frame_of_cell(folder)
     return seed_structure(plan, float(frame.cell[0, 0]) if isinstance(plan.structure, str) else None, frame)
+
+
+def _frame_of_cell(folder: CampaignFolder) -> Frame:
+    content = read_json(folder.setup / "cell.json")
+    return Frame(content["numbers"], content["positions"], content["cell_A"], content["pbc"])
 
 
 def _template(plan: Plan) -> Frame:
@@ -198,4 +206,6 @@ def _fix_cell(context: Context) -> tuple[Frame, Hop | None, Hop | None]:
             "cpu_s": relaxed.cpu_s,
         }
         write_json(out, content)
+    if plan.search is not None:
+        rank_hops(context, _frame_of_cell(context.folder))
     return structure_in_cell(plan, context.folder)

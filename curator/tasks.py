@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from ase.calculators.calculator import Calculator
 from ase.filters import FrechetCellFilter
 from ase.io import iread
 from ase.optimize import LBFGS
@@ -89,6 +90,14 @@ class RelaxedCell:
     converged: bool
 
 
+def _calculator(source: LabellerSpec | ModelAt) -> Calculator:
+    if isinstance(source, ModelAt):
+        return source.load().calculator()
+    from curator.backends.labellers import labeller_calculator
+
+    return labeller_calculator(source)
+
+
 def relax_cell(source: LabellerSpec | ModelAt, frame: Frame, isotropic: bool) -> RelaxedCell:
     """Relax lattice and positions with a labeller or a model.
 
@@ -99,12 +108,7 @@ def relax_cell(source: LabellerSpec | ModelAt, frame: Frame, isotropic: bool) ->
     """
     began = time.process_time()
     atoms = atoms_from_frame(frame)
-    if isinstance(source, ModelAt):
-        atoms.calc = source.load().calculator()
-    else:
-        from curator.backends.labellers import labeller_calculator
-
-        atoms.calc = labeller_calculator(source)
+    atoms.calc = _calculator(source)
     optimiser = LBFGS(FrechetCellFilter(atoms, hydrostatic_strain=isotropic), logfile=None)
     converged = optimiser.run(fmax=CELL_FMAX_EV_PER_A, steps=CELL_MAX_STEPS)
     relaxed = frame_from_atoms(atoms, frame.charge, frame.multiplicity)
@@ -192,9 +196,9 @@ def predict_frames(model: ModelAt, frames: Sequence[Frame], want: Sequence[Want]
     return model.load().predict(frames, want)
 
 
-def barrier_of(model: ModelAt, hop: Hop) -> Barrier:
-    """Migration barrier of a hop in a model."""
-    return find_barrier(hop, model.load().calculator())
+def barrier_of(source: LabellerSpec | ModelAt, hop: Hop) -> Barrier:
+    """Migration barrier of a hop in a model or a labeller."""
+    return find_barrier(hop, _calculator(source))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from curator.datasets.frame import Frame
 
 Defect = Literal["interstitial", "vacancy"]
+Mechanism = Literal["vacancy", "interstitial", "interstitialcy"]
+"""How a species hops: into a vacancy, from void to void, or by pushing a lattice atom on into the next void."""
 
 LATTICE_CONSTANTS_A: dict[str, float] = {
     "LiF": 4.03,

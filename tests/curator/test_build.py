@@ -134,3 +134,40 @@ def test_held_out_hop_files_follow_the_cell(tmp_path: Path):
     np.testing.assert_allclose(heldout.final.positions, seed.heldout.final.positions * 4.1 / 4.0, atol=1e-6)
     with pytest.raises(BadInput, match=r"system.heldout_hop: its 65 atoms"):
         build_plan(campaign(supercell=[3, 2, 2], heldout_hop=files), tmp_path)
+
+
+def test_a_mechanism_makes_defect_and_hops(tmp_path: Path):
+    """Two vacancy hops of a hexagonal metal: the structure becomes the supercell with the vacancy."""
+    write(tmp_path / "mg.cif", bulk("Mg", a=3.209, c=5.211))
+    plan = build_plan(campaign(structure="mg.cif", mobile="Mg", hop={"mechanism": "vacancy"}), tmp_path)
+    assert plan.supercell == (3, 3, 2)
+    assert plan.follows_barrier
+    frame, hop, heldout = seed_structure(plan, None, plan.structure if isinstance(plan.structure, Frame) else None)
+    assert hop is not None
+    assert heldout is not None
+    assert len(frame) == len(heldout.initial) == 35
+    assert frame == hop.initial
+    assert n_exam_labels(plan) == 12
+    alone = campaign(structure="mg.cif", mobile="Mg", hop={"mechanism": "vacancy", "at_most": 1})
+    assert build_plan(alone, tmp_path).heldout_hop is None
+
+
+@pytest.mark.parametrize(
+    ("system", "message"),
+    [
+        ({"structure": "lif-vacancy", "hop": {"mechanism": "vacancy"}}, "brings its own hop; give lif"),
+        ({"structure": "lif", "hop": {"mechanism": "vacancy", "max_length_A": 1.0}}, "within 1 Å"),
+        ({"structure": "lif", "supercell": [1, 1, 1], "hop": {"mechanism": "vacancy"}}, "too small for a hop"),
+        (
+            {
+                "structure": "lif",
+                "hop": {"mechanism": "vacancy"},
+                "heldout_hop": {"initial": "a.extxyz", "final": "b.extxyz"},
+            },
+            "is held out; leave this one out",
+        ),
+    ],
+)
+def test_hops_that_cannot_be_searched_for(tmp_path: Path, system: dict[str, object], message: str):
+    with pytest.raises(BadInput, match=message):
+        build_plan(campaign(**system), tmp_path)

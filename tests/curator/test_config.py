@@ -79,3 +79,18 @@ def test_no_text_makes_it_stumble(tmp_path_factory: pytest.TempPathFactory, text
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
     with pytest.raises(BadInput, match=r"campaign\.yaml"):
         read_campaign_file(path)
+
+
+@pytest.mark.parametrize(
+    ("hop", "words"),
+    [
+        ("{initial: a.extxyz}", ("system.hop.final: is missing",)),
+        ("{mechanism: exchange}", ("system.hop.mechanism", "'interstitialcy'", "exchange")),
+        ("{mechanism: vacancy, max_length: 4}", ("system.hop.max_length: unknown key", "max_length_A")),
+        ("vacancy", ("system.hop", "vacancy")),
+    ],
+)
+def test_hops_are_files_or_a_mechanism(tmp_path: Path, hop: str, words: tuple[str, ...]):
+    told = refusal(tmp_path, f"system: {{structure: lif, hop: {hop}}}")
+    for word in words:
+        assert word in told

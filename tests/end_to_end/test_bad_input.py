@@ -106,6 +106,24 @@ def test_exploring_too_short_for_a_candidate(tmp_path: Path, curator_here):
     check_refused(done, "0.1 ps yields no candidate", "0.2 ps are left out", "--duration-ps")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ("structure", "--initial")),
+        (["lif"], ("lif", "--mechanism")),
+        (["lif-vacancy", "--mechanism", "vacancy"], ("its defect already", "lif")),
+        (["lif", "--mechanism", "exchange"], ("--mechanism", "exchange", "interstitialcy")),
+        (["lif", "--mechanism", "vacancy", "--mobile", "Xy"], ("--mobile", "Xy")),
+        (["lif", "--mechanism", "vacancy", "--supercell", "1", "1", "1"], ("4.03 Å wide", "2.85 Å")),
+        (["licl-vacancy"], ("lif-fumi-tosi", "Cl")),
+        (["--initial", "a.extxyz"], ("--final", "both")),
+        (["--initial", "a.extxyz", "--final", "b.extxyz"], ("a.extxyz",)),
+    ],
+)
+def test_barrier_of_nothing(curator_here, arguments: list[str], words: tuple[str, ...]):
+    check_refused(curator_here("barrier", *arguments, "--model", "lif-fumi-tosi"), *words)
+
+
 def test_unknown_command_and_option(curator_here):
     check_refused(curator_here("rum"), "rum")
     check_refused(curator_here("run", "--fast"), "--fast")

@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 from ase.io import read, write
+
+from curator.datasets.extxyz import read_frames
+from curator.datasets.frame import atoms_from_frame
+from curator.hops import enumerate_hops
 
 
 def succeeded(done) -> str:
@@ -69,8 +74,35 @@ def test_barrier_of_the_shipped_model(curator_here):
     told = json.loads(
         succeeded(curator_here("barrier", "lif-interstitial", "--lattice-constant-A", "4.0905", "--json"))
     )
-    assert (told["method"], told["negative_modes"]) == ("symmetric", 1)
-    assert 0.05 < told["barrier_eV"] < 0.25
+    (hop,) = told["hops"]
+    assert (hop["method"], hop["negative_modes"]) == ("symmetric", 1)
+    assert 0.05 < hop["barrier_eV"] < 0.25
+    assert "4.09" in told["lattice"]
+    np.testing.assert_allclose(told["cell_A"], 8.181 * np.eye(3))
+
+
+def test_barriers_of_a_crystal(tmp_path: Path, curator_here):
+    """Enumerated from a file, lowest first; and one of them once more, from its two end points."""
+    write(tmp_path / "lif.cif", bulk("LiF", "rocksalt", a=4.0314, cubic=True))
+    flags = ["--mobile", "Li", "--mechanism", "interstitialcy", "--model", "lif-fumi-tosi", "--at-most", "2"]
+    told = json.loads(succeeded(curator_here("barrier", tmp_path / "lif.cif", *flags, "--json")))
+    assert [hop["name"] for hop in told["hops"]] == ["interstitialcy-1", "interstitialcy-2"]
+    assert [hop["multiplicity"] for hop in told["hops"]] == [4, 12]
+    barriers = [hop["barrier_eV"] for hop in told["hops"]]
+    assert barriers == pytest.approx([0.110, 0.309], abs=0.003)
+    assert told["n_left_out"] == 1
+
+    (first, *_) = enumerate_hops(read_frames(tmp_path / "lif.cif")[-1], "Li", "interstitialcy")
+    for name, frame in (("before", first.hop.initial), ("after", first.hop.final)):
+        write(tmp_path / f"{name}.extxyz", atoms_from_frame(frame))
+    ends = ["--initial", tmp_path / "before.extxyz", "--final", tmp_path / "after.extxyz", "--model", "lif-fumi-tosi"]
+    told = json.loads(succeeded(curator_here("barrier", *ends, "--json")))
+    assert told["hops"][0]["method"] == "ci-neb"
+    assert told["hops"][0]["barrier_eV"] == pytest.approx(barriers[0], abs=0.002)
+    said = succeeded(curator_here("barrier", *ends)).splitlines()
+    assert said[0].startswith("lif-fumi-tosi, 65 atoms in 8.063 x 8.063 x 8.063 Å")
+    assert f"{told['hops'][0]['barrier_eV']:.4f}" in said[2]
+    assert "1, 1.00 (ci-neb)" in said[2]
 
 
 def test_diffusivity_of_wrapped_positions(tmp_path: Path, curator_here):
