@@ -12,12 +12,12 @@ from ase.geometry import find_mic
 
 from curator.backends.base import LabellerSpec
 from curator.config import CampaignFile, HopFiles
-from curator.convergence import StopRule
 from curator.datasets.extxyz import read_frames
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed
 from curator.errors import BadInput, is_disk_full
 from curator.learners.strategies import Strategy, strategy
+from curator.rule import StopRule
 
 MAX_STRAIN = 0.05
 """Largest difference between the cells of a structure and of its hop, relative to the longest lattice vector."""
