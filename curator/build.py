@@ -200,7 +200,17 @@ def _n_exam_labels(file: CampaignFile, heldout: Hop | None) -> int:
 def _stop_rule(file: CampaignFile, barrier: bool) -> StopRule:
     diffusion = file.measure.diffusion
     n_new = _n_anchor_labels(file, barrier) + min(2, file.select.labels_per_round)
-    rule = StopRule(barrier=barrier, diffusion=diffusion is not None, min_new_labels=n_new)
+    stop = file.stop
+    rule = StopRule(
+        window=stop.window,
+        n_compare=stop.n_compare,
+        diffusivity_factor=stop.diffusivity_factor,
+        force_error_eV_per_A=stop.force_error_eV_per_A,
+        force_error_fall=stop.force_error_fall,
+        min_new_labels=n_new,
+        barrier=barrier,
+        diffusion=diffusion is not None,
+    )
     return rule if diffusion is None else replace(rule, tolerance_eV=diffusion.tolerance_eV)
 
 

@@ -60,7 +60,7 @@ class Verdict:
     next_purchase
         What would help most.
     md_plan
-        What it takes to know the activation energy, whatever the verdict; None where there is nothing to plan from.
+        What it takes to know the activation energy, until it is known; None where there is nothing to plan from.
     """
 
     verdict: VerdictName
@@ -160,7 +160,7 @@ def _judge_property(
         *(c.text for c in (*pairs, *trends)),
         f"measured at {len(now.points)} temperatures over {now.time_ps:.0f} ps and {hops:.0f} hops",
     )
-    return Verdict("converged", told, NextPurchase("none", 0, ""), plan)
+    return Verdict("converged", told, NextPurchase("none", 0, ""))
 
 
 def _unmeasured(now: FinishedRound, plan: MDPlan | None) -> Verdict | None:
