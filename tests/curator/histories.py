@@ -133,20 +133,23 @@ class Campaign:
                 return self._outcome(k, seed, md_ps)
         return Outcome(None, md_ps, 0.0, 0.0)
 
-    def run_naively(self, seed: int, overlap: bool, tolerance_eV: float = RULE.tolerance_eV) -> Outcome:
-        """The same campaign under a rule of thumb, with MD in every round.
+    def run_naively(self, seed: int, tolerance_eV: float = RULE.tolerance_eV) -> tuple[Outcome, Outcome]:
+        """The same campaign under two rules of thumb, with 100 ps of MD at each temperature in every round.
 
-        It stops when twice in a row the 95 % intervals of Ea overlap, or else Ea changed by less than the tolerance.
+        They stop when twice in a row Ea changed by less than the tolerance, or the 95 % intervals of Ea overlapped.
         """
-        fits = [content["arrhenius"] for content in self.history(seed)]
-        n_passed = 0
-        for k in range(1, self.n_rounds):
-            change = abs(fits[k]["Ea_eV"] - fits[k - 1]["Ea_eV"])
-            limit = 1.96 * (fits[k]["error_eV"] + fits[k - 1]["error_eV"]) if overlap else tolerance_eV
-            n_passed = n_passed + 1 if change < limit else 0
-            if n_passed == 2:
-                return self._outcome(k, seed, (k + 1) * FIRST_LOOK_PS * len(X))
-        return Outcome(None, self.n_rounds * FIRST_LOOK_PS * len(X), 0.0, 0.0)
+        fits = [self.md(k, seed)["arrhenius"] for k in range(self.n_rounds)]
+        changes = np.abs(np.diff([fit["Ea_eV"] for fit in fits]))
+        errors = np.array([fit["error_eV"] for fit in fits])
+        outcomes = []
+        for limit in (np.full(len(changes), tolerance_eV), 1.96 * (errors[1:] + errors[:-1])):
+            passed = changes < limit
+            stops = np.flatnonzero(passed[1:] & passed[:-1])
+            k = int(stops[0]) + 2 if len(stops) else None
+            n_md = self.n_rounds if k is None else k + 1
+            md_ps = n_md * FIRST_LOOK_PS * len(X)
+            outcomes.append(Outcome(None, md_ps, 0.0, 0.0) if k is None else self._outcome(k, seed, md_ps))
+        return outcomes[0], outcomes[1]
 
     def _outcome(self, k: int, seed: int, md_ps: float) -> Outcome:
         off_eV = self.true_Ea(k) + self.chance_eV(k, seed)[0] - EA_EV
