@@ -20,7 +20,7 @@ from curator.build import Plan, build_plan, n_anchor_labels, n_exam_labels, nami
 from curator.choose import calibration_before, choose
 from curator.config import CampaignFile, read_campaign_file
 from curator.context import Context, count_labels
-from curator.convergence import barrier_has_settled, judge
+from curator.convergence import has_settled, judge
 from curator.datasets.atomic import write_atomically
 from curator.datasets.fence import acquire
 from curator.datasets.frame import Frame
@@ -252,7 +252,7 @@ def _md_is_due(context: Context, rounds: Sequence[Json]) -> bool:
     assert file.measure.diffusion is not None
     return (
         file.measure.diffusion.every_round
-        or barrier_has_settled(rounds, context.plan.rule)
+        or has_settled(rounds, context.plan.rule)
         or _why_over(context, rounds) is not None
     )
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from curator.equivalence import Z95, Comparison, Estimate, compare, drift
-from curator.gate import barrier_gate, gate
+from curator.gate import gate, settled
 from curator.history import FinishedRound, counted, read_round, seed_error_eV
 from curator.planning import MDPlan, plan_md, twice_the_time
 from curator.rule import StopRule
@@ -109,10 +109,10 @@ def earliest_convergence(rule: StopRule, *, every_round: bool) -> int:
     return max(least, rule.n_compare + 1 if every_round else rule.window + rule.n_compare)
 
 
-def barrier_has_settled(rounds: Sequence[Mapping[str, Any]], rule: StopRule) -> bool:
-    """Whether the barrier allows buying molecular dynamics; always, for a campaign that follows no hop."""
+def has_settled(rounds: Sequence[Mapping[str, Any]], rule: StopRule) -> bool:
+    """Whether barrier and force error allow buying molecular dynamics; always, for a campaign that follows no hop."""
     history = [read_round(content) for content in rounds]
-    return bool(history) and not barrier_gate(history, rule).faults
+    return bool(history) and (not rule.barrier or not settled(history, rule).faults)
 
 
 def _judge_property(

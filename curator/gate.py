@@ -25,10 +25,15 @@ class Findings:
 
 def gate(history: Sequence[FinishedRound], rule: StopRule) -> Findings:
     """All of the gate for the last round."""
-    return _label_gate(history, rule) + barrier_gate(history, rule) + _force_gate(history, rule) + _md_gate(history[-1])
+    return settled(history, rule) + _md_gate(history[-1])
 
 
-def barrier_gate(history: Sequence[FinishedRound], rule: StopRule) -> Findings:
+def settled(history: Sequence[FinishedRound], rule: StopRule) -> Findings:
+    """The part of the gate that must have passed before molecular dynamics is bought."""
+    return _label_gate(history, rule) + _barrier_gate(history, rule) + _force_gate(history, rule)
+
+
+def _barrier_gate(history: Sequence[FinishedRound], rule: StopRule) -> Findings:
     """Whether the barrier holds still and is right; nothing where no hop is followed."""
     if not rule.barrier:
         return Findings()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from curator.convergence import StopRule, barrier_has_settled, judge
+from curator.convergence import StopRule, has_settled, judge
 from curator.datasets.units import KB_EV_PER_K
 
 TEMPERATURES_K = np.array([500.0, 700.0, 1000.0])
@@ -118,7 +118,7 @@ class Campaign:
         md_ps = 0.0
         for k in range(self.n_rounds):
             rounds.append(self.round(k, seed))
-            if not barrier_has_settled(rounds, rule):
+            if not has_settled(rounds, rule):
                 continue
             looks: tuple[NDArray[np.float64], ...] = ()
             while True:

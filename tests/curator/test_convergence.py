@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from histories import RULE, TEMPERATURES_K, Campaign, shares
 
-from curator.convergence import barrier_has_settled, earliest_convergence, judge
+from curator.convergence import earliest_convergence, has_settled, judge
 from curator.equivalence import Estimate, compare, drift
 from curator.rule import StopRule
 
@@ -246,8 +246,8 @@ def test_the_first_rounds_are_never_enough():
     assert judge([], RULE).verdict == "not_yet"
     for k in range(1, 3):
         assert judge(rounds[:k], RULE).verdict == "not_yet"
-        assert not barrier_has_settled(rounds[:k], RULE)
-    assert barrier_has_settled(rounds, RULE)
+        assert not has_settled(rounds[:k], RULE)
+    assert has_settled(rounds, RULE)
 
 
 def test_what_is_switched_off_is_not_asked_for():
@@ -255,7 +255,7 @@ def test_what_is_switched_off_is_not_asked_for():
     assert judge(no_md, StopRule(diffusion=False)).verdict == "converged"
     no_barrier = [r | {"barrier_eV": None, "barrier_gap_eV": None} for r in settled()]
     assert judge(no_barrier, StopRule(barrier=False)).verdict == "converged"
-    assert barrier_has_settled(no_barrier, StopRule(barrier=False))
+    assert has_settled(no_barrier, StopRule(barrier=False))
     assert judge(no_md, StopRule(barrier=False, diffusion=False)).verdict == "not_yet"
     large_errors = [r | {"fresh_force_rmse_eV_per_A": 0.5} for r in settled()]
     assert judge(large_errors, replace(RULE, force_error_eV_per_A=None)).verdict == "converged"
@@ -282,7 +282,7 @@ def test_the_earliest_convergence_is_what_it_takes(every_round):
     while not rounds or judge(rounds, RULE).verdict != "converged":
         k = len(rounds)
         rounds.append(campaign.round(k))
-        if every_round or barrier_has_settled(rounds, RULE):
+        if every_round or has_settled(rounds, RULE):
             rounds[-1] |= campaign.md(k)
     assert len(rounds) == earliest_convergence(RULE, every_round=every_round)
 

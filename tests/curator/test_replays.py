@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from histories import Campaign
 
-from curator.convergence import barrier_has_settled, judge
+from curator.convergence import has_settled, judge
 from curator.datasets.units import KB_EV_PER_K
 from curator.diffusion import as_json, diffusivity_of_positions, fit_arrhenius
 from curator.rule import StopRule
@@ -55,7 +55,7 @@ def replay(campaign: Campaign, seed: int) -> tuple[list[dict], float]:
     for k in range(campaign.n_rounds):
         rounds.append(campaign.round(k, seed))
         true_eV = EA_EV + campaign.bias_eV * math.exp(-k / campaign.decay) + campaign.chance_eV(k, seed)[0]
-        if not barrier_has_settled(rounds, RULE):
+        if not has_settled(rounds, RULE):
             continue
         runs: list[list[np.ndarray]] = [[] for _ in TEMPERATURES_K]
         more_ps = [FIRST_PS] * len(TEMPERATURES_K)
