@@ -170,11 +170,7 @@ def plan_md(now: FinishedRound, rule: StopRule, seed_eV: float, earlier: Sequenc
     temperature_K = np.array(now.temperatures_K)
     time_ps = np.array([point.time_ps for point in now.points])
     variance_ps = time_ps * np.array([_variance_ln_D(point) for point in now.points])
-    sampling_eV = None if now.Ea is None else now.Ea.error
-    if sampling_eV is not None:
-        # What the fit adds for its chi², more time is not counted on to take away.
-        variance_ps = variance_ps * max(1.0, sampling_eV / error_of_Ea(temperature_K, variance_ps / time_ps)) ** 2
-
+    # What a fit adds for its chi² is not planned for: chance, which another look corrects, or a curvature, which stays.
     others_eV = [r.Ea.with_error_of(seed_eV).error for r in earlier if r.Ea]
     total_eV = _wanted(rule.tolerance_eV, others_eV)
     wanted_eV = math.sqrt(max(total_eV**2 - seed_eV**2, (LEAST_SHARE * total_eV) ** 2))
@@ -191,7 +187,7 @@ def plan_md(now: FinishedRound, rule: StopRule, seed_eV: float, earlier: Sequenc
             for point, needed in zip(now.points, needed_ps, strict=True)
         ),
         wanted_eV=wanted_eV,
-        sampling_eV=sampling_eV,
+        sampling_eV=None if now.Ea is None else now.Ea.error,
         seed_eV=seed_eV,
         gap_eV=now.gap_eV,
         buy=_better_purchase(now, rule, seed_eV / total_eV, more_ps),
