@@ -12,13 +12,13 @@ from ase.geometry import find_mic
 
 from curator.backends.base import LabellerSpec
 from curator.config import CampaignFile, HopFiles, HopSearch
-from curator.convergence import StopRule
 from curator.datasets.extxyz import read_frames
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.errors import BadInput, is_disk_full
 from curator.hops import NamedHop, default_supercell, enumerate_hops
 from curator.learners.strategies import Strategy, strategy
+from curator.rule import StopRule
 
 MAX_STRAIN = 0.05
 """Largest difference between the cells of a structure and of its hop, relative to the longest lattice vector."""
@@ -226,7 +226,17 @@ def _n_exam_labels(file: CampaignFile, heldout: Hop | None) -> int:
 def _stop_rule(file: CampaignFile, barrier: bool) -> StopRule:
     diffusion = file.measure.diffusion
     n_new = _n_anchor_labels(file, barrier) + min(2, file.select.labels_per_round)
-    rule = StopRule(barrier=barrier, diffusion=diffusion is not None, min_new_labels=n_new)
+    stop = file.stop
+    rule = StopRule(
+        window=stop.window,
+        n_compare=stop.n_compare,
+        diffusivity_factor=stop.diffusivity_factor,
+        force_error_eV_per_A=stop.force_error_eV_per_A,
+        force_error_fall=stop.force_error_fall,
+        min_new_labels=n_new,
+        barrier=barrier,
+        diffusion=diffusion is not None,
+    )
     return rule if diffusion is None else replace(rule, tolerance_eV=diffusion.tolerance_eV)
 
 

@@ -20,7 +20,7 @@ from curator.build import Plan, build_plan, n_anchor_labels, n_exam_labels, nami
 from curator.choose import calibration_before, choose
 from curator.config import CampaignFile, HopFiles, read_campaign_file
 from curator.context import Context, count_labels
-from curator.convergence import barrier_has_settled, judge
+from curator.convergence import has_settled, judge
 from curator.datasets.atomic import write_atomically
 from curator.datasets.fence import acquire
 from curator.datasets.frame import Frame
@@ -125,7 +125,7 @@ def _run_rounds(context: Context, base: Path) -> Json:
             _run_round(_as_it_began(context, round_, base), setup, rounds)
         rounds.append(read_json(done))
         if not context.folder.round(round_ + 1).exists():
-            rounds[-1] = _with_more_md(context, setup, rounds)
+            rounds[-1] = _brought_up_to_date(context, setup, rounds, base)
         _say_round(context, rounds[-1])
         if rounds[-1]["verdict"] == "converged":
             ended = "converged"
@@ -181,7 +181,7 @@ def _run_round(context: Context, setup: Setup, rounds: Sequence[Json]) -> None:
     follows = setup.hop is not None and context.plan.follows_barrier
     anchor = measure_anchor(context, round_, setup.hop, folder / "measure") if setup.hop and follows else None
     content = round_numbers(context, round_, members, anchor) | errors.numbers | fresh.numbers
-    diffusion = Diffusion((), None, 0, 0.0)
+    diffusion = Diffusion((), None, 0, 0.0, 0.0)
     if file.measure.diffusion is not None and _md_is_due(context, [*rounds, content]):
         diffusion = _measure_diffusion(context, setup, round_)
     content |= diffusion_json(diffusion) | {"measured_with": file.measure.model_dump(mode="json")["diffusion"]}
@@ -203,23 +203,27 @@ def _measure_diffusion(context: Context, setup: Setup, round_: int) -> Diffusion
     return measure_diffusion_of(context, round_, start, setup.hop)
 
 
-def _with_more_md(context: Context, setup: Setup, rounds: Sequence[Json]) -> Json:
-    """The newest round, measured and judged again if it was undetermined and the user has bought more MD since.
+def _brought_up_to_date(context: Context, setup: Setup, rounds: Sequence[Json], base: Path) -> Json:
+    """The newest round, with the MD that the user has bought for it since, judged by the ``stop`` of today.
 
-    Trajectories of the same temperature and replica are continued, not begun anew.
+    More MD is run if the round was undetermined: trajectories of the same temperature and replica are continued, not
+    begun anew.
     """
     last, settings = rounds[-1], context.plan.file.measure.model_dump(mode="json")["diffusion"]
-    if last["verdict"] != "undetermined" or settings is None or settings == last["measured_with"]:
-        return last
     round_, folder = last["round"], context.folder.round(last["round"])
-    diffusion = _measure_diffusion(context, setup, round_)
-    content = last | diffusion_json(diffusion) | {"measured_with": settings}
-    explosions = [run for run in exploration_runs(context.folder, round_) if run["status"] != "completed"]
-    content["n_explosions"] = len(explosions) + diffusion.n_exploded
-    content |= verdict_json(judge([*rounds[:-1], content], context.plan.rule))
-    with np.load(folder / "evidence.npz") as stored:
-        kept = {name: stored[name] for name in stored if not name.startswith("msd_")}
-    save_evidence(folder / "evidence.npz", kept, msd_arrays(diffusion.measured))
+    content = last
+    if last["verdict"] == "undetermined" and settings is not None and settings != last["measured_with"]:
+        diffusion = _measure_diffusion(context, setup, round_)
+        content = last | diffusion_json(diffusion) | {"measured_with": settings}
+        explosions = [run for run in exploration_runs(context.folder, round_) if run["status"] != "completed"]
+        content["n_explosions"] = len(explosions) + diffusion.n_exploded
+        with np.load(folder / "evidence.npz") as stored:
+            kept = {name: stored[name] for name in stored if not name.startswith("msd_")}
+        save_evidence(folder / "evidence.npz", kept, msd_arrays(diffusion.measured))
+    rule = _as_it_began(context, round_, base).plan.rule
+    content = content | verdict_json(judge([*rounds[:-1], content], rule))
+    if content == last:
+        return last
     write_json(folder / "round.json", content)
     return read_json(folder / "round.json")
 
@@ -248,7 +252,7 @@ def _md_is_due(context: Context, rounds: Sequence[Json]) -> bool:
     assert file.measure.diffusion is not None
     return (
         file.measure.diffusion.every_round
-        or barrier_has_settled(rounds, context.plan.rule)
+        or has_settled(rounds, context.plan.rule)
         or _why_over(context, rounds) is not None
     )
 

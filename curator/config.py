@@ -33,6 +33,11 @@ def _distinct(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
+Length = Annotated[float, Field(gt=0)]
+Duration = Annotated[
+    Annotated[Length, Tag("one")] | Annotated[tuple[Length, ...], Tag("each")],
+    Discriminator(lambda value: "each" if isinstance(value, list | tuple) else "one"),
+]
 Temperatures = Annotated[tuple[Temperature, ...], Field(min_length=1), AfterValidator(_distinct)]
 Method = Annotated[
     Literal["uncertain+fps", "fps", "random"],
@@ -197,7 +202,10 @@ class Diffusion(_Section):
     temperatures_K: Temperatures = Field((500.0, 700.0, 1000.0), description="Temperatures in K.")
     tolerance_eV: float = Field(0.05, gt=0, description="Ea has converged when it is known to agree within this.")
     replicas: int = Field(2, ge=1, description="Independent trajectories per temperature.")
-    duration_ps: float = Field(20.0, gt=0, description="Length of each trajectory in ps.")
+    duration_ps: Duration = Field(
+        20.0,
+        description="Length of each trajectory in ps: one for all temperatures, or a list with one for each of them.",
+    )
     equilibration_ps: float = Field(1.0, ge=0, description="Left out at the start of each trajectory, in ps.")
     timestep_fs: float = Field(2.0, gt=0, le=10, description="Time step in fs.")
     every_round: bool = Field(
@@ -205,6 +213,22 @@ class Diffusion(_Section):
         description="Measure in every round; by default MD is bought when the barrier has settled, or at the end. "
         "Where no hop is followed, every round is measured anyway.",
     )
+
+    @model_validator(mode="after")
+    def _one_duration_each(self) -> Self:
+        if isinstance(self.duration_ps, tuple) and len(self.duration_ps) != len(self.temperatures_K):
+            raise ValueError(
+                f"duration_ps holds {len(self.duration_ps)} lengths for {len(self.temperatures_K)} temperatures; "
+                "give one for all, or one for each"
+            )
+        return self
+
+    @property
+    def durations_ps(self) -> tuple[float, ...]:
+        """Length of each trajectory at each temperature."""
+        if isinstance(self.duration_ps, tuple):
+            return self.duration_ps
+        return (self.duration_ps,) * len(self.temperatures_K)
 
 
 class Measure(_Section):
@@ -222,10 +246,25 @@ class Measure(_Section):
 
 
 class Stop(_Section):
-    """The budget."""
+    """The budget, and what counts as converged beside ``measure.diffusion.tolerance_eV``."""
 
     max_rounds: int = Field(8, ge=1, description="Most rounds.")
     max_labels: int = Field(300, ge=4, description="Most labels: training, validation, test and anchor alike.")
+    window: int = Field(
+        3, ge=2, description="Rounds over which the barrier must hold still, and a trend must not matter."
+    )
+    n_compare: int = Field(
+        2, ge=1, description="Earlier rounds with which activation energy and diffusivities must agree."
+    )
+    diffusivity_factor: float = Field(
+        2.0, gt=1, description="Factor within which the diffusivities must agree at each temperature."
+    )
+    force_error_eV_per_A: float | None = Field(
+        0.1, gt=0, description="Largest force error on random frames not yet trained on; null judges nothing by it."
+    )
+    force_error_fall: float = Field(
+        0.3, gt=0, lt=1, description="Share by which that error may be smaller than in the rounds before."
+    )
 
 
 class Run(_Section):
@@ -293,7 +332,7 @@ def read_campaign_file(path: Path) -> CampaignFile:
 
 
 def _explained(problem: Any) -> str:
-    location = [str(part) for part in problem["loc"] if part not in (_FILES, _SEARCH)]
+    location = [str(part) for part in problem["loc"] if part not in (_FILES, _SEARCH, "one", "each")]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])

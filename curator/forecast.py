@@ -107,7 +107,7 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
     explore_s = 1000 * explore_ps / explore.timestep_fs * step_s
     measure_ps, measure_s = 0.0, 0.0
     if diffusion is not None:
-        one = len(diffusion.temperatures_K) * diffusion.replicas * (diffusion.duration_ps + diffusion.equilibration_ps)
+        one = diffusion.replicas * sum(length + diffusion.equilibration_ps for length in diffusion.durations_ps)
         measure_ps = one * (n_rounds if _measures_every_round(plan) else 1)
         measure_s = 1000 * measure_ps / diffusion.timestep_fs * step_s
     replay = learn.replay_frames if plan.strategy.replay != "none" else 0
@@ -169,9 +169,9 @@ def _notes(plan: Plan, n_rounds: int) -> tuple[str, ...]:
             f"labels will be; give select.labels_per_round {2 * N_RANDOM_MIN} or more, or select.random_share 0"
         )
     diffusion = plan.file.measure.diffusion
-    if diffusion is not None and diffusion.duration_ps < SHORTEST_PS:
+    if diffusion is not None and (shortest_ps := min(diffusion.durations_ps)) < SHORTEST_PS:
         notes.append(
-            f"  note: a trajectory of {diffusion.duration_ps:g} ps is too short to measure a diffusivity in; "
+            f"  note: a trajectory of {shortest_ps:g} ps is too short to measure a diffusivity in; "
             f"give measure.diffusion.duration_ps {SHORTEST_PS:g} or more"
         )
     return tuple(notes)

@@ -164,14 +164,15 @@ class Diffusion:
         Their activation energy, or None if too few were measured.
     n_exploded
         Trajectories that exploded.
-    cpu_s
-        CPU seconds of the MD.
+    cpu_s, time_ps
+        CPU seconds of the MD, and the time it simulated.
     """
 
     measured: tuple[Diffusivity, ...]
     arrhenius: Arrhenius | None
     n_exploded: int
     cpu_s: float
+    time_ps: float
 
 
 def diffusion_json(diffusion: Diffusion) -> Json:
@@ -179,6 +180,7 @@ def diffusion_json(diffusion: Diffusion) -> Json:
     return {
         "diffusion": [as_json(measured) for measured in diffusion.measured],
         "arrhenius": None if diffusion.arrhenius is None else as_json(diffusion.arrhenius),
+        "md_cpu_s_per_ps": diffusion.cpu_s / diffusion.time_ps if diffusion.time_ps else None,
     }
 
 
@@ -188,11 +190,11 @@ def measure_diffusion_of(context: Context, round_: int, start: Frame, hop: Hop |
     assert settings is not None
     folder = context.folder.round(round_) / "measure"
     tasks, folders, temperatures = [], [], []
-    for i, temperature_K in enumerate(settings.temperatures_K):
+    for i, (temperature_K, duration_ps) in enumerate(zip(settings.temperatures_K, settings.durations_ps, strict=True)):
         for replica in range(settings.replicas):
             md = MDSettings(
                 temperature_K=temperature_K,
-                duration_ps=settings.duration_ps + settings.equilibration_ps,
+                duration_ps=duration_ps + settings.equilibration_ps,
                 timestep_fs=settings.timestep_fs,
             )
             where = folder / f"T{temperature_K:g}-r{replica}"
@@ -222,9 +224,12 @@ def measure_diffusion_of(context: Context, round_: int, start: Frame, hop: Hop |
         )
         for temperature_K in settings.temperatures_K
     ]
-    n_exploded = sum(trajectory.status == "exploded" for trajectory in everything)
     return Diffusion(
-        tuple(measured), fit_arrhenius(measured), n_exploded, sum(trajectory.cpu_s for trajectory in everything)
+        measured=tuple(measured),
+        arrhenius=fit_arrhenius(measured),
+        n_exploded=sum(trajectory.status == "exploded" for trajectory in everything),
+        cpu_s=sum(trajectory.cpu_s for trajectory in everything),
+        time_ps=sum(t.n_steps * t.settings.timestep_fs / 1000 for t in everything),
     )
 
 

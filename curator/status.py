@@ -1,6 +1,5 @@
 """What a campaign has come to, for a person and for a program."""
 
-import math
 from pathlib import Path
 
 import psutil
@@ -15,6 +14,10 @@ VERDICTS = {
     "undetermined": "undetermined: the statistics cannot tell",
     None: "no verdict yet",
 }
+
+
+CHEAPER = 0.5
+"""Other temperatures are worth a word if they take less than this share of the time."""
 
 
 def campaign_status(target: Path) -> Json:
@@ -59,7 +62,7 @@ def status_lines(content: Json) -> list[str]:
     lines += [f"  {reason}" for reason in content["reasons"]]
     purchase = content.get("next_purchase")
     if purchase and purchase["kind"] != "none" and purchase["amount"]:
-        lines.append(f"  next purchase: {_purchase(purchase, content['rounds'])}")
+        lines.append(f"  next purchase: {_purchase(purchase, content.get('md_plan'))}")
     setup = (content.get("setup") or {}).get("foundation")
     if setup and setup["barrier_eV"] is not None:
         lines.append(
@@ -83,6 +86,7 @@ def status_lines(content: Json) -> list[str]:
         told = f"{fit['Ea_eV']:.3f} ± {fit['error_eV']:.3f} eV from {fit['n_temperatures']} temperatures"
         known = abs(fit["Ea_eV"]) > 1.96 * fit["error_eV"]
         lines.append(f"  Ea = {told}" if known else f"  Ea is not known yet: {told}")
+    lines += _plan_lines(content)
     lines += [_exam_line(item) for item in content["rounds"][-1:] if "n_exam_labels" in item]
     live = content.get("live")
     if live:
@@ -94,17 +98,44 @@ def status_lines(content: Json) -> list[str]:
     return lines
 
 
-def _purchase(purchase: Json, rounds: list[Json]) -> str:
+def _purchase(purchase: Json, plan: Json | None) -> str:
     """What to buy next; for MD also the length of each trajectory that the file must ask for."""
     if purchase["kind"] == "labels":
         return f"{purchase['amount']:g} labels"
     bought = f"{purchase['amount']:g} ps of MD, all temperatures and replicas together"
-    measured = (rounds[-1]["diffusion"] or []) if rounds else []
-    n_trajectories = sum(point["n_trajectories"] for point in measured)
-    if not n_trajectories:
+    if plan is None:
         return bought
-    each_ps = (sum(point["time_ps"] for point in measured) + purchase["amount"]) / n_trajectories
-    return f"{bought}, on top of what there is: raise measure.diffusion.duration_ps to {math.ceil(each_ps)}"
+    return f"{bought}, on top of what there is: write measure.diffusion.duration_ps: {plan['duration_ps']}"
+
+
+def _plan_lines(content: Json) -> list[str]:
+    """What the activation energy takes, where it is not known well enough yet."""
+    plan = content.get("md_plan")
+    if not plan or not plan["more_ps"]:
+        return []
+    errors, wanted = plan["errors_eV"], f"{plan['wanted_error_eV']:.3f} eV"
+    today = "" if errors["sampling"] is None else f", {errors['sampling']:.3f} eV today"
+    gap = "" if errors["gap"] is None else f"; the barrier's gap to the reference is {errors['gap']:+.3f} eV"
+    points = plan["temperatures"]
+    times = ", ".join(f"{t['temperature_K']:g} K {t['time_ps']:.0f} of {t['needed_ps']:.0f}" for t in points)
+    hours = "" if plan.get("wall_hours") is None else f"; {_hours(plan['wall_hours'])} with {plan['workers']} workers"
+    lines = [
+        f"  a tolerance of {content['tolerance_eV']:g} eV asks for a statistical error of Ea of {wanted}{today}; "
+        f"the chance of training adds {errors['seeds']:.3f} eV{gap}",
+        f"  MD that reaches it, ps: {times}{hours}",
+    ]
+    best = plan["best"]
+    if best and best["time_ps"] < CHEAPER * sum(t["needed_ps"] for t in points):
+        at = ", ".join(f"{T:.0f}" for T in best["temperatures_K"])
+        lines.append(
+            f"  at {at} K it would take {best['time_ps']:.0f} ps in all; rounds agree only at the same temperatures, "
+            "so a change begins the comparison anew"
+        )
+    return lines
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
 
 
 def _exam_line(item: Json) -> str:

@@ -10,6 +10,7 @@ from curator.anchor import Anchor
 from curator.context import Context, labelled
 from curator.convergence import Verdict
 from curator.exam import with_exam
+from curator.planning import MDPlan, PlannedTime
 from curator.setup import Setup, foundation_hash
 from curator.state import CampaignFolder, Json, read_json, wall_seconds
 from curator.tasks import TrainedMember
@@ -17,9 +18,55 @@ from curator.uncertainty import FRESH_ARRAYS, pool_fresh_errors, reliability_jso
 
 
 def verdict_json(verdict: Verdict) -> Json:
-    """Verdict, reasons and next purchase."""
-    purchase = asdict(verdict.next_purchase)
-    return {"verdict": verdict.verdict, "reasons": list(verdict.reasons), "next_purchase": purchase}
+    """Verdict, reasons, next purchase, and the molecular dynamics that the activation energy takes."""
+    plan = verdict.md_plan
+    return {
+        "verdict": verdict.verdict,
+        "reasons": list(verdict.reasons),
+        "next_purchase": asdict(verdict.next_purchase),
+        "md_plan": None if plan is None else _plan_json(plan),
+    }
+
+
+def _plan_json(plan: MDPlan) -> Json:
+    durations_ps = [t.duration_ps for t in plan.temperatures]
+    best_K = plan.best_temperatures_K
+    return {
+        "temperatures": [
+            {
+                "temperature_K": t.temperature_K,
+                "time_ps": t.time_ps,
+                "needed_ps": t.needed_ps,
+                "cpu_hours": _cpu_hours(t, plan),
+            }
+            for t in plan.temperatures
+        ],
+        # As measure.diffusion.duration_ps takes it.
+        "duration_ps": durations_ps[0] if len(set(durations_ps)) == 1 else durations_ps,
+        "more_ps": plan.more_ps,
+        "wanted_error_eV": plan.wanted_eV,
+        "errors_eV": {"sampling": plan.sampling_eV, "seeds": plan.seed_eV, "gap": plan.gap_eV},
+        "buy": plan.buy,
+        "best": None if best_K is None else {"temperatures_K": list(best_K), "time_ps": plan.best_time_ps},
+    }
+
+
+def _cpu_hours(time: PlannedTime, plan: MDPlan) -> float | None:
+    """CPU hours of what is still to be simulated, at the pace of what was."""
+    if plan.cpu_s_per_ps is None:
+        return None
+    return max(time.needed_ps - time.time_ps, 0.0) * plan.cpu_s_per_ps / 3600
+
+
+def _with_wall_hours(plan: Json | None, context: Context) -> Json | None:
+    """The plan with the wall time of what is still to be simulated, by as many workers as find a trajectory."""
+    diffusion = context.plan.file.measure.diffusion
+    if plan is None or diffusion is None:
+        return plan
+    n_workers = min(context.plan.file.run.workers, len(diffusion.temperatures_K) * diffusion.replicas)
+    hours = [t["cpu_hours"] for t in plan["temperatures"]]
+    known = all(value is not None for value in hours)
+    return plan | {"workers": n_workers, "wall_hours": sum(hours) / n_workers if known else None}
 
 
 def round_cost(
@@ -70,6 +117,7 @@ def campaign_json(context: Context, setup: Setup, rounds: Sequence[Json], *, fin
         "verdict": last.get("verdict"),
         "reasons": last.get("reasons", ["no round is finished"]),
         "next_purchase": last.get("next_purchase"),
+        "md_plan": _with_wall_hours(last.get("md_plan"), context),
         "state": {"round": len(rounds), "finished": finished},
         "theory": context.theory.key,
         "foundation": {"reference": file.foundation, "hash": foundation_hash(context.folder)},

@@ -131,6 +131,35 @@ def diffusion_table(evidence: Evidence) -> Table:
     return Table(title, columns, rows, note, prose=(9, 10))
 
 
+def plan_table(evidence: Evidence) -> Table:
+    """Molecular dynamics that the tolerance takes, by temperature."""
+    plan = lookup(evidence.campaign, "md_plan")
+    title, columns = "Dynamics that the tolerance takes", ("T (K)", "So far", "Needed", "CPU time to go")
+    rows = []
+    for row in items(plan, "temperatures"):
+        hours = number(row, "cpu_hours")
+        times = [_cell(number(row, key), picoseconds) for key in ("time_ps", "needed_ps")]
+        rows.append([_cell(number(row, "temperature_K"), _whole), *times, _cell(hours, lambda h: duration(3600 * h))])
+    if not rows:
+        if lookup(evidence.campaign, "verdict") == "converged":
+            return Table(title, columns, rows, "Nothing more: the activation energy is known well enough.")
+        why = "No plan yet: the newest round has not measured at two temperatures or more."
+        return Table(title, columns, rows, why)
+    errors = {name: number(plan, "errors_eV", name) for name in ("sampling", "seeds", "gap")}
+    parts = {
+        "sampling": f"{_cell(errors['sampling'])} eV from the dynamics",
+        "seeds": f"{_cell(errors['seeds'])} eV from the chance of training",
+        "gap": f"a gap of the barrier to the reference of {_cell(errors['gap'])} eV",
+    }
+    told = ", ".join(text for name, text in parts.items() if errors[name] is not None)
+    wanted = _cell(number(plan, "wanted_error_eV"))
+    note = f"Two rounds usually agree with a statistical error of {wanted} eV in Ea. The error today: {told}."
+    wall_hours, workers = number(plan, "wall_hours"), number(plan, "workers")
+    if wall_hours and workers:
+        note += f" What is missing takes about {duration(3600 * wall_hours)} with {workers:.0f} workers."
+    return Table(title, columns, rows, note)
+
+
 def cost_table(evidence: Evidence) -> Table:
     """CPU and wall time of every round."""
     keys = ("label_cpu_s", "train_cpu_s", "md_cpu_s", "wall_s")

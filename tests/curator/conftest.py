@@ -215,8 +215,23 @@ def campaign_folder(folder: Path, n_rounds: int = 5, verdict: str | None = "conv
         "undetermined": {"kind": "md", "amount": 1200, "unit": "ps"},
         "not_yet": {"kind": "labels", "amount": 16, "unit": "labels"},
     }
+    plan = {
+        "temperatures": [
+            {"temperature_K": T, "time_ps": 500.0, "needed_ps": needed, "cpu_hours": (needed - 500) / 250}
+            for T, needed in ((500.0, 1500.0), (700.0, 500.0), (1000.0, 700.0))
+        ],
+        "duration_ps": [750, 250, 350],
+        "more_ps": 1200.0,
+        "wanted_error_eV": 0.0114,
+        "errors_eV": {"sampling": 0.031, "seeds": 0.0034, "gap": 0.002},
+        "buy": "md",
+        "best": None,
+        "workers": 2,
+        "wall_hours": 2.4,
+    }
     campaign = {
         "name": "lif",
+        "md_plan": plan if verdict == "undetermined" else None,
         "verdict": verdict,
         "reasons": reasons.get(str(verdict), []),
         "next_purchase": purchases.get(str(verdict)),

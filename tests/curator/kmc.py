@@ -58,3 +58,18 @@ def collinear(
         time += rng.exponential(1 / (rate_per_ps / (1 - back_jumps)))
     positions = sites * half / 2 + np.cumsum(jumps, axis=0)
     return np.asarray(positions + rng.normal(scale=vibration_A, size=positions.shape))
+
+
+def defect(
+    rng: np.random.Generator, rate_per_ps: float, time_ps: float, interval_ps: float, vibration_A: float = 0.1
+) -> np.ndarray:
+    """Unwrapped positions, shape ``(n_frames, 2, 3)``, of the defect alone, as if it were one ion, and of one anion.
+
+    The same walk as `collinear` without the lattice, hence fast: the number of hops between two frames is Poisson's,
+    and each hop moves the defect by a / 2 one way or the other along each axis.
+    """
+    n_hops = rng.poisson(rate_per_ps * interval_ps, round(time_ps / interval_ps))
+    steps = A / 2 * (2 * rng.binomial(n_hops[:, None], 0.5, (len(n_hops), 3)) - n_hops[:, None])
+    positions = np.zeros((len(n_hops) + 1, 2, 3))
+    positions[1:, 0] = np.cumsum(steps, axis=0)
+    return np.asarray(positions + rng.normal(scale=vibration_A, size=positions.shape))

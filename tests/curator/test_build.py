@@ -10,6 +10,7 @@ from curator.config import CampaignFile
 from curator.datasets.frame import Frame, atoms_from_frame
 from curator.datasets.sources import build_seed
 from curator.errors import BadInput
+from curator.rule import StopRule
 
 
 def campaign(**system: object) -> CampaignFile:
@@ -29,6 +30,15 @@ def test_shipped_builder_brings_cell_mobile_and_hop(tmp_path: Path):
 def test_charge_is_refused_where_the_labels_would_not_know_it(tmp_path: Path, system: dict[str, object]):
     with pytest.raises(BadInput, match="chgnet:r2scan knows no"):
         build_plan(campaign(**system), tmp_path)
+
+
+def test_the_stopping_rule_is_that_of_the_file(tmp_path: Path):
+    stop = {"window": 4, "n_compare": 3, "diffusivity_factor": 1.5, "force_error_eV_per_A": None}
+    measure = {"diffusion": {"tolerance_eV": 0.08}}
+    sections = {"system": {"structure": "lif-interstitial"}, "stop": stop, "measure": measure}
+    rule = build_plan(CampaignFile.model_validate(sections), tmp_path).rule
+    # Minimum, saddle and one image are bought anyway; two frames more make a round that counts.
+    assert rule == StopRule(0.08, 4, 3, 1.5, None, min_new_labels=5)
 
 
 def test_budget_must_pay_for_a_round(tmp_path: Path):

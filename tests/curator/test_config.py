@@ -30,6 +30,17 @@ def test_the_old_name_of_the_method_is_understood():
     assert old == CampaignFile.model_validate({"system": system})
 
 
+def test_durations_are_one_for_all_temperatures_or_one_for_each():
+    given = {"temperatures_K": [500, 700], "duration_ps": [30, 12.5]}
+    file = CampaignFile.model_validate({"system": {"structure": "x"}, "measure": {"diffusion": given}})
+    assert file.measure.diffusion is not None
+    assert file.measure.diffusion.durations_ps == (30, 12.5)
+    assert CampaignFile.model_validate(file.model_dump(mode="json")) == file
+    default = CampaignFile.model_validate({"system": {"structure": "x"}}).measure.diffusion
+    assert default is not None
+    assert default.durations_ps == (20.0, 20.0, 20.0)
+
+
 @pytest.mark.parametrize("template", ["lif", "own", "classical"])
 def test_templates_are_valid(template: str):
     folder = Path(__file__).parents[2] / "curator" / "templates"
@@ -57,6 +68,19 @@ def test_every_default_survives_a_round_trip(tmp_path: Path):
         ("system: {structure: x}\nlabel: {kind: magic}", ["label.kind", "magic", "pseudolabel"]),
         ("system: {structure: x}\nstop: {max_labels: .nan}", ["stop.max_labels"]),
         ("system: {structure: x, supercell: [2, 0, 2]}", ["system.supercell", "at least 1"]),
+        ("system: {structure: x}\nstop: {diffusivity_factor: 1}", ["stop.diffusivity_factor", "greater than 1"]),
+        (
+            "system: {structure: x}\nmeasure: {diffusion: {duration_ps: -5}}",
+            ["measure.diffusion.duration_ps:", "greater than 0; got -5"],
+        ),
+        (
+            "system: {structure: x}\nmeasure: {diffusion: {duration_ps: [20, -1, 3]}}",
+            ["measure.diffusion.duration_ps.1:", "greater than 0; got -1"],
+        ),
+        (
+            "system: {structure: x}\nmeasure: {diffusion: {duration_ps: [20, 10]}}",
+            ["measure.diffusion:", "holds 2 lengths for 3 temperatures"],
+        ),
         ("name: ../up\nsystem: {structure: x}", ["name", "../up"]),
         ("system:", ["system"]),
         ("name: x", ["system", "missing"]),

@@ -144,7 +144,7 @@ def test_the_verdict_and_the_headline_numbers_come_first(finished: Path) -> None
     ("verdict", "word", "purchase"),
     [
         ("not_yet", "Not converged yet", "Next purchase: 16 labels."),
-        ("undetermined", "Undetermined", "Next purchase: 1.20 ns of molecular dynamics, all temperatures and"),
+        ("undetermined", "Undetermined", "Write measure.diffusion.duration_ps: [750, 250, 350]."),
     ],
 )
 def test_an_open_campaign_says_what_to_buy_next(

@@ -3,15 +3,30 @@ import pytest
 from curator.state import Json
 from curator.status import status_lines
 
+PLAN: Json = {
+    "temperatures": [
+        {"temperature_K": 700.0, "time_ps": 40.0, "needed_ps": 161.0, "cpu_hours": 3.0},
+        {"temperature_K": 1000.0, "time_ps": 40.0, "needed_ps": 58.0, "cpu_hours": 0.6},
+    ],
+    "duration_ps": [81, 29],
+    "more_ps": 139.0,
+    "wanted_error_eV": 0.0115,
+    "errors_eV": {"sampling": 0.031, "seeds": 0.003, "gap": -0.004},
+    "buy": "md",
+    "best": None,
+    "workers": 2,
+    "wall_hours": 1.8,
+}
 
-def told(purchase: Json, *, diffusion: list[Json]) -> list[str]:
+
+def told(purchase: Json | None, *, plan: Json | None) -> list[str]:
     round_ = {
         "round": 4,
         "n_labels_total": 90,
         "force_rmse_eV_per_A": {"model": 0.05, "foundation": 0.2},
         "barrier_eV": None,
         "barrier_reference_eV": None,
-        "diffusion": diffusion,
+        "diffusion": [],
         "arrhenius": None,
     }
     content = {
@@ -19,27 +34,41 @@ def told(purchase: Json, *, diffusion: list[Json]) -> list[str]:
         "verdict": "undetermined",
         "reasons": ["why"],
         "next_purchase": purchase,
+        "md_plan": plan,
+        "tolerance_eV": 0.05,
         "rounds": [round_],
     }
     return status_lines(content)
 
 
 def test_labels_are_named_once():
-    assert "  next purchase: 20 labels" in told({"kind": "labels", "amount": 20.0, "unit": "labels"}, diffusion=[])
+    assert "  next purchase: 20 labels" in told({"kind": "labels", "amount": 20.0, "unit": "labels"}, plan=None)
 
 
 @pytest.mark.parametrize("purchase", [None, {"kind": "none", "amount": 0.0, "unit": ""}])
 def test_nothing_to_buy_is_not_mentioned(purchase: Json):
-    assert "next purchase" not in "\n".join(told(purchase, diffusion=[]))
+    assert "next purchase" not in "\n".join(told(purchase, plan=None))
 
 
-def test_md_comes_with_the_duration_to_write():
-    point = {"status": "bound", "bound_A2_per_ps": 0.1, "hops": 2.0, "time_ps": 40.0, "n_trajectories": 2}
-    purchase = {"kind": "md", "amount": 121.0, "unit": "ps"}
-    # Four trajectories share 80 ps that are there and 121 ps more: 50.25 ps each.
-    lines = told(purchase, diffusion=[{**point, "temperature_K": T} for T in (700, 1000)])
+def test_md_comes_with_the_durations_to_write():
+    purchase = {"kind": "md", "amount": 139.0, "unit": "ps"}
+    bought = "  next purchase: 139 ps of MD, all temperatures and replicas together"
+    lines = told(purchase, plan=PLAN)
+    assert f"{bought}, on top of what there is: write measure.diffusion.duration_ps: [81, 29]" in lines
+    assert bought in told(purchase, plan=None)
+
+
+def test_the_plan_tells_what_the_tolerance_takes_and_where_the_error_is_from():
+    lines = told(None, plan=PLAN)
     assert (
-        "  next purchase: 121 ps of MD, all temperatures and replicas together, on top of what there is: "
-        "raise measure.diffusion.duration_ps to 51"
+        "  a tolerance of 0.05 eV asks for a statistical error of Ea of 0.011 eV, 0.031 eV today; the chance of "
+        "training adds 0.003 eV; the barrier's gap to the reference is -0.004 eV"
     ) in lines
-    assert "  next purchase: 121 ps of MD, all temperatures and replicas together" in told(purchase, diffusion=[])
+    assert "  MD that reaches it, ps: 700 K 40 of 161, 1000 K 40 of 58; 1.8 h with 2 workers" in lines
+    assert "would take" not in "\n".join(lines)
+    assert not any("asks for" in line for line in told(None, plan=PLAN | {"more_ps": 0.0}))
+
+
+def test_much_cheaper_temperatures_are_worth_a_word():
+    best = {"temperatures_K": [740.2, 849.9, 1000.0], "time_ps": 90.0}
+    assert any("at 740, 850, 1000 K it would take 90 ps" in line for line in told(None, plan=PLAN | {"best": best}))

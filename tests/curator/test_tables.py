@@ -8,7 +8,7 @@ import pytest
 
 from curator.evidence import read_evidence
 from curator.quantities import DASH, duration
-from curator.tables import cost_table, diffusion_table, failure_table, provenance, rounds_table
+from curator.tables import cost_table, diffusion_table, failure_table, plan_table, provenance, rounds_table
 
 WriteCampaign = Callable[..., Path]
 
@@ -30,6 +30,16 @@ def test_bounds_and_values_of_the_diffusivity(tmp_path: Path, write_campaign: Wr
     assert [row[0] for row in values] == ["500", "700", "1000"]
     assert values[0][2] == "1.69(10) × 10⁻⁴"
     assert {row[9] for row in values} == {"measured"}
+
+
+def test_the_plan_of_the_dynamics_adds_up(tmp_path: Path, write_campaign: WriteCampaign) -> None:
+    table = plan_table(read_evidence(write_campaign(tmp_path / "lif", verdict="undetermined")))
+    assert table.rows[0] == ["500", "500 ps", "1.50 ns", "4 h"]
+    assert "statistical error of 0.0114 eV" in table.note
+    assert "takes about 2 h 24 min with 2 workers" in table.note
+    for verdict, note in (("converged", "Nothing more"), ("not_yet", "No plan yet")):
+        table = plan_table(read_evidence(write_campaign(tmp_path / verdict, verdict=verdict)))
+        assert (table.rows, table.note.startswith(note)) == ([], True)
 
 
 def test_costs_add_up(tmp_path: Path, write_campaign: WriteCampaign) -> None:

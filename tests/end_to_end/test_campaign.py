@@ -198,6 +198,23 @@ def test_what_would_mix_two_campaigns_is_refused(undisturbed: Path, curator, key
     assert "Traceback" not in done.stderr
 
 
+def test_a_changed_stop_judges_the_newest_round_at_once(undisturbed: Path, curator, tmp_path: Path):
+    folder = shutil.copytree(undisturbed, tmp_path / "tiny")
+    last = folder / "rounds" / "001" / "round.json"
+    before = json.loads(last.read_text())
+    file = folder / "campaign.yaml"
+    file.write_text(file.read_text().replace("max_rounds: 2,", "max_rounds: 2, window: 5,"))
+    done = curator("run", folder)
+    assert done.returncode == 3, done.stderr
+    after = json.loads(last.read_text())
+    told = "rounds that bought labels: 2; it takes {} to see whether anything moves"
+    assert told.format(3) in before["reasons"]
+    assert told.format(5) in after["reasons"]
+    judged = {"verdict", "reasons", "next_purchase", "md_plan"}
+    assert {key: after[key] for key in set(after) - judged} == {key: before[key] for key in set(before) - judged}
+    assert json.loads((folder / "campaign.json").read_text())["reasons"] == after["reasons"]
+
+
 def test_more_md_for_an_undetermined_round_continues_its_trajectories(undisturbed: Path, curator, tmp_path: Path):
     folder = shutil.copytree(undisturbed, tmp_path / "tiny")
     last = folder / "rounds" / "001" / "round.json"
