@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from ase.data import chemical_symbols
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import chi2
 
+from curator import gates
 from curator.arrhenius import Arrhenius, arrhenius_as_json, fit_arrhenius
+from curator.coefficient import N_RESIDENCES, Coefficient, MeasuredWalk, measure_tracer, measure_walk, shared
 from curator.datasets.units import CM2_PER_S_PER_A2_PER_PS
 from curator.positions import (
     Positions,
@@ -20,9 +21,8 @@ from curator.positions import (
     species_masks,
     unwrap,
 )
-from curator.tracer import Tracer, tracer_diffusivity
 from curator.trajectory import Trajectory
-from curator.walk import Floats, MSDCurve, WalkFit, fit_walk, msd_curve, plateau
+from curator.walk import Floats, MSDCurve, msd_curve
 
 __all__ = [
     "Arrhenius",
@@ -36,16 +36,8 @@ __all__ = [
     "measure_diffusion",
 ]
 
-FEW_HOPS = 10
-"""Below this many hops there is a bound and no diffusivity."""
 SOME_HOPS = 30
 """Below this many hops the error is large and said to be."""
-MELTED_D_RATIO = 0.1
-MELTED_GROWTH = 1.3
-"""A host diffuses if its diffusivity exceeds this share of that of the mobile species (solid alpha-AgI 0.025, molten
-0.35) and its mean squared displacement still grows: by this factor from the second to the last quarter."""
-MIN_REPLICAS = 4
-"""Fewest trajectories whose scatter is believed as an error."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,23 +54,23 @@ class Diffusivity:
         ``measured``; ``bound`` if there were too few hops; ``refused`` if no number would mean anything.
     reasons
         Why not ``measured``; or, if it is, what to be careful about.
-    D_A2_per_ps
-        Diffusivity of the summed displacement of the mobile species, per carrier, in the frame of the host, Å²/ps: for
-        a single defect that of the defect. None unless measured.
-    error_A2_per_ps, ci95_A2_per_ps
-        Its standard error, and its 95 % interval on the logarithmic scale.
+    collective
+        Diffusivity of the summed displacement of the mobile species, per carrier, in the frame of the host: for a
+        single defect that of the defect. None unless measured.
     bound_A2_per_ps
         Upper bound at 97.5 % if the status is ``bound``.
     tracer
-        Self-diffusivity of a mobile ion, by kinisi, or None.
+        Self-diffusivity of a mobile ion, or None.
     haven_ratio
         Self-diffusivity summed over the mobile ions over the collective one.
     n_hops
         Hops worth of collective displacement, ``6 D t / l²``.
     hop_length_A
         Length l of a hop of the summed displacement in Å.
+    replica_error_A2_per_ps
+        Standard error of the collective diffusivity from the scatter of four or more trajectories alone, or None.
     stride_ps
-        Time between the positions that were used.
+        Shortest motion that was looked at.
     time_ps, n_trajectories
         Time after equilibration, and trajectories, that went in.
     pressure_GPa
@@ -91,19 +83,28 @@ class Diffusivity:
     temperature_K: float | None
     status: Literal["measured", "bound", "refused"]
     reasons: tuple[str, ...]
-    D_A2_per_ps: float | None = None
-    error_A2_per_ps: float | None = None
-    ci95_A2_per_ps: tuple[float, float] | None = None
+    collective: Coefficient | None = None
     bound_A2_per_ps: float | None = None
-    tracer: Tracer | None = None
+    tracer: Coefficient | None = None
     haven_ratio: float | None = None
     n_hops: float = 0.0
     hop_length_A: float | None = None
+    replica_error_A2_per_ps: float | None = None
     stride_ps: float | None = None
     time_ps: float = 0.0
     n_trajectories: int = 0
     pressure_GPa: float | None = None
     msd: MSDCurve | None = None
+
+    @property
+    def D_A2_per_ps(self) -> float | None:
+        """Collective diffusivity in Å²/ps, or None."""
+        return self.collective and self.collective.D_A2_per_ps
+
+    @property
+    def error_A2_per_ps(self) -> float | None:
+        """Its standard error, or None."""
+        return self.collective and self.collective.error_A2_per_ps
 
 
 def measure_diffusion(
@@ -173,7 +174,10 @@ def measure_diffusion(
     )
     measured = replace(measured, pressure_GPa=float(np.mean(pressures)) if pressures else None)
     if exploded:
-        reason = f"{len(exploded)} of {len(trajectories)} trajectories exploded: {exploded[0].reason}"
+        reason = (
+            f"exploded: {len(exploded)} of {len(trajectories)} trajectories, {exploded[0].reason}; label frames from "
+            "there and train on, or lower the temperature"
+        )
         return _refused(measured, reason)
     return measured
 
@@ -196,8 +200,8 @@ def diffusivity_of_positions(
 ) -> Diffusivity:
     """Diffusivity from the positions of one or several trajectories, wrapped or not.
 
-    The error joins that of the fit with that of counting hops, ``SE² = SE_fit² + D²/n_hops``, since hops are rare
-    events and the fit takes increments for Gaussian; with four or more trajectories it is at least their scatter.
+    See `curator.walk.fit_walk` for the estimate, `curator.coefficient.measure_walk` for its error and
+    ``curator/gates.py`` for what leads to a bound or a refusal.
 
     Parameters
     ----------
@@ -238,61 +242,51 @@ def diffusivity_of_positions(
     kept = [in_host_frame(run[skip:], is_host) for run in whole if len(run) > skip + 1]
     time_ps = sum(len(run) - 1 for run in kept) * interval_ps
     empty = Diffusivity(mobile, temperature_K, "refused", (), time_ps=time_ps, n_trajectories=len(runs))
+    if reason := gates.exploded(kept, numbers, interval_ps, temperature_K):
+        return _refused(empty, reason)
     sums = [(run - run[0])[:, is_mobile].sum(axis=1) for run in kept]
-    found = plateau(sums, interval_ps) if sums else None
-    if found is None:
-        return _refused(empty, f"too short: {time_ps:g} ps are left after {equilibration_ps:g} ps of equilibration")
-    fit = found.fit
-
     length_A = hop_length_A if hop_length_A is not None else neighbour_distance(runs[0][0], is_mobile, cell, pbc)
-    n_hops = float(6 * fit.D_A2_per_ps * time_ps / length_A**2)
-    error = _error(fit, n_hops, sums, interval_ps)
+    walk = measure_walk(sums, interval_ps, length_A) if sums else None
+    if walk is None:
+        return _refused(
+            empty, f"too short: {time_ps:g} ps are left after {equilibration_ps:g} ps of equilibration; run longer"
+        )
+    fit = walk.plateau.fit
     known = replace(
         empty,
-        n_hops=n_hops,
+        n_hops=walk.n_hops,
         hop_length_A=length_A,
         stride_ps=fit.stride * interval_ps,
         msd=msd_curve(sums, interval_ps),
     )
-    melted = _melted(kept, numbers, is_mobile, is_host, interval_ps, fit.stride)
-    if melted:
-        return _refused(known, melted)
-    if n_hops < FEW_HOPS:
-        # Poisson: at most this many hops are compatible with those seen, at 97.5 %; 3.7 if there was none.
-        most = float(chi2.ppf(0.975, 2 * (n_hops + 1)) / 2)
-        bound = max(most * length_A**2 / (6 * time_ps), fit.D_A2_per_ps + 1.96 * error)
-        reason = f"about {n_hops:.1f} hops in {time_ps:g} ps, fewer than {FEW_HOPS}: only an upper bound"
-        return replace(known, status="bound", reasons=(reason,), bound_A2_per_ps=bound / n_carriers)
+    if reason := gates.melted(kept, numbers, is_mobile, is_host, interval_ps, fit.stride):
+        return _refused(known, reason)
+    if reason := gates.too_few_hops(walk, time_ps):
+        return _bound(known, reason, walk, n_carriers)
+    for reason in (
+        gates.not_diffusive(walk.plateau, interval_ps),
+        gates.not_stationary(sums, walk, interval_ps),
+    ):
+        if reason:
+            return _refused(known, reason)
 
-    if found.n_agree == 0 and fit.stride > found.shortest.stride:
-        return _refused(
-            known,
-            f"not diffusive yet: {found.shortest.D_A2_per_ps:.2g} Å²/ps at {found.shortest.stride * interval_ps:g} ps "
-            f"becomes {fit.D_A2_per_ps:.2g} Å²/ps at {known.stride_ps:g} ps; run longer",
-        )
-
-    reasons = []
-    if n_hops < SOME_HOPS:
-        reasons.append(f"only about {n_hops:.0f} hops: the error is large")
-    if found.n_agree < 2:
-        reasons.append(f"too short to see that the diffusivity does not depend on the stride of {known.stride_ps:g} ps")
-    if hop_length_A is None:
-        reasons.append(f"hop length not given: taken as the distance of neighbouring mobile ions, {length_A:.2f} Å")
-    D = fit.D_A2_per_ps / n_carriers
-    error /= n_carriers
-    spread = float(np.exp(1.96 * error / D))
-    self_diffusion = (
-        tracer_diffusivity([run[:, is_mobile] for run in kept], interval_ps, fit.stride) if tracer else None
-    )
+    collective = shared(walk.coefficient, n_carriers)
+    paths = [run[:, is_mobile].reshape(len(run), -1) for run in kept]
+    residence_ps = n_carriers * time_ps / walk.n_hops
+    self_diffusion = measure_tracer(paths, interval_ps, length_A, residence_ps) if tracer else None
+    haven_ratio = None
+    if self_diffusion:
+        haven_ratio = self_diffusion.coefficient.D_A2_per_ps * int(is_mobile.sum()) / walk.coefficient.D_A2_per_ps
     return replace(
         known,
         status="measured",
-        reasons=tuple(reasons),
-        D_A2_per_ps=D,
-        error_A2_per_ps=error,
-        ci95_A2_per_ps=(D / spread, D * spread),
-        tracer=self_diffusion,
-        haven_ratio=self_diffusion.D_A2_per_ps * int(is_mobile.sum()) / fit.D_A2_per_ps if self_diffusion else None,
+        reasons=_cautions(
+            walk, self_diffusion, interval_ps, residence_ps, n_carriers, length_A if hop_length_A is None else None
+        ),
+        collective=collective,
+        tracer=self_diffusion and self_diffusion.coefficient,
+        haven_ratio=haven_ratio,
+        replica_error_A2_per_ps=walk.replica_error_A2_per_ps and walk.replica_error_A2_per_ps / n_carriers,
     )
 
 
@@ -301,17 +295,19 @@ def as_json(result: Diffusivity | Arrhenius) -> dict[str, object]:
     if isinstance(result, Arrhenius):
         return arrhenius_as_json(result)
     d = result
-    tracer = d.tracer and {"D_A2_per_ps": d.tracer.D_A2_per_ps, "error_A2_per_ps": d.tracer.error_A2_per_ps}
     return {
         "temperature_K": d.temperature_K,
         "D_A2_per_ps": d.D_A2_per_ps,
         "error_A2_per_ps": d.error_A2_per_ps,
-        "ci95_A2_per_ps": None if d.ci95_A2_per_ps is None else list(d.ci95_A2_per_ps),
+        "ci95_A2_per_ps": d.collective and list(d.collective.ci95_A2_per_ps),
         "D_cm2_per_s": None if d.D_A2_per_ps is None else d.D_A2_per_ps * CM2_PER_S_PER_A2_PER_PS,
         "bound_A2_per_ps": d.bound_A2_per_ps,
-        "tracer": tracer,
+        "collective": d.collective and _coefficient_as_json(d.collective),
+        "tracer": d.tracer and _coefficient_as_json(d.tracer),
         "haven_ratio": d.haven_ratio,
+        "replica_error_A2_per_ps": d.replica_error_A2_per_ps,
         "hops": d.n_hops,
+        "hop_length_A": d.hop_length_A,
         "time_ps": d.time_ps,
         "n_trajectories": d.n_trajectories,
         "pressure_GPa": d.pressure_GPa,
@@ -324,63 +320,72 @@ def _interval_fs(trajectory: Trajectory) -> float:
     return trajectory.settings.steps_per_frame * trajectory.settings.timestep_fs
 
 
+def _coefficient_as_json(coefficient: Coefficient) -> dict[str, object]:
+    return {
+        "D_A2_per_ps": coefficient.D_A2_per_ps,
+        "D_cm2_per_s": coefficient.D_A2_per_ps * CM2_PER_S_PER_A2_PER_PS,
+        "error_A2_per_ps": coefficient.error_A2_per_ps,
+        "ci95": list(coefficient.ci95_A2_per_ps),
+    }
+
+
 def _refused(diffusivity: Diffusivity, reason: str) -> Diffusivity:
     return replace(
         diffusivity,
         status="refused",
         reasons=(reason,),
-        D_A2_per_ps=None,
-        error_A2_per_ps=None,
-        ci95_A2_per_ps=None,
+        collective=None,
         bound_A2_per_ps=None,
         tracer=None,
         haven_ratio=None,
+        replica_error_A2_per_ps=None,
     )
 
 
-def _error(fit: WalkFit, n_hops: float, sums: Sequence[Floats], interval_ps: float) -> float:
-    """Join the error of the fit with that of counting hops; take the scatter of the replicas if that is larger."""
-    counting = fit.D_A2_per_ps / np.sqrt(n_hops) if n_hops > 0 else 0.0
-    error = float(np.hypot(fit.error_A2_per_ps, counting))
-    long_enough = [path for path in sums if (len(path) - 1) // fit.stride >= 2]
-    if len(long_enough) < MIN_REPLICAS:
-        return error
-    weight = np.array([len(path) - 1 for path in long_enough], dtype=float)
-    weight /= weight.sum()
-    single = np.array([fit_walk([path], interval_ps, fit.stride).D_A2_per_ps for path in long_enough])
-    deviation = single - weight @ single
-    n = len(single)
-    return max(error, float(np.sqrt(n / (n - 1) * (weight**2 @ deviation**2))))
+def _bound(known: Diffusivity, reason: str, walk: MeasuredWalk, n_carriers: int) -> Diffusivity:
+    """Upper bound at 97.5 %: that of a Poisson count of hops, or of the fit if that is higher."""
+    assert known.hop_length_A is not None
+    # At most this many hops are compatible with those seen; 3.7 if there was none.
+    most = float(chi2.ppf(0.975, 2 * (walk.n_hops + 1)) / 2)
+    counted = most * known.hop_length_A**2 / (6 * known.time_ps)
+    bound = max(counted, walk.coefficient.ci95_A2_per_ps[1])
+    return replace(known, status="bound", reasons=(reason,), bound_A2_per_ps=bound / n_carriers)
 
 
-def _melted(
-    runs: Sequence[Floats],
-    numbers: NDArray[np.int32],
-    is_mobile: NDArray[np.bool_],
-    is_host: NDArray[np.bool_],
+def _cautions(
+    walk: MeasuredWalk,
+    tracer: MeasuredWalk | None,
     interval_ps: float,
-    stride: int,
-) -> str:
-    """Why the host counts as molten; empty if it does not."""
-    shortest = min(len(run) for run in runs)
-    if shortest < 8:
-        return ""
-    stride = min(max(stride, round(1 / interval_ps)), (shortest - 1) // 4)
-
-    def self_diffusivity(atoms: NDArray[np.bool_]) -> float:
-        return fit_walk([run[:, atoms].reshape(len(run), -1) for run in runs], interval_ps, stride).D_A2_per_ps
-
-    D_mobile = self_diffusivity(is_mobile)
-    for number in np.unique(numbers[is_host]):
-        atoms = is_host & (numbers == number)
-        D_host = self_diffusivity(atoms)
-        squares = [((run - run[0])[:, atoms] ** 2).sum(axis=2).mean(axis=1) for run in runs]
-        middle = np.mean([square[len(square) // 4 : len(square) // 2].mean() for square in squares])
-        late = np.mean([square[-(len(square) // 4) :].mean() for square in squares])
-        if D_host > MELTED_D_RATIO * D_mobile and late > MELTED_GROWTH * middle:
-            return (
-                f"the host diffuses, as in a melt: D of {chemical_symbols[number]} is {D_host:.2g} Å²/ps, that of the "
-                f"mobile species {D_mobile:.2g} Å²/ps; its mean squared displacement grew from {middle:.2g} to "
-                f"{late:.2g} Å²"
-            )
-    return ""
+    residence_ps: float,
+    n_carriers: int,
+    guessed_length_A: float | None,
+) -> tuple[str, ...]:
+    """What to be careful about in a diffusivity that was measured."""
+    reasons = []
+    stride_ps = walk.plateau.fit.stride * interval_ps
+    if walk.n_hops < SOME_HOPS:
+        reasons.append(f"only about {walk.n_hops:.0f} hops: the error is large; run longer")
+    if walk.plateau.n_agree < 2:
+        reasons.append(
+            f"too short to see that the diffusivity does not depend on the stride of {stride_ps:g} ps; run longer"
+        )
+    if walk.replicas_disagree:
+        reasons.append(
+            "replicas disagree: they scatter more than their hops explain, and the error is that scatter; run longer, "
+            "or look for states that are rarely left"
+        )
+    seen_ps = {"collective": stride_ps} if n_carriers > 1 else {}
+    if tracer:
+        seen_ps["tracer"] = tracer.plateau.fit.stride * interval_ps
+    short = [name for name, ps in seen_ps.items() if ps < N_RESIDENCES * residence_ps]
+    if short:
+        reasons.append(
+            f"hops may be correlated: the {' and the '.join(short)} diffusivity was seen over "
+            f"{min(seen_ps[name] for name in short):g} ps, less than two residence times ({residence_ps:.2g} ps each), "
+            "and is too high if ions hop back; run longer"
+        )
+    if guessed_length_A is not None:
+        reasons.append(
+            f"hop length not given: taken as the distance of neighbouring mobile ions, {guessed_length_A:.2f} Å"
+        )
+    return tuple(reasons)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from curator.arrhenius import fit_arrhenius
+from curator.coefficient import Coefficient
 from curator.datasets.units import KB_EV_PER_K
 from curator.diffusion import Diffusivity, as_json
 
@@ -15,9 +16,8 @@ EA_EV, LN_D0 = 0.24, 4.0
 
 
 def measured(temperature_K: float, D: float, relative_error: float) -> Diffusivity:
-    return Diffusivity(
-        "Li", temperature_K, "measured", (), D, D * relative_error, n_hops=50.0, time_ps=100.0, n_trajectories=4
-    )
+    collective = Coefficient(D, D * relative_error, (D - 2 * relative_error * D, D + 2 * relative_error * D))
+    return Diffusivity("Li", temperature_K, "measured", (), collective, n_hops=50.0, time_ps=100.0, n_trajectories=4)
 
 
 def exact(temperature_K: float) -> float:
@@ -79,10 +79,10 @@ def test_a_curve_is_called_one_and_its_error_grows():
 def test_bounds_and_refusals_are_left_out():
     good = [measured(T, exact(T), 0.1) for T in TEMPERATURES_K]
     bound = Diffusivity("Li", 300.0, "bound", ("few hops",), bound_A2_per_ps=1.0)
-    refused = replace(good[0], status="refused", D_A2_per_ps=None, error_A2_per_ps=None)
+    refused = replace(good[0], status="refused", collective=None)
     assert fit_arrhenius([*good, bound, refused]) == fit_arrhenius(good)
     assert fit_arrhenius([good[0], bound]) is None
-    assert fit_arrhenius([good[0], replace(good[0], D_A2_per_ps=1.0)]) is None
+    assert fit_arrhenius([good[0], measured(600.0, 1.0, 0.1)]) is None
     assert fit_arrhenius([]) is None
 
 
