@@ -264,7 +264,7 @@ def diffusivity_of_positions(
     if reason := gates.too_few_hops(walk, time_ps):
         return _bound(known, reason, walk, n_carriers)
     for reason in (
-        gates.not_diffusive(walk.plateau, interval_ps),
+        gates.not_diffusive(sums, walk.plateau, interval_ps),
         gates.not_stationary(sums, walk, interval_ps),
     ):
         if reason:

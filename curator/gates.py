@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from ase.data import atomic_masses, chemical_symbols
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from curator.coefficient import MeasuredWalk
 from curator.datasets.units import FS, KB_EV_PER_K
-from curator.walk import MIN_MODES, Floats, Plateau, fit_walk
+from curator.walk import MIN_MODES, Floats, Plateau, fit_walk, spectrum
 
 FEW_HOPS = 10
 """Below this many hops there is a bound and no diffusivity."""
@@ -23,6 +24,8 @@ MELTED_D_RATIO = 0.1
 MELTED_GROWTH = 1.3
 """A host diffuses if its diffusivity exceeds this share of that of the mobile species (solid alpha-AgI 0.025, molten
 0.35) and its mean squared displacement still grows: by this factor from the second to the last quarter."""
+CHANCE = 1e-3
+"""Probability below which there is more, or less, slow motion than a walk has."""
 DRIFT_ERRORS = 3.0
 """Standard errors by which the halves of a stationary run may differ."""
 
@@ -103,15 +106,31 @@ def too_few_hops(walk: MeasuredWalk, time_ps: float) -> str:
     return f"too few hops: about {walk.n_hops:.1f} in {time_ps:g} ps, {why}: only an upper bound; run longer, or hotter"
 
 
-def not_diffusive(found: Plateau, interval_ps: float) -> str:
-    """Whether the diffusivity still depends on the stride at the longest one."""
+def not_diffusive(paths: Sequence[Floats], found: Plateau, interval_ps: float) -> str:
+    """Whether the motion is caged, or ballistic, on the longest times that were seen.
+
+    Caged is a walk whose diffusivity still falls at the longest stride, or whose three slowest modes hold less power
+    than a chi-squared variable about the fit allows. Ballistic is one for which they hold more: it has not yet turned
+    round, or is carried along.
+    """
     fit, shortest = found.fit, found.shortest
-    if found.n_agree > 0 or fit.stride == shortest.stride:
+    if found.n_agree == 0 and fit.stride > shortest.stride:
+        return (
+            f"not diffusive yet: caged, {shortest.D_A2_per_ps:.2g} Å²/ps at {shortest.stride * interval_ps:g} ps "
+            f"becomes {fit.D_A2_per_ps:.2g} Å²/ps at {fit.stride * interval_ps:g} ps; run longer"
+        )
+    whole = spectrum(paths)
+    slowest = whole.half_period >= whole.half_period.max() / 3
+    ratio = whole.power[slowest] / (2 * fit.D_A2_per_ps * interval_ps + fit.noise_A2 * whole.curve[slowest])
+    less = chi2.cdf(ratio.sum() * whole.n_coordinates, int(slowest.sum()) * whole.n_coordinates)
+    if CHANCE < less < 1 - CHANCE:
         return ""
-    motion = "caged" if fit.D_A2_per_ps < shortest.D_A2_per_ps else "ballistic"
+    motion, cause = (
+        ("caged", "") if less <= CHANCE else ("ballistic", ", and see whether the frame of reference drifts")
+    )
     return (
-        f"not diffusive yet: {motion}, {shortest.D_A2_per_ps:.2g} Å²/ps at {shortest.stride * interval_ps:g} ps "
-        f"becomes {fit.D_A2_per_ps:.2g} Å²/ps at {fit.stride * interval_ps:g} ps; run longer"
+        f"not diffusive yet: {motion}, motion over {whole.half_period.max() * interval_ps / 3:.3g} ps and more is "
+        f"{ratio.mean():.2g} times that of a walk with {fit.D_A2_per_ps:.2g} Å²/ps; run longer{cause}"
     )
 
 

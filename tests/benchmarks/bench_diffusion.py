@@ -264,7 +264,7 @@ def comparison(n_repeats: int) -> None:
         }
         for of, estimator in names:
             text, sd = cells(found[of, estimator], true[of], cpu_s[of, estimator])
-            sd_ours = sd if estimator == "ours" else sd_ours
+            _, sd_ours = cells(found[of, "ours"], true[of], 0.0)
             print_row([title, of, estimator, *text, f"{(sd / sd_ours) ** 2:.1f}"])
 
 
