@@ -197,8 +197,8 @@ def _bend(temperature_K: Floats, ln_D: Floats, weight: Floats, chi2: float) -> s
     if kinks and (p_value := min(kinks)[0] * n_compared) < DOUBT:
         _, below, above, Ea_cold, Ea_hot = min(kinks)
         return (
-            f"kink: Ea is {Ea_cold:.3f} eV up to {below:g} K and {Ea_hot:.3f} eV from {above:g} K on (p = {p_value:.1g} "
-            "for one line); the phase may change between them: fit each side by itself"
+            f"kink: Ea is {Ea_cold:.3f} eV up to {below:g} K and {Ea_hot:.3f} eV from {above:g} K on "
+            f"(p = {p_value:.1g} for one line); the phase may change between them: fit each side by itself"
         )
     middle = float(np.average(x, weights=weight))
     parabola, by_parabola = _least_squares(np.stack([np.ones_like(x), x, (x - middle) ** 2], axis=1), ln_D, weight)

@@ -1,110 +1,38 @@
 """Diffusivity from molecular dynamics, with an honest error or an honest refusal."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import chi2
 
 from curator import gates
-from curator.arrhenius import Arrhenius, arrhenius_as_json, fit_arrhenius
-from curator.coefficient import N_RESIDENCES, Coefficient, MeasuredWalk, measure_tracer, measure_walk, shared
-from curator.datasets.units import CM2_PER_S_PER_A2_PER_PS
+from curator.arrhenius import Arrhenius, fit_arrhenius
+from curator.coefficient import N_RESIDENCES, MeasuredWalk, measure_tracer, measure_walk, shared
+from curator.diffusivity import Diffusivity, as_json, refused
 from curator.positions import (
-    Positions,
     hop_length,
     in_host_frame,
-    load_positions,
     neighbour_distance,
     species_masks,
     unwrap,
 )
 from curator.trajectory import Trajectory
-from curator.walk import Floats, MSDCurve, msd_curve
+from curator.walk import Floats, msd_curve
 
 __all__ = [
     "Arrhenius",
     "Diffusivity",
-    "Positions",
     "as_json",
     "diffusivity_of_positions",
     "fit_arrhenius",
     "hop_length",
-    "load_positions",
     "measure_diffusion",
 ]
 
 SOME_HOPS = 30
 """Below this many hops the error is large and said to be."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Diffusivity:
-    """Diffusivity at one temperature.
-
-    Attributes
-    ----------
-    mobile
-        Symbol of the mobile species.
-    temperature_K
-        Temperature in K, or None if it was not given.
-    status
-        ``measured``; ``bound`` if there were too few hops; ``refused`` if no number would mean anything.
-    reasons
-        Why not ``measured``; or, if it is, what to be careful about.
-    collective
-        Diffusivity of the summed displacement of the mobile species, per carrier, in the frame of the host: for a
-        single defect that of the defect. None unless measured.
-    bound_A2_per_ps
-        Upper bound at 97.5 % if the status is ``bound``.
-    tracer
-        Self-diffusivity of a mobile ion, or None.
-    haven_ratio
-        Self-diffusivity summed over the mobile ions over the collective one.
-    n_hops
-        Hops worth of collective displacement, ``6 D t / l²``.
-    hop_length_A
-        Length l of a hop of the summed displacement in Å.
-    replica_error_A2_per_ps
-        Standard error of the collective diffusivity from the scatter of four or more trajectories alone, or None.
-    stride_ps
-        Shortest motion that was looked at.
-    time_ps, n_trajectories
-        Time after equilibration, and trajectories, that went in.
-    pressure_GPa
-        Mean pressure, or None.
-    msd
-        Mean squared displacement of the summed mobile species in the frame of the host, or None.
-    """
-
-    mobile: str
-    temperature_K: float | None
-    status: Literal["measured", "bound", "refused"]
-    reasons: tuple[str, ...]
-    collective: Coefficient | None = None
-    bound_A2_per_ps: float | None = None
-    tracer: Coefficient | None = None
-    haven_ratio: float | None = None
-    n_hops: float = 0.0
-    hop_length_A: float | None = None
-    replica_error_A2_per_ps: float | None = None
-    stride_ps: float | None = None
-    time_ps: float = 0.0
-    n_trajectories: int = 0
-    pressure_GPa: float | None = None
-    msd: MSDCurve | None = None
-
-    @property
-    def D_A2_per_ps(self) -> float | None:
-        """Collective diffusivity in Å²/ps, or None."""
-        return self.collective and self.collective.D_A2_per_ps
-
-    @property
-    def error_A2_per_ps(self) -> float | None:
-        """Its standard error, or None."""
-        return self.collective and self.collective.error_A2_per_ps
 
 
 def measure_diffusion(
@@ -178,7 +106,7 @@ def measure_diffusion(
             f"exploded: {len(exploded)} of {len(trajectories)} trajectories, {exploded[0].reason}; label frames from "
             "there and train on, or lower the temperature"
         )
-        return _refused(measured, reason)
+        return refused(measured, reason)
     return measured
 
 
@@ -243,12 +171,12 @@ def diffusivity_of_positions(
     time_ps = sum(len(run) - 1 for run in kept) * interval_ps
     empty = Diffusivity(mobile, temperature_K, "refused", (), time_ps=time_ps, n_trajectories=len(runs))
     if reason := gates.exploded(kept, numbers, interval_ps, temperature_K):
-        return _refused(empty, reason)
+        return refused(empty, reason)
     sums = [(run - run[0])[:, is_mobile].sum(axis=1) for run in kept]
     length_A = hop_length_A if hop_length_A is not None else neighbour_distance(runs[0][0], is_mobile, cell, pbc)
     walk = measure_walk(sums, interval_ps, length_A) if sums else None
     if walk is None:
-        return _refused(
+        return refused(
             empty, f"too short: {time_ps:g} ps are left after {equilibration_ps:g} ps of equilibration; run longer"
         )
     fit = walk.plateau.fit
@@ -260,7 +188,7 @@ def diffusivity_of_positions(
         msd=msd_curve(sums, interval_ps),
     )
     if reason := gates.melted(kept, numbers, is_mobile, is_host, interval_ps, fit.stride):
-        return _refused(known, reason)
+        return refused(known, reason)
     if reason := gates.too_few_hops(walk, time_ps):
         return _bound(known, reason, walk, n_carriers)
     for reason in (
@@ -268,7 +196,7 @@ def diffusivity_of_positions(
         gates.not_stationary(sums, walk, interval_ps),
     ):
         if reason:
-            return _refused(known, reason)
+            return refused(known, reason)
 
     collective = shared(walk.coefficient, n_carriers)
     paths = [run[:, is_mobile].reshape(len(run), -1) for run in kept]
@@ -290,56 +218,8 @@ def diffusivity_of_positions(
     )
 
 
-def as_json(result: Diffusivity | Arrhenius) -> dict[str, object]:
-    """Diffusivity or Arrhenius fit as JSON values, with the unit in the name of each key."""
-    if isinstance(result, Arrhenius):
-        return arrhenius_as_json(result)
-    d = result
-    return {
-        "temperature_K": d.temperature_K,
-        "D_A2_per_ps": d.D_A2_per_ps,
-        "error_A2_per_ps": d.error_A2_per_ps,
-        "ci95_A2_per_ps": d.collective and list(d.collective.ci95_A2_per_ps),
-        "D_cm2_per_s": None if d.D_A2_per_ps is None else d.D_A2_per_ps * CM2_PER_S_PER_A2_PER_PS,
-        "bound_A2_per_ps": d.bound_A2_per_ps,
-        "collective": d.collective and _coefficient_as_json(d.collective),
-        "tracer": d.tracer and _coefficient_as_json(d.tracer),
-        "haven_ratio": d.haven_ratio,
-        "replica_error_A2_per_ps": d.replica_error_A2_per_ps,
-        "hops": d.n_hops,
-        "hop_length_A": d.hop_length_A,
-        "time_ps": d.time_ps,
-        "n_trajectories": d.n_trajectories,
-        "pressure_GPa": d.pressure_GPa,
-        "status": d.status,
-        "reasons": list(d.reasons),
-    }
-
-
 def _interval_fs(trajectory: Trajectory) -> float:
     return trajectory.settings.steps_per_frame * trajectory.settings.timestep_fs
-
-
-def _coefficient_as_json(coefficient: Coefficient) -> dict[str, object]:
-    return {
-        "D_A2_per_ps": coefficient.D_A2_per_ps,
-        "D_cm2_per_s": coefficient.D_A2_per_ps * CM2_PER_S_PER_A2_PER_PS,
-        "error_A2_per_ps": coefficient.error_A2_per_ps,
-        "ci95": list(coefficient.ci95_A2_per_ps),
-    }
-
-
-def _refused(diffusivity: Diffusivity, reason: str) -> Diffusivity:
-    return replace(
-        diffusivity,
-        status="refused",
-        reasons=(reason,),
-        collective=None,
-        bound_A2_per_ps=None,
-        tracer=None,
-        haven_ratio=None,
-        replica_error_A2_per_ps=None,
-    )
 
 
 def _bound(known: Diffusivity, reason: str, walk: MeasuredWalk, n_carriers: int) -> Diffusivity:

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms
 from ase.data import atomic_masses
-from ase.io import write
 from ase.symbols import symbols2numbers
 
 from curator.datasets.frame import Frame
@@ -19,7 +17,6 @@ from curator.diffusion import (
     as_json,
     diffusivity_of_positions,
     hop_length,
-    load_positions,
     measure_diffusion,
 )
 from curator.md import MDSettings, Trajectory, run_md
@@ -287,38 +284,6 @@ def test_hop_length_of_the_seeds():
     assert vacancy is not None
     assert hop_length(interstitial.initial, interstitial.final, "Li") == pytest.approx(np.sqrt(3) / 2 * 4.0)
     assert hop_length(vacancy.initial, vacancy.final, "Na") == pytest.approx(5.6 / np.sqrt(2))
-
-
-@pytest.mark.parametrize("name", ["run.extxyz", "run.traj"])
-def test_positions_from_a_file(tmp_path: Path, name: str):
-    positions = kmc.collinear(np.random.default_rng(3), 0.5, 30, 0.1)
-    images = [Atoms(kmc.NUMBERS, frame % kmc.CELL[0, 0], cell=kmc.CELL, pbc=True) for frame in positions]
-    write(tmp_path / name, images)
-    loaded = load_positions(tmp_path / name)
-    found = diffusivity_of_positions(
-        loaded.positions, loaded.numbers, loaded.cell, 100.0, mobile="Li", pbc=loaded.pbc, tracer=False
-    )
-    expected = measure([positions], hop_length_A=None, equilibration_ps=2.0)
-    assert found.msd.msd_A2 == pytest.approx(expected.msd.msd_A2, rel=1e-4)
-
-    images[4].cell[0, 0] += 0.1
-    write(tmp_path / name, images)
-    with pytest.raises(ValueError, match="the cell of frame 4"):
-        load_positions(tmp_path / name)
-    write(tmp_path / name, [images[0], images[1][::-1]])
-    with pytest.raises(ValueError, match=r"frame 1 .* other atoms"):
-        load_positions(tmp_path / name)
-    write(tmp_path / name, images[0])
-    with pytest.raises(ValueError, match="holds 1 frames"):
-        load_positions(tmp_path / name)
-
-
-def test_files_that_are_no_trajectories(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"missing\.extxyz cannot be read"):
-        load_positions(tmp_path / "missing.extxyz")
-    (tmp_path / "broken.extxyz").write_text("3\nnonsense\nLi 0 0\n")
-    with pytest.raises(ValueError, match=r"broken\.extxyz cannot be read"):
-        load_positions(tmp_path / "broken.extxyz")
 
 
 def test_first_principles_dynamics_of_a_fast_conductor(shared_data: Path):
