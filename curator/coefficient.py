@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import digamma
 from scipy.stats import chi2, norm, t
 
-from curator.walk import MIN_PERIODS, SHORTEST_PS, Floats, Plateau, fit_walk, plateau
+from curator.walk import MIN_PERIODS, SHORTEST_PS, STRIDES, Floats, Plateau, fit_walk, plateau
 
 MIN_REPLICAS = 4
 """Fewest trajectories whose scatter is believed as an error."""
@@ -113,16 +113,17 @@ def measure_tracer(
     paths, interval_ps, hop_length_A
         As for `measure_walk`.
     residence_ps
-        Time between two hops of a carrier in ps. Where the paths are not sixteen times as long, the longest stride is
-        taken that they allow.
+        Time between two hops of a carrier in ps. Where the paths are not some twenty times as long, the longest stride
+        is taken that they allow.
 
     Returns
     -------
     MeasuredWalk
         Or None if the paths are too short.
     """
-    longest_ps = (max(len(path) for path in paths) - 1) * interval_ps
-    wanted_ps = max(SHORTEST_PS, min(N_RESIDENCES * residence_ps, longest_ps / (2 * MIN_PERIODS)))
+    n_frames = max(len(path) for path in paths) - 1
+    longest_ps = max((stride * interval_ps for stride in STRIDES if MIN_PERIODS * stride <= n_frames), default=0.0)
+    wanted_ps = max(SHORTEST_PS, min(N_RESIDENCES * residence_ps, longest_ps))
     return measure_walk(paths, interval_ps, hop_length_A, wanted_ps) or measure_walk(paths, interval_ps, hop_length_A)
 
 

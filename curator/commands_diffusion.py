@@ -52,6 +52,11 @@ def diffusion(
     hop_length_A: Annotated[float | None, typer.Option("--hop-length-A", help="How far a hop moves the sum.")] = None,
     carriers: Annotated[int, typer.Option("--carriers", min=1, help="Defects that carry the diffusion.")] = 1,
     equilibration_ps: Annotated[float, typer.Option("--equilibration-ps", min=0.0)] = 2.0,
+    liquid: Annotated[bool, typer.Option("--liquid", help="Nothing stays: against the centre of mass.")] = False,
+    viscosity_mPa_s: Annotated[
+        float | None,
+        typer.Option("--viscosity-mPa-s", help="Of the model's liquid, to correct for the size of the cell."),
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
     trust: Trust = False,
@@ -69,7 +74,11 @@ def diffusion(
         "hop_length_A": hop_length_A,
         "n_carriers": carriers,
         "equilibration_ps": equilibration_ps,
+        "liquid": liquid,
+        "viscosity_mPa_s": viscosity_mPa_s,
     }
+    if viscosity_mPa_s is not None and not (liquid and viscosity_mPa_s > 0):
+        raise BadInput(f"--viscosity-mPa-s: must be positive and goes with --liquid; got {viscosity_mPa_s:g}")
     if model is not None:
         if len(source) > 1:
             raise BadInput(f"--model: runs one structure; got {len(source)}")
@@ -158,7 +167,7 @@ def _lines(found: "Diffusivity") -> list[str]:
     else:
         line = "refused"
     lines = [f"{found.temperature_K:g} K: {line}, {found.n_hops:.0f} hops in {found.time_ps:.0f} ps"]
-    if found.tracer is not None:
+    if found.collective is not None and found.tracer is not None:
         lines.append(f"tracer D = {found.tracer.D_A2_per_ps:.3g} ± {found.tracer.error_A2_per_ps:.2g} Å²/ps")
     return [*lines, *found.reasons]
 

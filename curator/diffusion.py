@@ -11,13 +11,16 @@ from curator import gates
 from curator.arrhenius import Arrhenius, fit_arrhenius
 from curator.coefficient import N_RESIDENCES, MeasuredWalk, measure_tracer, measure_walk, shared
 from curator.diffusivity import Diffusivity, as_json, refused
+from curator.liquid import correct_for_finite_size
 from curator.positions import (
     hop_length,
     in_host_frame,
+    in_mass_frame,
     neighbour_distance,
     species_masks,
     unwrap,
 )
+from curator.tensor import describe, diffusivity_tensor
 from curator.trajectory import Trajectory
 from curator.walk import Floats, msd_curve
 
@@ -44,6 +47,8 @@ def measure_diffusion(
     n_carriers: int = 1,
     equilibration_ps: float = 2.0,
     tracer: bool = True,
+    liquid: bool = False,
+    viscosity_mPa_s: float | None = None,
 ) -> Diffusivity:
     """Diffusivity from independent trajectories at one temperature.
 
@@ -65,6 +70,11 @@ def measure_diffusion(
         Time left out at the beginning of each trajectory.
     tracer
         Whether to measure the self-diffusivity too.
+    liquid
+        Whether nothing stays: the centre of mass is the frame of reference, nothing is refused as molten, and the
+        self-diffusivity is what is measured.
+    viscosity_mPa_s
+        Shear viscosity of the model's liquid, by which the size of the cell is corrected for.
 
     Raises
     ------
@@ -99,6 +109,8 @@ def measure_diffusion(
         n_carriers=n_carriers,
         equilibration_ps=equilibration_ps,
         tracer=tracer and not exploded,
+        liquid=liquid,
+        viscosity_mPa_s=viscosity_mPa_s,
     )
     measured = replace(measured, pressure_GPa=float(np.mean(pressures)) if pressures else None)
     if exploded:
@@ -125,6 +137,8 @@ def diffusivity_of_positions(
     n_carriers: int = 1,
     equilibration_ps: float = 2.0,
     tracer: bool = True,
+    liquid: bool = False,
+    viscosity_mPa_s: float | None = None,
 ) -> Diffusivity:
     """Diffusivity from the positions of one or several trajectories, wrapped or not.
 
@@ -144,7 +158,7 @@ def diffusivity_of_positions(
     unwrapped
         Whether the positions are known to be unwrapped; if not, they are followed across the boundaries, which asks
         for frames close enough in time.
-    mobile, temperature_K, host, hop_length_A, n_carriers, equilibration_ps, tracer
+    mobile, temperature_K, host, hop_length_A, n_carriers, equilibration_ps, tracer, liquid, viscosity_mPa_s
         As for `measure_diffusion`.
 
     Raises
@@ -156,64 +170,71 @@ def diffusivity_of_positions(
     runs = [positions] if isinstance(positions, np.ndarray) and positions.ndim == 3 else list(positions)
     numbers, cell, pbc = np.asarray(numbers), np.asarray(cell, dtype=np.float64), np.asarray(pbc, dtype=bool)
     interval_ps = frame_interval_fs / 1000
-    is_mobile, is_host = species_masks(numbers, mobile, host)
+    is_mobile, is_host = species_masks(numbers, mobile, [] if liquid else host)
     for run in runs:
         if run.ndim != 3 or run.shape[1:] != (len(numbers), 3):
             raise ValueError(f"positions of shape {run.shape} do not go with {len(numbers)} atoms")
         if not np.isfinite(run).all():
             raise ValueError("positions must be finite numbers")
+    if liquid:
+        n_carriers = 1
     if not interval_ps > 0 or n_carriers < 1:
         raise ValueError(f"frame interval {frame_interval_fs} fs and {n_carriers} carriers must be positive")
 
     skip = round(equilibration_ps / interval_ps)
     whole = runs if unwrapped else [unwrap(run, cell, pbc) for run in runs]
-    kept = [in_host_frame(run[skip:], is_host) for run in whole if len(run) > skip + 1]
+    long_enough = [run[skip:] for run in whole if len(run) > skip + 1]
+    kept = [in_mass_frame(run, numbers) if liquid else in_host_frame(run, is_host) for run in long_enough]
     time_ps = sum(len(run) - 1 for run in kept) * interval_ps
     empty = Diffusivity(mobile, temperature_K, "refused", (), time_ps=time_ps, n_trajectories=len(runs))
     if reason := gates.exploded(kept, numbers, interval_ps, temperature_K):
         return refused(empty, reason)
-    sums = [(run - run[0])[:, is_mobile].sum(axis=1) for run in kept]
     length_A = hop_length_A if hop_length_A is not None else neighbour_distance(runs[0][0], is_mobile, cell, pbc)
-    walk = measure_walk(sums, interval_ps, length_A) if sums else None
+    ions = [(run - run[0])[:, is_mobile] for run in kept]
+    each = [run.reshape(len(run), -1) for run in ions]
+    paths = each if liquid else [run.sum(axis=1) for run in ions]
+    walk = measure_walk(paths, interval_ps, length_A) if paths else None
     if walk is None:
         return refused(
             empty, f"too short: {time_ps:g} ps are left after {equilibration_ps:g} ps of equilibration; run longer"
         )
-    fit = walk.plateau.fit
+    stride = walk.plateau.fit.stride
     known = replace(
         empty,
         n_hops=walk.n_hops,
         hop_length_A=length_A,
-        stride_ps=fit.stride * interval_ps,
-        msd=msd_curve(sums, interval_ps),
+        stride_ps=stride * interval_ps,
+        msd=msd_curve(paths, interval_ps),
     )
-    if reason := gates.melted(kept, numbers, is_mobile, is_host, interval_ps, fit.stride):
+    if not liquid and (reason := gates.melted(kept, numbers, is_mobile, is_host, interval_ps, stride)):
         return refused(known, reason)
     if reason := gates.too_few_hops(walk, time_ps):
-        return _bound(known, reason, walk, n_carriers)
+        return _bound(known, reason, walk, n_carriers, n_walks=paths[0].shape[1] // 3)
     for reason in (
-        gates.not_diffusive(sums, walk.plateau, interval_ps),
-        gates.not_stationary(sums, walk, interval_ps),
+        gates.not_diffusive(paths, walk.plateau, interval_ps),
+        gates.not_stationary(paths, walk, interval_ps),
     ):
         if reason:
             return refused(known, reason)
+    if liquid:
+        return _measured_liquid(known, walk, paths, interval_ps, cell, viscosity_mPa_s)
 
-    collective = shared(walk.coefficient, n_carriers)
-    paths = [run[:, is_mobile].reshape(len(run), -1) for run in kept]
     residence_ps = n_carriers * time_ps / walk.n_hops
-    self_diffusion = measure_tracer(paths, interval_ps, length_A, residence_ps) if tracer else None
-    haven_ratio = None
-    if self_diffusion:
-        haven_ratio = self_diffusion.coefficient.D_A2_per_ps * int(is_mobile.sum()) / walk.coefficient.D_A2_per_ps
+    by_ion = measure_tracer(each, interval_ps, length_A, residence_ps) if tracer else None
+    collective_tensor = diffusivity_tensor(paths, interval_ps, walk, n_carriers)
+    tracer_tensor = by_ion and diffusivity_tensor(each, interval_ps, by_ion)
+    guessed_A = length_A if hop_length_A is None else None
+    reasons = _cautions(walk, by_ion, interval_ps, residence_ps, n_carriers, guessed_A)
+    plane = describe(tracer_tensor or collective_tensor)
     return replace(
         known,
         status="measured",
-        reasons=_cautions(
-            walk, self_diffusion, interval_ps, residence_ps, n_carriers, length_A if hop_length_A is None else None
-        ),
-        collective=collective,
-        tracer=self_diffusion and self_diffusion.coefficient,
-        haven_ratio=haven_ratio,
+        reasons=(*reasons, plane) if plane else reasons,
+        collective=shared(walk.coefficient, n_carriers),
+        tracer=by_ion and by_ion.coefficient,
+        collective_tensor=collective_tensor,
+        tracer_tensor=tracer_tensor,
+        haven_ratio=by_ion and by_ion.coefficient.D_A2_per_ps * int(is_mobile.sum()) / walk.coefficient.D_A2_per_ps,
         replica_error_A2_per_ps=walk.replica_error_A2_per_ps and walk.replica_error_A2_per_ps / n_carriers,
     )
 
@@ -222,14 +243,35 @@ def _interval_fs(trajectory: Trajectory) -> float:
     return trajectory.settings.steps_per_frame * trajectory.settings.timestep_fs
 
 
-def _bound(known: Diffusivity, reason: str, walk: MeasuredWalk, n_carriers: int) -> Diffusivity:
+def _bound(known: Diffusivity, reason: str, walk: MeasuredWalk, n_carriers: int, n_walks: int) -> Diffusivity:
     """Upper bound at 97.5 %: that of a Poisson count of hops, or of the fit if that is higher."""
     assert known.hop_length_A is not None
     # At most this many hops are compatible with those seen; 3.7 if there was none.
     most = float(chi2.ppf(0.975, 2 * (walk.n_hops + 1)) / 2)
-    counted = most * known.hop_length_A**2 / (6 * known.time_ps)
+    counted = most * known.hop_length_A**2 / (6 * known.time_ps * n_walks)
     bound = max(counted, walk.coefficient.ci95_A2_per_ps[1])
     return replace(known, status="bound", reasons=(reason,), bound_A2_per_ps=bound / n_carriers)
+
+
+def _measured_liquid(
+    known: Diffusivity,
+    walk: MeasuredWalk,
+    paths: Sequence[Floats],
+    interval_ps: float,
+    cell: Floats,
+    viscosity_mPa_s: float | None,
+) -> Diffusivity:
+    tracer, added, reason = correct_for_finite_size(walk.coefficient, cell, known.temperature_K, viscosity_mPa_s)
+    reasons = _cautions(walk, None, interval_ps, 0.0, 1, None)
+    return replace(
+        known,
+        status="measured",
+        reasons=(*reasons, reason) if reason else reasons,
+        tracer=tracer,
+        tracer_tensor=diffusivity_tensor(paths, interval_ps, walk),
+        finite_size_A2_per_ps=added,
+        replica_error_A2_per_ps=walk.replica_error_A2_per_ps,
+    )
 
 
 def _cautions(

@@ -6,6 +6,7 @@ from typing import Literal
 from curator.arrhenius import Arrhenius, arrhenius_as_json
 from curator.coefficient import Coefficient
 from curator.datasets.units import CM2_PER_S_PER_A2_PER_PS
+from curator.tensor import Tensor
 from curator.walk import MSDCurve
 
 
@@ -29,7 +30,12 @@ class Diffusivity:
     bound_A2_per_ps
         Upper bound at 97.5 % if the status is ``bound``.
     tracer
-        Self-diffusivity of a mobile ion, or None.
+        Self-diffusivity of a mobile ion, or None; of a liquid the only diffusivity, corrected for the size of the cell
+        if the viscosity is known.
+    collective_tensor, tracer_tensor
+        Their tensors, or None.
+    finite_size_A2_per_ps
+        What was added to the self-diffusivity of a liquid for the size of its cell, or None.
     haven_ratio
         Self-diffusivity summed over the mobile ions over the collective one.
     n_hops
@@ -55,6 +61,9 @@ class Diffusivity:
     collective: Coefficient | None = None
     bound_A2_per_ps: float | None = None
     tracer: Coefficient | None = None
+    collective_tensor: Tensor | None = None
+    tracer_tensor: Tensor | None = None
+    finite_size_A2_per_ps: float | None = None
     haven_ratio: float | None = None
     n_hops: float = 0.0
     hop_length_A: float | None = None
@@ -66,14 +75,19 @@ class Diffusivity:
     msd: MSDCurve | None = None
 
     @property
+    def main(self) -> Coefficient | None:
+        """The collective diffusivity; of a liquid the self-diffusivity."""
+        return self.collective or self.tracer
+
+    @property
     def D_A2_per_ps(self) -> float | None:
-        """Collective diffusivity in Å²/ps, or None."""
-        return self.collective and self.collective.D_A2_per_ps
+        """Main diffusivity in Å²/ps, or None."""
+        return self.main and self.main.D_A2_per_ps
 
     @property
     def error_A2_per_ps(self) -> float | None:
         """Its standard error, or None."""
-        return self.collective and self.collective.error_A2_per_ps
+        return self.main and self.main.error_A2_per_ps
 
 
 def as_json(result: Diffusivity | Arrhenius) -> dict[str, object]:
@@ -85,11 +99,12 @@ def as_json(result: Diffusivity | Arrhenius) -> dict[str, object]:
         "temperature_K": d.temperature_K,
         "D_A2_per_ps": d.D_A2_per_ps,
         "error_A2_per_ps": d.error_A2_per_ps,
-        "ci95_A2_per_ps": d.collective and list(d.collective.ci95_A2_per_ps),
+        "ci95_A2_per_ps": d.main and list(d.main.ci95_A2_per_ps),
         "D_cm2_per_s": None if d.D_A2_per_ps is None else d.D_A2_per_ps * CM2_PER_S_PER_A2_PER_PS,
         "bound_A2_per_ps": d.bound_A2_per_ps,
-        "collective": d.collective and _coefficient_as_json(d.collective),
-        "tracer": d.tracer and _coefficient_as_json(d.tracer),
+        "collective": d.collective and _coefficient_as_json(d.collective, d.collective_tensor),
+        "tracer": d.tracer and _coefficient_as_json(d.tracer, d.tracer_tensor),
+        "finite_size_A2_per_ps": d.finite_size_A2_per_ps,
         "haven_ratio": d.haven_ratio,
         "replica_error_A2_per_ps": d.replica_error_A2_per_ps,
         "hops": d.n_hops,
@@ -111,15 +126,30 @@ def refused(diffusivity: Diffusivity, reason: str) -> Diffusivity:
         collective=None,
         bound_A2_per_ps=None,
         tracer=None,
+        collective_tensor=None,
+        tracer_tensor=None,
+        finite_size_A2_per_ps=None,
         haven_ratio=None,
         replica_error_A2_per_ps=None,
     )
 
 
-def _coefficient_as_json(coefficient: Coefficient) -> dict[str, object]:
+def _coefficient_as_json(coefficient: Coefficient, tensor: Tensor | None) -> dict[str, object]:
     return {
         "D_A2_per_ps": coefficient.D_A2_per_ps,
         "D_cm2_per_s": coefficient.D_A2_per_ps * CM2_PER_S_PER_A2_PER_PS,
         "error_A2_per_ps": coefficient.error_A2_per_ps,
         "ci95": list(coefficient.ci95_A2_per_ps),
+        "tensor": tensor and _tensor_as_json(tensor),
+    }
+
+
+def _tensor_as_json(tensor: Tensor) -> dict[str, object]:
+    return {
+        "D_A2_per_ps": tensor.D_A2_per_ps.tolist(),
+        "error_A2_per_ps": tensor.error_A2_per_ps.tolist(),
+        "principal_A2_per_ps": tensor.principal_A2_per_ps.tolist(),
+        "principal_error_A2_per_ps": tensor.principal_error_A2_per_ps.tolist(),
+        "axes": tensor.axes.tolist(),
+        "n_dimensions": tensor.n_dimensions,
     }

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from ase.data import atomic_masses
 from ase.geometry import complete_cell, find_mic
 from ase.symbols import symbols2numbers
 from matscipy.neighbours import neighbour_list
@@ -72,10 +73,24 @@ def in_host_frame(positions: Floats, host: NDArray[np.bool_]) -> Floats:
     return np.asarray(positions - drift[:, None, :])
 
 
+def in_mass_frame(positions: Floats, numbers: NDArray[np.int32]) -> Floats:
+    """Positions with the displacement of the centre of mass taken out of every frame; for liquids, which have no host.
+
+    Parameters
+    ----------
+    positions
+        Unwrapped, Å, shape ``(n_frames, n_atoms, 3)``.
+    numbers
+        Atomic numbers, shape ``(n_atoms,)``.
+    """
+    drift = np.average(positions - positions[0], axis=1, weights=atomic_masses[numbers])
+    return np.asarray(positions - drift[:, None, :])
+
+
 def species_masks(
     numbers: NDArray[np.int32], mobile: str, host: Sequence[str] | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which atoms are the mobile species, and which the host: everything else if no symbols are given.
+    """Which atoms are the mobile species, and which the host: everything else if None, nothing if no symbol is given.
 
     Raises
     ------
@@ -86,7 +101,7 @@ def species_masks(
     is_host = ~is_mobile if host is None else np.isin(numbers, [atomic_number(symbol) for symbol in host]) & ~is_mobile
     if not is_mobile.any():
         raise ValueError(f"there is no {mobile} among the atoms")
-    if not is_host.any():
+    if not is_host.any() and host != []:
         raise ValueError("there is no host atom to measure displacements against")
     return is_mobile, is_host
 

@@ -19,7 +19,7 @@ STRIDES = (1, 2, 3, 5, 7, *(m * 10**e for e in range(1, 5) for m in (1, 2, 3, 5,
 """Resolutions that are tried, in frames."""
 MIN_MODES = 16
 """Fewest modes, over all paths, that a diffusivity is fitted to; of walks of more than three coordinates fewer do."""
-MIN_PERIODS = 4
+MIN_PERIODS = 8
 """Fewest strides in the longest path: with fewer modes a constant cannot be told from a parabola."""
 SHORTEST_PS = 1.0
 """Shortest stride of a diffusivity in ps: some ten vibrations."""

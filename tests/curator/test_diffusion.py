@@ -266,12 +266,17 @@ def test_json_has_units_and_no_nan():
     content = json.loads(json.dumps(as_json(found), allow_nan=False))
     assert content["D_cm2_per_s"] == pytest.approx(1e-4 * content["D_A2_per_ps"])
     for walk in (content["tracer"], content["collective"]):
-        assert walk.keys() == {"D_A2_per_ps", "D_cm2_per_s", "error_A2_per_ps", "ci95"}
+        assert walk.keys() == {"D_A2_per_ps", "D_cm2_per_s", "error_A2_per_ps", "ci95", "tensor"}
+        assert np.trace(walk["tensor"]["D_A2_per_ps"]) / 3 == pytest.approx(walk["D_A2_per_ps"], rel=0.2)
+        assert walk["tensor"]["n_dimensions"] == 3
         assert walk["ci95"][0] < walk["D_A2_per_ps"] < walk["ci95"][1]
     assert content["collective"]["ci95"] == content["ci95_A2_per_ps"]
     assert content["ci95_A2_per_ps"][0] < content["D_A2_per_ps"] < content["ci95_A2_per_ps"][1]
     # Neighbouring cations, a / sqrt(2), but for the vibrations.
     assert "neighbouring mobile ions, 2." in content["reasons"][-1]
+    assert content["replica_error_A2_per_ps"] is None
+    four = measure([kmc.collinear(np.random.default_rng(seed), 1.0, 30, 0.1) for seed in range(4)])
+    assert as_json(four)["replica_error_A2_per_ps"] == four.replica_error_A2_per_ps > 0
     bound = as_json(measure([kmc.collinear(np.random.default_rng(1), 1e-9, 60, 0.1)]))
     assert json.loads(json.dumps(bound, allow_nan=False))["D_A2_per_ps"] is None
     assert bound.keys() == content.keys()
@@ -284,6 +289,29 @@ def test_hop_length_of_the_seeds():
     assert vacancy is not None
     assert hop_length(interstitial.initial, interstitial.final, "Li") == pytest.approx(np.sqrt(3) / 2 * 4.0)
     assert hop_length(vacancy.initial, vacancy.final, "Na") == pytest.approx(5.6 / np.sqrt(2))
+
+
+def test_diffusion_in_a_plane_is_called_so():
+    rng = np.random.default_rng(6)
+    run = np.zeros((2001, 2, 3))
+    run[:, 0] = kmc.hoppers(rng, 1, 1.0, 200, 0.1)[:, 0] * np.array([1.0, 1.0, 0.0])
+    run += rng.normal(scale=0.1, size=run.shape)
+    found = diffusivity_of_positions(run, [3, 9], np.eye(3) * 20, 100.0, mobile="Li", unwrapped=True, hop_length_A=2.9)
+    assert found.reasons[-1].startswith("two-dimensional: along [")
+    assert abs(found.tracer_tensor.axes[2, 2]) == pytest.approx(1, abs=0.01)
+    assert found.tracer_tensor.n_dimensions == found.collective_tensor.n_dimensions == 2
+    assert found.collective_tensor.D_A2_per_ps[0, 0] == pytest.approx(1.5 * found.D_A2_per_ps, rel=0.3)
+
+
+def test_many_carriers_may_have_correlated_hops():
+    rng = np.random.default_rng(7)
+    run = np.zeros((1001, 17, 3))
+    run[:, :16] = kmc.hoppers(rng, 16, 0.1, 100, 0.1)
+    numbers = [3] * 16 + [9]
+    options = {"mobile": "Li", "unwrapped": True, "hop_length_A": kmc.HOP_LENGTH_A, "n_carriers": 16}
+    found = diffusivity_of_positions(run, numbers, np.eye(3) * 40, 100.0, **options)
+    assert any(reason.startswith("hops may be correlated: the collective ") for reason in found.reasons)
+    assert found.tracer.ci95_A2_per_ps[0] < kmc.known_D(0.1) < found.tracer.ci95_A2_per_ps[1]
 
 
 def test_first_principles_dynamics_of_a_fast_conductor(shared_data: Path):
