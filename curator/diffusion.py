@@ -189,6 +189,8 @@ def diffusivity_of_positions(
     empty = Diffusivity(mobile, temperature_K, "refused", (), time_ps=time_ps, n_trajectories=len(runs))
     if reason := gates.exploded(kept, numbers, interval_ps, temperature_K):
         return refused(empty, reason)
+    if not liquid and (reason := gates.melted(kept, numbers, is_mobile, is_host, interval_ps)):
+        return refused(empty, reason)
     length_A = hop_length_A if hop_length_A is not None else neighbour_distance(runs[0][0], is_mobile, cell, pbc)
     ions = [(run - run[0])[:, is_mobile] for run in kept]
     each = [run.reshape(len(run), -1) for run in ions]
@@ -206,8 +208,6 @@ def diffusivity_of_positions(
         stride_ps=stride * interval_ps,
         msd=msd_curve(paths, interval_ps),
     )
-    if not liquid and (reason := gates.melted(kept, numbers, is_mobile, is_host, interval_ps, stride)):
-        return refused(known, reason)
     if reason := gates.too_few_hops(walk, time_ps):
         return _bound(known, reason, walk, n_carriers, n_walks=paths[0].shape[1] // 3)
     for reason in (

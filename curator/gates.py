@@ -12,7 +12,7 @@ from scipy.stats import chi2
 
 from curator.coefficient import MeasuredWalk
 from curator.datasets.units import FS, KB_EV_PER_K
-from curator.walk import MIN_MODES, Floats, Plateau, fit_walk, spectrum
+from curator.walk import MIN_MODES, SHORTEST_PS, Floats, Plateau, fit_walk, spectrum
 
 FEW_HOPS = 10
 """Below this many hops there is a bound and no diffusivity."""
@@ -62,13 +62,12 @@ def melted(
     is_mobile: NDArray[np.bool_],
     is_host: NDArray[np.bool_],
     interval_ps: float,
-    stride: int,
 ) -> str:
     """Whether the host, or one of its elements, diffuses."""
-    shortest = min(len(run) for run in runs)
+    shortest = min((len(run) for run in runs), default=0)
     if shortest < 8:
         return ""
-    stride = min(max(stride, round(1 / interval_ps)), (shortest - 1) // 4)
+    stride = min(max(1, round(SHORTEST_PS / interval_ps)), (shortest - 1) // 4)
 
     def self_diffusivity(atoms: NDArray[np.bool_]) -> float:
         return fit_walk([run[:, atoms].reshape(len(run), -1) for run in runs], interval_ps, stride).D_A2_per_ps

@@ -367,3 +367,32 @@ def test_lithium_interstitial_of_the_classical_potential():
     assert fit is not None
     assert fit.Ea_eV == pytest.approx(0.107, abs=2.5 * fit.error_eV)
     assert fit.error_eV < 0.05
+
+
+def silver_iodide() -> Frame:
+    """alpha-AgI: iodine on a bcc lattice, silver on one tetrahedral site in six."""
+    corners = np.array([(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float)
+    silver = np.concatenate([corners + (0.5, 0.0, 0.25), corners + (0.0, 0.5, 0.75)])
+    iodine = np.concatenate([corners, corners + 0.5])
+    numbers = np.array([47] * 16 + [53] * 16)
+    return Frame(numbers, 5.07 * np.concatenate([silver, iodine]), np.eye(3) * 2 * 5.07, [True] * 3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(
+    ("temperature_K", "duration_ps", "status"), [(800.0, 10.0, "refused"), (550.0, 24.0, "measured")]
+)
+def test_a_superionic_crystal_is_measured_and_its_melt_refused(temperature_K: float, duration_ps: float, status: str):
+    from curator.backends.pseudolabel import ChgnetCalculator
+
+    settings = MDSettings(temperature_K, duration_ps, timestep_fs=5.0, frame_interval_fs=50.0)
+    run = run_md(silver_iodide(), ChgnetCalculator("0.3.0", device="cpu"), settings, seed=[1, int(temperature_K)])
+    assert run.status == "completed"
+    found = measure_diffusion([run], "Ag", n_carriers=16)
+    assert found.status == status, found.reasons
+    if status == "refused":
+        assert found.reasons[0].startswith("melted: the host diffuses, as in a melt: D of I is ")
+    else:
+        # Silver ions of this model, by 8 ps of another run: 0.27 ± 0.05 Å²/ps.
+        assert 0.1 < found.tracer.D_A2_per_ps < 0.6

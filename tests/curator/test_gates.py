@@ -56,9 +56,9 @@ def test_a_host_of_which_a_part_diffuses_is_no_melt(n_host: int, begins: str):
     moves = np.array([1.0] * 8 + [0.5] * 8 + [0.0] * 8 * (n_host - 1))
     run = np.cumsum(rng.normal(scale=0.2, size=(1000, len(numbers), 3)) * moves[:, None], axis=0)
     run += rng.normal(scale=0.1, size=run.shape)
-    assert gates.melted([run], numbers, numbers == 3, numbers != 3, 0.1, 10).startswith(begins)
+    assert gates.melted([run], numbers, numbers == 3, numbers != 3, 0.1).startswith(begins)
     run[:, 8:] = rng.normal(scale=0.1, size=run[:, 8:].shape)
-    assert gates.melted([run], numbers, numbers == 3, numbers != 3, 0.1, 10) == ""
+    assert gates.melted([run], numbers, numbers == 3, numbers != 3, 0.1) == ""
 
 
 def test_a_flight_is_ballistic():
