@@ -372,7 +372,7 @@ def test_lithium_interstitial_of_the_classical_potential():
 def silver_iodide() -> Frame:
     """alpha-AgI: iodine on a bcc lattice, silver on one tetrahedral site in six."""
     corners = np.array([(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float)
-    silver = np.concatenate([corners + (0.5, 0.0, 0.25), corners + (0.0, 0.5, 0.75)])
+    silver = np.concatenate([corners + np.array([0.5, 0.0, 0.25]), corners + np.array([0.0, 0.5, 0.75])])
     iodine = np.concatenate([corners, corners + 0.5])
     numbers = np.array([47] * 16 + [53] * 16)
     return Frame(numbers, 5.07 * np.concatenate([silver, iodine]), np.eye(3) * 2 * 5.07, [True] * 3)
