@@ -1,15 +1,20 @@
 """Arrhenius fit: an activation energy from diffusivities at several temperatures."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2 as chi2_distribution
 
-from curator.datasets.units import KB_EV_PER_K
+from curator.datasets.units import CM2_PER_S_PER_A2_PER_PS, KB_EV_PER_K
 
-CURVATURE_CHI2_PER_DOF = 2.0
-"""Above this the straight line is called into question."""
+Floats = NDArray[np.float64]
+
+DOUBT = 0.01
+"""Below this probability of its residuals the straight line is called into question."""
 
 
 class _Measurement(Protocol):
@@ -43,8 +48,9 @@ class Arrhenius:
         Logarithm of D0 in Å²/ps, and its standard error.
     covariance
         Of (ln D0, Ea), 2 by 2; the errors are the roots of its diagonal.
-    chi2, dof
-        Weighted sum of squared residuals, and degrees of freedom.
+    chi2, dof, p_value
+        Weighted sum of squared residuals, degrees of freedom, and the probability of a larger sum if the line is right;
+        None without a degree of freedom.
     n_temperatures, temperatures_K
         Temperatures in the fit, and the lowest and highest of them.
     n_trajectories, n_hops, time_ps
@@ -61,6 +67,7 @@ class Arrhenius:
     covariance: tuple[tuple[float, float], tuple[float, float]]
     chi2: float
     dof: int
+    p_value: float | None
     n_temperatures: int
     temperatures_K: tuple[float, float]
     n_trajectories: int
@@ -68,12 +75,26 @@ class Arrhenius:
     time_ps: float
     reasons: tuple[str, ...] = ()
 
+    @property
+    def D0_A2_per_ps(self) -> float:
+        """D0 in Å²/ps."""
+        return float(np.exp(self.ln_D0))
+
+    @property
+    def error_D0_A2_per_ps(self) -> float:
+        """Its standard error, ``D0`` times that of ``ln D0``."""
+        return self.D0_A2_per_ps * self.error_ln_D0
+
 
 def fit_arrhenius(diffusivities: Sequence[_Measurement]) -> Arrhenius | None:
     """Weighted least-squares fit of ln D over 1/kT to the diffusivities that were measured.
 
     The weight of ``ln D`` is ``(D / error)²``. Where the residuals exceed the errors, chi²/dof > 1, the covariance is
     multiplied by chi²/dof (scale factor of the Particle Data Group, Phys. Rev. D 110, 030001 (2024), section 5.2.2).
+
+    A line across a change of phase has a wrong slope with a small error. So the line is compared with two lines, with a
+    break at each place that leaves two temperatures on either side, and then with a parabola. A reason names what fits
+    better, if the drop of chi² has a probability below 1 %, counted for as many comparisons as were made.
 
     Parameters
     ----------
@@ -101,11 +122,15 @@ def fit_arrhenius(diffusivities: Sequence[_Measurement]) -> Arrhenius | None:
     solution = covariance @ (design.T @ (weight * ln_D))
     chi2 = float((weight * (ln_D - design @ solution) ** 2).sum())
     dof = len(points) - 2
-    reasons = []
-    if dof > 0:
+    p_value = float(chi2_distribution.sf(chi2, dof)) if dof > 0 else None
+    reasons = [reason] if (reason := _bend(temperature_K, ln_D, weight, chi2)) else []
+    if p_value is not None:
         covariance *= max(1.0, chi2 / dof)
-        if chi2 / dof > CURVATURE_CHI2_PER_DOF:
-            reasons.append(f"chi²/dof is {chi2 / dof:.1f}: the Arrhenius plot may be curved")
+        if p_value < DOUBT and not reasons:
+            reasons.append(
+                f"poor fit: chi² is {chi2:.1f} for {dof} degrees of freedom (p = {p_value:.1g}), which has "
+                "raised the error; look for a temperature at which the mechanism differs"
+            )
     ln_D0, Ea_eV = (float(value) for value in solution)
     error_ln_D0, error_eV = (float(value) for value in np.sqrt(np.diag(covariance)))
     measured = [point[3] for point in points]
@@ -121,6 +146,7 @@ def fit_arrhenius(diffusivities: Sequence[_Measurement]) -> Arrhenius | None:
         ),
         chi2=chi2,
         dof=dof,
+        p_value=p_value,
         n_temperatures=n_temperatures,
         temperatures_K=(float(temperature_K.min()), float(temperature_K.max())),
         n_trajectories=sum(d.n_trajectories for d in measured),
@@ -138,9 +164,13 @@ def arrhenius_as_json(fit: Arrhenius) -> dict[str, object]:
         "ci95_eV": list(fit.ci95_eV),
         "ln_D0": fit.ln_D0,
         "error_ln_D0": fit.error_ln_D0,
+        "D0_A2_per_ps": fit.D0_A2_per_ps,
+        "D0_cm2_per_s": fit.D0_A2_per_ps * CM2_PER_S_PER_A2_PER_PS,
+        "error_D0_A2_per_ps": fit.error_D0_A2_per_ps,
         "covariance": [list(row) for row in fit.covariance],
         "chi2": fit.chi2,
         "dof": fit.dof,
+        "p_value": fit.p_value,
         "n_temperatures": fit.n_temperatures,
         "temperatures_K": list(fit.temperatures_K),
         "n_trajectories": fit.n_trajectories,
@@ -148,3 +178,42 @@ def arrhenius_as_json(fit: Arrhenius) -> dict[str, object]:
         "time_ps": fit.time_ps,
         "reasons": list(fit.reasons),
     }
+
+
+def _bend(temperature_K: Floats, ln_D: Floats, weight: Floats, chi2: float) -> str:
+    """What fits better than one line beyond chance; empty if nothing does."""
+    x = -1 / (KB_EV_PER_K * temperature_K)
+    temperatures = np.unique(temperature_K)
+    if len(temperatures) < 3:
+        return ""
+    kinks = []
+    # Two temperatures on either side, or a line could bend to a single outlier.
+    for below, above in itertools.pairwise(temperatures[1:-1]):
+        cold = (temperature_K <= below).astype(np.float64)
+        design = np.stack([cold, cold * x, 1 - cold, (1 - cold) * x], axis=1)
+        lines, by_lines = _least_squares(design, ln_D, weight)
+        kinks.append((float(chi2_distribution.sf(chi2 - by_lines, 2)), below, above, lines[1], lines[3]))
+    n_compared = len(kinks) + 1
+    if kinks and (p_value := min(kinks)[0] * n_compared) < DOUBT:
+        _, below, above, Ea_cold, Ea_hot = min(kinks)
+        return (
+            f"kink: Ea is {Ea_cold:.3f} eV up to {below:g} K and {Ea_hot:.3f} eV from {above:g} K on "
+            f"(p = {p_value:.1g} for one line); the phase may change between them: fit each side by itself"
+        )
+    middle = float(np.average(x, weights=weight))
+    parabola, by_parabola = _least_squares(np.stack([np.ones_like(x), x, (x - middle) ** 2], axis=1), ln_D, weight)
+    p_value = float(chi2_distribution.sf(chi2 - by_parabola, 1)) * n_compared
+    if p_value >= DOUBT:
+        return ""
+    cold_Ea, hot_Ea = (float(parabola[1] + 2 * parabola[2] * (end - middle)) for end in (x.min(), x.max()))
+    return (
+        f"curved: Ea goes from {cold_Ea:.3f} eV at {temperatures[0]:g} K to {hot_Ea:.3f} eV at {temperatures[-1]:g} K "
+        f"(p = {p_value:.1g} for one line); the mechanism may change: fit a narrower window"
+    )
+
+
+def _least_squares(design: Floats, values: Floats, weight: Floats) -> tuple[Floats, float]:
+    """Weighted least squares: the solution, and the sum of squared residuals."""
+    root = np.sqrt(weight)
+    solution = np.linalg.lstsq(root[:, None] * design, root * values, rcond=None)[0]
+    return solution, float((weight * (values - design @ solution) ** 2).sum())

@@ -61,7 +61,6 @@ ROUND_KEYS = ("explore", "select", "learn", "measure")
 RECORDED_PACKAGES = (
     "ase",
     "chgnet",
-    "kinisi",
     "mace-torch",
     "matscipy",
     "numpy",

@@ -177,7 +177,8 @@ def main() -> None:
     warnings.simplefilter("always", Notice)
     warnings.showwarning = _show_notice
     logging.getLogger().setLevel(logging.ERROR)
-    from curator import commands, commands_barrier, commands_measure  # noqa: F401  (they add their commands to the app)
+    # They add their commands to the app.
+    from curator import commands, commands_barrier, commands_diffusion, commands_measure  # noqa: F401
 
     sys.exit(_run_app())
 

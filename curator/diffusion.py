@@ -1,109 +1,41 @@
 """Diffusivity from molecular dynamics, with an honest error or an honest refusal."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
-from ase.data import chemical_symbols
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import chi2
 
-from curator.arrhenius import Arrhenius, arrhenius_as_json, fit_arrhenius
-from curator.datasets.units import CM2_PER_S_PER_A2_PER_PS
+from curator import gates
+from curator.arrhenius import Arrhenius, fit_arrhenius
+from curator.coefficient import N_RESIDENCES, MeasuredWalk, measure_tracer, measure_walk, shared
+from curator.diffusivity import Diffusivity, as_json, refused
+from curator.liquid import correct_for_finite_size
 from curator.positions import (
-    Positions,
     hop_length,
     in_host_frame,
-    load_positions,
+    in_mass_frame,
     neighbour_distance,
     species_masks,
     unwrap,
 )
-from curator.tracer import Tracer, tracer_diffusivity
+from curator.tensor import describe, diffusivity_tensor
 from curator.trajectory import Trajectory
-from curator.walk import Floats, MSDCurve, WalkFit, fit_walk, msd_curve, plateau
+from curator.walk import Floats, msd_curve
 
 __all__ = [
     "Arrhenius",
     "Diffusivity",
-    "Positions",
     "as_json",
     "diffusivity_of_positions",
     "fit_arrhenius",
     "hop_length",
-    "load_positions",
     "measure_diffusion",
 ]
 
-FEW_HOPS = 10
-"""Below this many hops there is a bound and no diffusivity."""
 SOME_HOPS = 30
 """Below this many hops the error is large and said to be."""
-MELTED_D_RATIO = 0.1
-MELTED_GROWTH = 1.3
-"""A host diffuses if its diffusivity exceeds this share of that of the mobile species (solid alpha-AgI 0.025, molten
-0.35) and its mean squared displacement still grows: by this factor from the second to the last quarter."""
-MIN_REPLICAS = 4
-"""Fewest trajectories whose scatter is believed as an error."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Diffusivity:
-    """Diffusivity at one temperature.
-
-    Attributes
-    ----------
-    mobile
-        Symbol of the mobile species.
-    temperature_K
-        Temperature in K, or None if it was not given.
-    status
-        ``measured``; ``bound`` if there were too few hops; ``refused`` if no number would mean anything.
-    reasons
-        Why not ``measured``; or, if it is, what to be careful about.
-    D_A2_per_ps
-        Diffusivity of the summed displacement of the mobile species, per carrier, in the frame of the host, Å²/ps: for
-        a single defect that of the defect. None unless measured.
-    error_A2_per_ps, ci95_A2_per_ps
-        Its standard error, and its 95 % interval on the logarithmic scale.
-    bound_A2_per_ps
-        Upper bound at 97.5 % if the status is ``bound``.
-    tracer
-        Self-diffusivity of a mobile ion, by kinisi, or None.
-    haven_ratio
-        Self-diffusivity summed over the mobile ions over the collective one.
-    n_hops
-        Hops worth of collective displacement, ``6 D t / l²``.
-    hop_length_A
-        Length l of a hop of the summed displacement in Å.
-    stride_ps
-        Time between the positions that were used.
-    time_ps, n_trajectories
-        Time after equilibration, and trajectories, that went in.
-    pressure_GPa
-        Mean pressure, or None.
-    msd
-        Mean squared displacement of the summed mobile species in the frame of the host, or None.
-    """
-
-    mobile: str
-    temperature_K: float | None
-    status: Literal["measured", "bound", "refused"]
-    reasons: tuple[str, ...]
-    D_A2_per_ps: float | None = None
-    error_A2_per_ps: float | None = None
-    ci95_A2_per_ps: tuple[float, float] | None = None
-    bound_A2_per_ps: float | None = None
-    tracer: Tracer | None = None
-    haven_ratio: float | None = None
-    n_hops: float = 0.0
-    hop_length_A: float | None = None
-    stride_ps: float | None = None
-    time_ps: float = 0.0
-    n_trajectories: int = 0
-    pressure_GPa: float | None = None
-    msd: MSDCurve | None = None
 
 
 def measure_diffusion(
@@ -115,6 +47,8 @@ def measure_diffusion(
     n_carriers: int = 1,
     equilibration_ps: float = 2.0,
     tracer: bool = True,
+    liquid: bool = False,
+    viscosity_mPa_s: float | None = None,
 ) -> Diffusivity:
     """Diffusivity from independent trajectories at one temperature.
 
@@ -136,6 +70,11 @@ def measure_diffusion(
         Time left out at the beginning of each trajectory.
     tracer
         Whether to measure the self-diffusivity too.
+    liquid
+        Whether nothing stays: the centre of mass is the frame of reference, nothing is refused as molten, and the
+        self-diffusivity is what is measured.
+    viscosity_mPa_s
+        Shear viscosity of the model's liquid, by which the size of the cell is corrected for.
 
     Raises
     ------
@@ -170,11 +109,16 @@ def measure_diffusion(
         n_carriers=n_carriers,
         equilibration_ps=equilibration_ps,
         tracer=tracer and not exploded,
+        liquid=liquid,
+        viscosity_mPa_s=viscosity_mPa_s,
     )
     measured = replace(measured, pressure_GPa=float(np.mean(pressures)) if pressures else None)
     if exploded:
-        reason = f"{len(exploded)} of {len(trajectories)} trajectories exploded: {exploded[0].reason}"
-        return _refused(measured, reason)
+        reason = (
+            f"exploded: {len(exploded)} of {len(trajectories)} trajectories, {exploded[0].reason}; label frames from "
+            "there and train on, or lower the temperature"
+        )
+        return refused(measured, reason)
     return measured
 
 
@@ -193,11 +137,13 @@ def diffusivity_of_positions(
     n_carriers: int = 1,
     equilibration_ps: float = 2.0,
     tracer: bool = True,
+    liquid: bool = False,
+    viscosity_mPa_s: float | None = None,
 ) -> Diffusivity:
     """Diffusivity from the positions of one or several trajectories, wrapped or not.
 
-    The error joins that of the fit with that of counting hops, ``SE² = SE_fit² + D²/n_hops``, since hops are rare
-    events and the fit takes increments for Gaussian; with four or more trajectories it is at least their scatter.
+    See `curator.walk.fit_walk` for the estimate, `curator.coefficient.measure_walk` for its error and
+    ``curator/gates.py`` for what leads to a bound or a refusal.
 
     Parameters
     ----------
@@ -212,7 +158,7 @@ def diffusivity_of_positions(
     unwrapped
         Whether the positions are known to be unwrapped; if not, they are followed across the boundaries, which asks
         for frames close enough in time.
-    mobile, temperature_K, host, hop_length_A, n_carriers, equilibration_ps, tracer
+    mobile, temperature_K, host, hop_length_A, n_carriers, equilibration_ps, tracer, liquid, viscosity_mPa_s
         As for `measure_diffusion`.
 
     Raises
@@ -224,163 +170,144 @@ def diffusivity_of_positions(
     runs = [positions] if isinstance(positions, np.ndarray) and positions.ndim == 3 else list(positions)
     numbers, cell, pbc = np.asarray(numbers), np.asarray(cell, dtype=np.float64), np.asarray(pbc, dtype=bool)
     interval_ps = frame_interval_fs / 1000
-    is_mobile, is_host = species_masks(numbers, mobile, host)
+    is_mobile, is_host = species_masks(numbers, mobile, [] if liquid else host)
     for run in runs:
         if run.ndim != 3 or run.shape[1:] != (len(numbers), 3):
             raise ValueError(f"positions of shape {run.shape} do not go with {len(numbers)} atoms")
         if not np.isfinite(run).all():
             raise ValueError("positions must be finite numbers")
+    if liquid:
+        n_carriers = 1
     if not interval_ps > 0 or n_carriers < 1:
         raise ValueError(f"frame interval {frame_interval_fs} fs and {n_carriers} carriers must be positive")
 
     skip = round(equilibration_ps / interval_ps)
     whole = runs if unwrapped else [unwrap(run, cell, pbc) for run in runs]
-    kept = [in_host_frame(run[skip:], is_host) for run in whole if len(run) > skip + 1]
+    long_enough = [run[skip:] for run in whole if len(run) > skip + 1]
+    kept = [in_mass_frame(run, numbers) if liquid else in_host_frame(run, is_host) for run in long_enough]
     time_ps = sum(len(run) - 1 for run in kept) * interval_ps
     empty = Diffusivity(mobile, temperature_K, "refused", (), time_ps=time_ps, n_trajectories=len(runs))
-    sums = [(run - run[0])[:, is_mobile].sum(axis=1) for run in kept]
-    found = plateau(sums, interval_ps) if sums else None
-    if found is None:
-        return _refused(empty, f"too short: {time_ps:g} ps are left after {equilibration_ps:g} ps of equilibration")
-    fit = found.fit
-
+    if reason := gates.exploded(kept, numbers, interval_ps, temperature_K):
+        return refused(empty, reason)
+    if not liquid and (reason := gates.melted(kept, numbers, is_mobile, is_host, interval_ps)):
+        return refused(empty, reason)
     length_A = hop_length_A if hop_length_A is not None else neighbour_distance(runs[0][0], is_mobile, cell, pbc)
-    n_hops = float(6 * fit.D_A2_per_ps * time_ps / length_A**2)
-    error = _error(fit, n_hops, sums, interval_ps)
+    ions = [(run - run[0])[:, is_mobile] for run in kept]
+    each = [run.reshape(len(run), -1) for run in ions]
+    paths = each if liquid else [run.sum(axis=1) for run in ions]
+    walk = measure_walk(paths, interval_ps, length_A) if paths else None
+    if walk is None:
+        return refused(
+            empty, f"too short: {time_ps:g} ps are left after {equilibration_ps:g} ps of equilibration; run longer"
+        )
+    stride = walk.plateau.fit.stride
     known = replace(
         empty,
-        n_hops=n_hops,
+        n_hops=walk.n_hops,
         hop_length_A=length_A,
-        stride_ps=fit.stride * interval_ps,
-        msd=msd_curve(sums, interval_ps),
+        stride_ps=stride * interval_ps,
+        msd=msd_curve(paths, interval_ps),
     )
-    melted = _melted(kept, numbers, is_mobile, is_host, interval_ps, fit.stride)
-    if melted:
-        return _refused(known, melted)
-    if n_hops < FEW_HOPS:
-        # Poisson: at most this many hops are compatible with those seen, at 97.5 %; 3.7 if there was none.
-        most = float(chi2.ppf(0.975, 2 * (n_hops + 1)) / 2)
-        bound = max(most * length_A**2 / (6 * time_ps), fit.D_A2_per_ps + 1.96 * error)
-        reason = f"about {n_hops:.1f} hops in {time_ps:g} ps, fewer than {FEW_HOPS}: only an upper bound"
-        return replace(known, status="bound", reasons=(reason,), bound_A2_per_ps=bound / n_carriers)
+    if reason := gates.too_few_hops(walk, time_ps):
+        return _bound(known, reason, walk, n_carriers, n_walks=paths[0].shape[1] // 3)
+    for reason in (
+        gates.not_diffusive(paths, walk.plateau, interval_ps),
+        gates.not_stationary(paths, walk, interval_ps),
+    ):
+        if reason:
+            return refused(known, reason)
+    if liquid:
+        return _measured_liquid(known, walk, paths, interval_ps, cell, viscosity_mPa_s)
 
-    if found.n_agree == 0 and fit.stride > found.shortest.stride:
-        return _refused(
-            known,
-            f"not diffusive yet: {found.shortest.D_A2_per_ps:.2g} Å²/ps at {found.shortest.stride * interval_ps:g} ps "
-            f"becomes {fit.D_A2_per_ps:.2g} Å²/ps at {known.stride_ps:g} ps; run longer",
-        )
-
-    reasons = []
-    if n_hops < SOME_HOPS:
-        reasons.append(f"only about {n_hops:.0f} hops: the error is large")
-    if found.n_agree < 2:
-        reasons.append(f"too short to see that the diffusivity does not depend on the stride of {known.stride_ps:g} ps")
-    if hop_length_A is None:
-        reasons.append(f"hop length not given: taken as the distance of neighbouring mobile ions, {length_A:.2f} Å")
-    D = fit.D_A2_per_ps / n_carriers
-    error /= n_carriers
-    spread = float(np.exp(1.96 * error / D))
-    self_diffusion = (
-        tracer_diffusivity([run[:, is_mobile] for run in kept], interval_ps, fit.stride) if tracer else None
-    )
+    residence_ps = n_carriers * time_ps / walk.n_hops
+    by_ion = measure_tracer(each, interval_ps, length_A, residence_ps) if tracer else None
+    collective_tensor = diffusivity_tensor(paths, interval_ps, walk, n_carriers)
+    tracer_tensor = by_ion and diffusivity_tensor(each, interval_ps, by_ion)
+    guessed_A = length_A if hop_length_A is None else None
+    reasons = _cautions(walk, by_ion, interval_ps, residence_ps, n_carriers, guessed_A)
+    plane = describe(tracer_tensor or collective_tensor)
     return replace(
         known,
         status="measured",
-        reasons=tuple(reasons),
-        D_A2_per_ps=D,
-        error_A2_per_ps=error,
-        ci95_A2_per_ps=(D / spread, D * spread),
-        tracer=self_diffusion,
-        haven_ratio=self_diffusion.D_A2_per_ps * int(is_mobile.sum()) / fit.D_A2_per_ps if self_diffusion else None,
+        reasons=(*reasons, plane) if plane else reasons,
+        collective=shared(walk.coefficient, n_carriers),
+        tracer=by_ion and by_ion.coefficient,
+        collective_tensor=collective_tensor,
+        tracer_tensor=tracer_tensor,
+        haven_ratio=by_ion and by_ion.coefficient.D_A2_per_ps * int(is_mobile.sum()) / walk.coefficient.D_A2_per_ps,
+        replica_error_A2_per_ps=walk.replica_error_A2_per_ps and walk.replica_error_A2_per_ps / n_carriers,
     )
-
-
-def as_json(result: Diffusivity | Arrhenius) -> dict[str, object]:
-    """Diffusivity or Arrhenius fit as JSON values, with the unit in the name of each key."""
-    if isinstance(result, Arrhenius):
-        return arrhenius_as_json(result)
-    d = result
-    tracer = d.tracer and {"D_A2_per_ps": d.tracer.D_A2_per_ps, "error_A2_per_ps": d.tracer.error_A2_per_ps}
-    return {
-        "temperature_K": d.temperature_K,
-        "D_A2_per_ps": d.D_A2_per_ps,
-        "error_A2_per_ps": d.error_A2_per_ps,
-        "ci95_A2_per_ps": None if d.ci95_A2_per_ps is None else list(d.ci95_A2_per_ps),
-        "D_cm2_per_s": None if d.D_A2_per_ps is None else d.D_A2_per_ps * CM2_PER_S_PER_A2_PER_PS,
-        "bound_A2_per_ps": d.bound_A2_per_ps,
-        "tracer": tracer,
-        "haven_ratio": d.haven_ratio,
-        "hops": d.n_hops,
-        "time_ps": d.time_ps,
-        "n_trajectories": d.n_trajectories,
-        "pressure_GPa": d.pressure_GPa,
-        "status": d.status,
-        "reasons": list(d.reasons),
-    }
 
 
 def _interval_fs(trajectory: Trajectory) -> float:
     return trajectory.settings.steps_per_frame * trajectory.settings.timestep_fs
 
 
-def _refused(diffusivity: Diffusivity, reason: str) -> Diffusivity:
+def _bound(known: Diffusivity, reason: str, walk: MeasuredWalk, n_carriers: int, n_walks: int) -> Diffusivity:
+    """Upper bound at 97.5 %: that of a Poisson count of hops, or of the fit if that is higher."""
+    assert known.hop_length_A is not None
+    # At most this many hops are compatible with those seen; 3.7 if there was none.
+    most = float(chi2.ppf(0.975, 2 * (walk.n_hops + 1)) / 2)
+    counted = most * known.hop_length_A**2 / (6 * known.time_ps * n_walks)
+    bound = max(counted, walk.coefficient.ci95_A2_per_ps[1])
+    return replace(known, status="bound", reasons=(reason,), bound_A2_per_ps=bound / n_carriers)
+
+
+def _measured_liquid(
+    known: Diffusivity,
+    walk: MeasuredWalk,
+    paths: Sequence[Floats],
+    interval_ps: float,
+    cell: Floats,
+    viscosity_mPa_s: float | None,
+) -> Diffusivity:
+    tracer, added, reason = correct_for_finite_size(walk.coefficient, cell, known.temperature_K, viscosity_mPa_s)
+    reasons = _cautions(walk, None, interval_ps, 0.0, 1, None)
     return replace(
-        diffusivity,
-        status="refused",
-        reasons=(reason,),
-        D_A2_per_ps=None,
-        error_A2_per_ps=None,
-        ci95_A2_per_ps=None,
-        bound_A2_per_ps=None,
-        tracer=None,
-        haven_ratio=None,
+        known,
+        status="measured",
+        reasons=(*reasons, reason) if reason else reasons,
+        tracer=tracer,
+        tracer_tensor=diffusivity_tensor(paths, interval_ps, walk),
+        finite_size_A2_per_ps=added,
+        replica_error_A2_per_ps=walk.replica_error_A2_per_ps,
     )
 
 
-def _error(fit: WalkFit, n_hops: float, sums: Sequence[Floats], interval_ps: float) -> float:
-    """Join the error of the fit with that of counting hops; take the scatter of the replicas if that is larger."""
-    counting = fit.D_A2_per_ps / np.sqrt(n_hops) if n_hops > 0 else 0.0
-    error = float(np.hypot(fit.error_A2_per_ps, counting))
-    long_enough = [path for path in sums if (len(path) - 1) // fit.stride >= 2]
-    if len(long_enough) < MIN_REPLICAS:
-        return error
-    weight = np.array([len(path) - 1 for path in long_enough], dtype=float)
-    weight /= weight.sum()
-    single = np.array([fit_walk([path], interval_ps, fit.stride).D_A2_per_ps for path in long_enough])
-    deviation = single - weight @ single
-    n = len(single)
-    return max(error, float(np.sqrt(n / (n - 1) * (weight**2 @ deviation**2))))
-
-
-def _melted(
-    runs: Sequence[Floats],
-    numbers: NDArray[np.int32],
-    is_mobile: NDArray[np.bool_],
-    is_host: NDArray[np.bool_],
+def _cautions(
+    walk: MeasuredWalk,
+    tracer: MeasuredWalk | None,
     interval_ps: float,
-    stride: int,
-) -> str:
-    """Why the host counts as molten; empty if it does not."""
-    shortest = min(len(run) for run in runs)
-    if shortest < 8:
-        return ""
-    stride = min(max(stride, round(1 / interval_ps)), (shortest - 1) // 4)
-
-    def self_diffusivity(atoms: NDArray[np.bool_]) -> float:
-        return fit_walk([run[:, atoms].reshape(len(run), -1) for run in runs], interval_ps, stride).D_A2_per_ps
-
-    D_mobile = self_diffusivity(is_mobile)
-    for number in np.unique(numbers[is_host]):
-        atoms = is_host & (numbers == number)
-        D_host = self_diffusivity(atoms)
-        squares = [((run - run[0])[:, atoms] ** 2).sum(axis=2).mean(axis=1) for run in runs]
-        middle = np.mean([square[len(square) // 4 : len(square) // 2].mean() for square in squares])
-        late = np.mean([square[-(len(square) // 4) :].mean() for square in squares])
-        if D_host > MELTED_D_RATIO * D_mobile and late > MELTED_GROWTH * middle:
-            return (
-                f"the host diffuses, as in a melt: D of {chemical_symbols[number]} is {D_host:.2g} Å²/ps, that of the "
-                f"mobile species {D_mobile:.2g} Å²/ps; its mean squared displacement grew from {middle:.2g} to "
-                f"{late:.2g} Å²"
-            )
-    return ""
+    residence_ps: float,
+    n_carriers: int,
+    guessed_length_A: float | None,
+) -> tuple[str, ...]:
+    """What to be careful about in a diffusivity that was measured."""
+    reasons = []
+    stride_ps = walk.plateau.fit.stride * interval_ps
+    if walk.n_hops < SOME_HOPS:
+        reasons.append(f"only about {walk.n_hops:.0f} hops: the error is large; run longer")
+    if walk.plateau.n_agree < 2:
+        reasons.append(
+            f"too short to see that the diffusivity does not depend on the stride of {stride_ps:g} ps; run longer"
+        )
+    if walk.replicas_disagree:
+        reasons.append(
+            "replicas disagree: they scatter more than their hops explain, and the error is that scatter; run longer, "
+            "or look for states that are rarely left"
+        )
+    seen_ps = {"collective": stride_ps} if n_carriers > 1 else {}
+    if tracer:
+        seen_ps["tracer"] = tracer.plateau.fit.stride * interval_ps
+    short = [name for name, ps in seen_ps.items() if ps < N_RESIDENCES * residence_ps]
+    if short:
+        reasons.append(
+            f"hops may be correlated: the {' and the '.join(short)} diffusivity was seen over "
+            f"{min(seen_ps[name] for name in short):g} ps, less than two residence times ({residence_ps:.2g} ps each), "
+            "and is too high if ions hop back; run longer"
+        )
+    if guessed_length_A is not None:
+        reasons.append(
+            f"hop length not given: taken as the distance of neighbouring mobile ions, {guessed_length_A:.2f} Å"
+        )
+    return tuple(reasons)

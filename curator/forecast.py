@@ -21,9 +21,9 @@ from curator.selection import N_RANDOM_MIN
 from curator.setup import gather_inputs
 from curator.state import Json, campaign_folder
 from curator.trajectory import MDSettings
-from curator.walk import MIN_INCREMENTS
+from curator.walk import MIN_MODES
 
-SHORTEST_PS = float(MIN_INCREMENTS)
+SHORTEST_PS = float(MIN_MODES)
 """The estimator of diffusivities wants this many steps of 1 ps."""
 N_STEPS_TIMED = 10
 TRAINING_OVER_PREDICTION = 3.0

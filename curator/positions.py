@@ -1,12 +1,10 @@
-"""Positions of a trajectory, wherever they come from: unwrapped, and in the frame of the host."""
+"""Positions of a trajectory: unwrapped, in the frame of the host, and how far apart its ions are."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+from ase.data import atomic_masses
 from ase.geometry import complete_cell, find_mic
-from ase.io import iread
 from ase.symbols import symbols2numbers
 from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
@@ -17,52 +15,6 @@ Floats = NDArray[np.float64]
 
 MAX_STEP = 1 / 3
 """Largest step of an atom between two frames that is believed, as a fraction of a lattice vector."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Positions:
-    """Positions of one trajectory, as a file gives them.
-
-    Attributes
-    ----------
-    positions
-        Å, shape ``(n_frames, n_atoms, 3)``; wrapped or not.
-    numbers, cell, pbc
-        Atomic numbers, lattice vectors as rows in Å, and periodicity, the same for all frames.
-    """
-
-    positions: Floats
-    numbers: NDArray[np.int32]
-    cell: Floats
-    pbc: NDArray[np.bool_]
-
-
-def load_positions(path: Path) -> Positions:
-    """Positions from a trajectory in any format that ASE reads.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be read, has fewer than two frames, or atoms or cell change on the way.
-    """
-    try:
-        images = list(iread(path, index=":"))
-    except (OSError, ValueError, KeyError, IndexError, StopIteration) as error:
-        raise ValueError(f"{path} cannot be read as a trajectory: {error}") from error
-    if len(images) < 2:
-        raise ValueError(f"{path} holds {len(images)} frames; a trajectory needs two or more")
-    first = images[0]
-    for idx, image in enumerate(images):
-        if not np.array_equal(image.numbers, first.numbers):
-            raise ValueError(f"frame {idx} of {path} has other atoms than frame 0, or in another order")
-        if not np.allclose(image.cell, first.cell, atol=1e-3):
-            raise ValueError(f"the cell of frame {idx} of {path} differs from that of frame 0; a fixed cell is needed")
-    return Positions(
-        positions=np.array([image.positions for image in images], dtype=np.float64),
-        numbers=np.array(first.numbers, dtype=np.int32),
-        cell=np.array(first.cell, dtype=np.float64),
-        pbc=np.array(first.pbc, dtype=bool),
-    )
 
 
 def unwrap(positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
@@ -121,21 +73,35 @@ def in_host_frame(positions: Floats, host: NDArray[np.bool_]) -> Floats:
     return np.asarray(positions - drift[:, None, :])
 
 
+def in_mass_frame(positions: Floats, numbers: NDArray[np.int32]) -> Floats:
+    """Positions with the displacement of the centre of mass taken out of every frame; for liquids, which have no host.
+
+    Parameters
+    ----------
+    positions
+        Unwrapped, Å, shape ``(n_frames, n_atoms, 3)``.
+    numbers
+        Atomic numbers, shape ``(n_atoms,)``.
+    """
+    drift = np.average(positions - positions[0], axis=1, weights=atomic_masses[numbers])
+    return np.asarray(positions - drift[:, None, :])
+
+
 def species_masks(
     numbers: NDArray[np.int32], mobile: str, host: Sequence[str] | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which atoms are the mobile species, and which the host: everything else if no symbols are given.
+    """Which atoms are the mobile species, and which the host: everything else if None, nothing if no symbol is given.
 
     Raises
     ------
     ValueError
         If a symbol is not that of an element, or there is no mobile or no host atom.
     """
-    is_mobile = numbers == _number(mobile)
-    is_host = ~is_mobile if host is None else np.isin(numbers, [_number(symbol) for symbol in host]) & ~is_mobile
+    is_mobile = numbers == atomic_number(mobile)
+    is_host = ~is_mobile if host is None else np.isin(numbers, [atomic_number(symbol) for symbol in host]) & ~is_mobile
     if not is_mobile.any():
         raise ValueError(f"there is no {mobile} among the atoms")
-    if not is_host.any():
+    if not is_host.any() and host != []:
         raise ValueError("there is no host atom to measure displacements against")
     return is_mobile, is_host
 
@@ -178,7 +144,8 @@ def search_cell(positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floa
     return np.diag(np.ptp(positions, axis=0) + 1.0)
 
 
-def _number(symbol: str) -> int:
+def atomic_number(symbol: str) -> int:
+    """Atomic number of an element, or `ValueError`."""
     try:
         (number,) = symbols2numbers(symbol)
     except (KeyError, ValueError) as error:

@@ -1,5 +1,10 @@
-"""Random walks: the diffusivity of a walk seen through vibrations, and its mean squared displacement."""
+"""Random walks: the diffusivity of a walk seen through vibrations, and its mean squared displacement.
 
+Everything rests on the sine spectrum of the increments, of which only the slow modes are used. Vibrations and immediate
+back jumps, whatever their own spectrum, add a parabola at low frequency; the walk adds a constant.
+"""
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,9 +16,18 @@ from scipy.optimize import minimize_scalar
 Floats = NDArray[np.float64]
 
 STRIDES = (1, 2, 3, 5, 7, *(m * 10**e for e in range(1, 5) for m in (1, 2, 3, 5, 7)))
-"""Frames between the positions of a walk that are tried."""
-MIN_INCREMENTS = 16
-"""Fewest increments, over all paths, that a diffusivity is fitted to."""
+"""Resolutions that are tried, in frames."""
+MIN_MODES = 16
+"""Fewest modes, over all paths, that a diffusivity is fitted to; of walks of more than three coordinates fewer do."""
+MIN_PERIODS = 8
+"""Fewest strides in the longest path: with fewer modes a constant cannot be told from a parabola."""
+SHORTEST_PS = 1.0
+"""Shortest stride of a diffusivity in ps: some ten vibrations."""
+N_ERRORS = 3.5
+"""Standard errors by which strides may differ. Up to twenty are compared: at two errors, chance alone would move one
+walk in six to a worse stride, and the interval would miss too often."""
+MAX_FALL = 4.0
+"""Most by which a spectrum may fall from frequency zero to that of the stride."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +41,10 @@ class WalkFit:
     error_A2_per_ps
         Its standard error for Gaussian increments, from the Fisher information.
     noise_A2
-        Variance of the localisation noise (vibrations) along one axis in Å².
+        Variance of the localisation noise (vibrations) along one axis in Å²; negative if the steps of the walk go on
+        for longer than a frame, or in the same direction.
     stride
-        Frames between the positions it was fitted to.
+        Frames of the shortest motion that was looked at: half a period of the fastest mode.
     """
 
     D_A2_per_ps: float
@@ -49,7 +64,7 @@ class Plateau:
     shortest
         At the shortest stride that was tried.
     n_agree
-        Longer strides, of two, that were there to agree with it. With none, and a shorter stride to disagree, the
+        Longer strides that were there to agree with it. With none, and a shorter stride to disagree, the
         walk is not diffusive on the times that were seen.
     """
 
@@ -73,71 +88,115 @@ class MSDCurve:
     error_A2: Floats
 
 
-def fit_walk(paths: Sequence[Floats], interval_ps: float, stride: int = 1) -> WalkFit:
-    r"""Diffusivity of random walks observed with white localisation noise, by maximum likelihood.
+@dataclass(frozen=True, slots=True, eq=False)
+class Spectrum:
+    """Sine spectrum of the increments of one or several paths, slow modes and fast ones.
 
-    Increments of such a walk have the covariance :math:`(2 D \tau + 2 \sigma^2) \delta_{ij} - \sigma^2
-    \delta_{|i-j|,1}`: an MA(1) process, which the type-I discrete sine transform makes diagonal, with eigenvalues
-    :math:`2 D \tau + 2 \sigma^2 (1 - \cos \frac{k \pi}{n + 1})`, k = 1..n (Vestergaard, Blainey and Flyvbjerg, Phys.
-    Rev. E 89, 022726 (2014); Bullerjahn, von Bülow and Hummer, J. Chem. Phys. 153, 024116 (2020)). All ``stride``
-    interleaved walks are used; the error counts them as one.
+    Attributes
+    ----------
+    power
+        Squared amplitude of each mode, averaged over the coordinates, Å², shape ``(n_modes,)``.
+    curve
+        ``2 - 2 cos(k pi / (n + 1))`` of each mode, shape ``(n_modes,)``.
+    half_period
+        Frames in half a period of each mode, shape ``(n_modes,)``.
+    n_coordinates
+        Coordinates behind each power.
+    """
+
+    power: Floats
+    curve: Floats
+    half_period: Floats
+    n_coordinates: int
+
+
+def spectrum(paths: Sequence[Floats]) -> Spectrum:
+    """Sine spectrum of paths of shape ``(n_frames, n_coordinates)`` in Å, whose lengths may differ."""
+    powers, phases, half_periods = [], [], []
+    for path in paths:
+        increments = np.diff(path, axis=0)
+        n = len(increments)
+        if n == 0:
+            continue
+        mode = np.arange(1, n + 1)
+        powers.append((dst(increments, type=1, axis=0, norm="ortho") ** 2).mean(axis=1))
+        phases.append(mode * np.pi / (n + 1))
+        half_periods.append((n + 1) / mode)
+    if not powers:
+        return Spectrum(np.empty(0), np.empty(0), np.empty(0), 0)
+    return Spectrum(
+        np.concatenate(powers), 2 - 2 * np.cos(np.concatenate(phases)), np.concatenate(half_periods), paths[0].shape[1]
+    )
+
+
+def fit_walk(paths: Sequence[Floats] | Spectrum, interval_ps: float, stride: int = 1) -> WalkFit:
+    r"""Diffusivity of random walks observed with localisation noise, by maximum likelihood on their slow modes.
+
+    The increments of a walk seen with white noise are an MA(1) process, which the type-I discrete sine transform makes
+    diagonal, with eigenvalues :math:`2 D \tau + \sigma^2 (2 - 2 \cos \frac{k \pi}{n + 1})`, k = 1..n (Vestergaard,
+    Blainey and Flyvbjerg, Phys. Rev. E 89, 022726 (2014); Bullerjahn, von Bülow and Hummer, J. Chem. Phys. 153, 024116
+    (2020)). Of these the modes are used that are slower than the stride. There the increments of any bounded motion,
+    white or not, have the same parabola, for their spectrum is that factor times the spectrum of the motion; to take
+    every ``stride``-th position instead would fold all of the noise into the modes that remain. The modes being
+    independent, each counts once and the error is right at every stride, which that of overlapping displacements is
+    not. The noise is free to be negative: held at zero it would lower D by a third of its error.
 
     Parameters
     ----------
     paths
         Coordinates in Å, each of shape ``(n_frames, n_coordinates)``; frames of different paths, and coordinates,
-        are independent. Lengths may differ.
+        are independent. Lengths may differ. Or their spectrum.
     interval_ps
         Time between frames in ps.
     stride
-        Frames between the positions that are used.
+        Frames of the shortest motion to look at.
 
     Raises
     ------
     ValueError
-        If there are fewer than two increments.
+        If there are fewer than two modes.
     """
-    powers, curves, weights = [], [], []
-    for path in paths:
-        for offset in range(stride):
-            increments = np.diff(path[offset::stride], axis=0)
-            n = len(increments)
-            if n == 0:
-                continue
-            powers.append((dst(increments, type=1, axis=0, norm="ortho") ** 2).mean(axis=1))
-            curves.append(2 - 2 * np.cos(np.arange(1, n + 1) * np.pi / (n + 1)))
-            weights.append(np.full(n, path.shape[1] / stride))
-    if sum(len(power) for power in powers) < 2:
-        raise ValueError("a diffusivity needs at least two increments; the trajectory is too short for this stride")
-    power, curve, weight = np.concatenate(powers), np.concatenate(curves), np.concatenate(weights)
-    total = weight.sum()
+    whole = paths if isinstance(paths, Spectrum) else spectrum(paths)
+    slow = whole.half_period >= stride
+    power, n_modes = whole.power[slow], int(slow.sum())
+    if n_modes < 2:
+        raise ValueError("a diffusivity needs at least two modes; the trajectory is too short for this stride")
     if not power.any():
         return WalkFit(0.0, 0.0, 0.0, stride)
+    curve = whole.curve[slow]
+    steepest = float(curve.max())
+    curve = curve / steepest
 
     def scale(u: float) -> float:
-        """Best (1 - u) 2Dτ + u σ² at a share u of noise."""
-        return float((weight * power / (1 - u + u * curve)).sum() / total)
+        """Best level of the spectrum at a share u of noise at its fast end."""
+        return float((power / (1 - u + u * curve)).mean())
 
     def cost(u: float) -> float:
-        return float(np.log(scale(u)) + (weight * np.log(1 - u + u * curve)).sum() / total)
+        return float(np.log(scale(u)) + np.log(1 - u + u * curve).mean())
 
-    u = float(minimize_scalar(cost, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-9}).x)
-    walk, noise = scale(u) * (1 - u), scale(u) * u
-    spectrum = walk + noise * curve
-    aa, ab, bb = ((weight / (2 * spectrum**2) * curve**power_).sum() for power_ in (0, 1, 2))
+    u = float(minimize_scalar(cost, bounds=(1 - MAX_FALL, 1.0), method="bounded", options={"xatol": 1e-9}).x)
+    walk, noise = scale(u) * (1 - u), scale(u) * u / steepest
+    tau_ps = 2 * interval_ps
+    return WalkFit(walk / tau_ps, _fisher_error(whole, stride, walk, noise) / tau_ps, noise, stride)
+
+
+def _fisher_error(whole: Spectrum, stride: int, walk: float, noise: float) -> float:
+    """Standard error of the level of a walk, fitted together with the noise, where both are as given."""
+    curve = whole.curve[whole.half_period >= stride]
+    weight = whole.n_coordinates / (2 * (walk + noise * curve) ** 2)
+    aa, ab, bb = ((weight * curve**power).sum() for power in (0, 1, 2))
     determinant = aa * bb - ab**2
-    variance = bb / determinant if determinant > 0 else 1 / aa
-    tau = 2 * interval_ps * stride
-    return WalkFit(walk / tau, float(np.sqrt(variance)) / tau, noise, stride)
+    return float(np.sqrt(bb / determinant if determinant > 0 else 1 / aa))
 
 
-def plateau(paths: Sequence[Floats], interval_ps: float, shortest_ps: float = 1.0) -> Plateau | None:
+def plateau(paths: Sequence[Floats], interval_ps: float, shortest_ps: float = SHORTEST_PS) -> Plateau | None:
     """Fit at the shortest stride at which the walk is a random walk.
 
-    That is the shortest stride whose diffusivity agrees, within two standard errors, with those of the next two:
-    vibrations and immediate back jumps, which are not white noise, raise it at strides that resolve them. Since an
-    efficient estimate is uncorrelated with its difference from a less efficient one of the same data, the variance of
-    that difference is the difference of their variances (Hausman, Econometrica 46, 1251 (1978)).
+    That is the shortest stride whose diffusivity agrees with those of all longer ones: back jumps that are not
+    immediate raise it at strides that resolve them. Since an efficient estimate is uncorrelated with its difference
+    from a less efficient one of the same data, the variance of that difference is the difference of their variances
+    (Hausman, Econometrica 46, 1251 (1978)). Both are taken at the shorter stride's spectrum, for the error of an
+    estimate that came out low is low as well and would find a difference where there is none.
 
     Parameters
     ----------
@@ -151,24 +210,26 @@ def plateau(paths: Sequence[Floats], interval_ps: float, shortest_ps: float = 1.
     Plateau
         Or None if the paths are too short for any stride.
     """
+    whole = spectrum(paths)
     longest = max(len(path) for path in paths) - 1
     fits: list[WalkFit] = []
     for stride in STRIDES:
-        n_increments = sum((len(path) - 1) // stride for path in paths)
-        if n_increments < MIN_INCREMENTS or longest // stride < 2:
+        n_modes = (whole.half_period >= stride).sum()
+        if n_modes * whole.n_coordinates < 3 * MIN_MODES or longest < MIN_PERIODS * stride:
             break
         if stride * interval_ps > shortest_ps - 1e-9:
-            fits.append(fit_walk(paths, interval_ps, stride))
+            fits.append(fit_walk(whole, interval_ps, stride))
     for idx, fit in enumerate(fits):
-        longer = fits[idx + 1 : idx + 3]
-        if all(_agree(fit, other) for other in longer):
+        longer = fits[idx + 1 :]
+        if all(_agree(whole, fit, other, interval_ps) for other in longer):
             return Plateau(fit, shortest=fits[0], n_agree=len(longer))
     return None
 
 
-def _agree(fit: WalkFit, longer: WalkFit) -> bool:
-    variance = max(longer.error_A2_per_ps**2 - fit.error_A2_per_ps**2, 0.0)
-    return bool(abs(fit.D_A2_per_ps - longer.D_A2_per_ps) <= 2 * np.sqrt(variance))
+def _agree(whole: Spectrum, fit: WalkFit, longer: WalkFit, interval_ps: float) -> bool:
+    tau_ps = 2 * interval_ps
+    errors = [_fisher_error(whole, f.stride, fit.D_A2_per_ps * tau_ps, fit.noise_A2) / tau_ps for f in (fit, longer)]
+    return abs(fit.D_A2_per_ps - longer.D_A2_per_ps) <= N_ERRORS * math.sqrt(max(errors[1] ** 2 - errors[0] ** 2, 0.0))
 
 
 def msd_curve(paths: Sequence[Floats], interval_ps: float, n_lags: int = 40) -> MSDCurve:

@@ -7,6 +7,7 @@ says so. Stress has ASE's sign (tension positive) and Voigt order xx yy zz yz xz
 from ase import units as ase_units
 
 KB_EV_PER_K: float = float(ase_units.kB)
+KB_J_PER_K: float = float(ase_units._k)
 FS: float = float(ase_units.fs)
 """One femtosecond in ASE's own unit of time."""
 GPA: float = float(ase_units.GPa)

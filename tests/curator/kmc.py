@@ -1,4 +1,4 @@
-"""Kinetic Monte Carlo of a cation interstitial in rock salt: the known answer for every diffusivity."""
+"""Kinetic Monte Carlo of hops in rock salt, of an interstitial among ions or of independent carriers: known answers."""
 
 import numpy as np
 
@@ -73,3 +73,56 @@ def defect(
     positions = np.zeros((len(n_hops) + 1, 2, 3))
     positions[1:, 0] = np.cumsum(steps, axis=0)
     return np.asarray(positions + rng.normal(scale=vibration_A, size=positions.shape))
+
+
+def hoppers(
+    rng: np.random.Generator,
+    n_carriers: int,
+    rate_per_ps: float,
+    time_ps: float,
+    interval_ps: float,
+    vibration_A: float = 0.1,
+    correlation: float = 0.0,
+    back_jumps: float = 0.0,
+) -> np.ndarray:
+    """Unwrapped positions, shape ``(n_frames, n_carriers, 3)``, of independent carriers that hop along <111>.
+
+    Each hops by `HOP_LENGTH_A` at ``rate_per_ps``; ``correlation`` is the mean cosine between one hop and the next:
+    with that probability it has the same direction, or the opposite one if it is negative. See `known_D`. A share
+    ``back_jumps`` of all hops is undone again, within 0.2 ps on average, and does not count towards ``rate_per_ps``.
+    """
+    n_frames = round(time_ps / interval_ps) + 1
+    jumps = np.zeros((n_frames, n_carriers, 3))
+
+    def add(carrier: np.ndarray, time: np.ndarray, direction: np.ndarray) -> None:
+        frame = np.ceil(time / interval_ps).astype(int)
+        seen = frame < n_frames
+        np.add.at(jumps, (frame[seen], carrier[seen]), direction[seen])
+
+    n_hops = rng.poisson(rate_per_ps * time_ps, size=n_carriers)
+    carrier = np.repeat(np.arange(n_carriers), n_hops)
+    total = len(carrier)
+    time = rng.uniform(0, time_ps, size=total)
+    time = time[np.lexsort((time, carrier))]
+    direction = rng.choice([-1.0, 1.0], size=(total, 3))
+    if correlation:
+        index = np.arange(total)
+        anew = rng.random(total) > abs(correlation)
+        anew[np.concatenate([[0], np.cumsum(n_hops)[:-1]])[n_hops > 0]] = True
+        last = np.maximum.accumulate(np.where(anew, index, 0))
+        direction = direction[last] * (np.sign(correlation) ** (index - last))[:, None]
+    add(carrier, time, direction)
+    if back_jumps:
+        n_back = rng.poisson(rate_per_ps * time_ps * back_jumps / (1 - back_jumps), size=n_carriers)
+        carrier = np.repeat(np.arange(n_carriers), n_back)
+        time = rng.uniform(0, time_ps, size=len(carrier))
+        direction = rng.choice([-1.0, 1.0], size=(len(carrier), 3))
+        add(carrier, time, direction)
+        add(carrier, time + rng.exponential(0.2, size=len(carrier)), -direction)
+    positions = np.cumsum(jumps, axis=0) * HOP_LENGTH_A / np.sqrt(3)
+    return np.asarray(positions + rng.normal(scale=vibration_A, size=positions.shape))
+
+
+def known_D(rate_per_ps: float, correlation: float = 0.0) -> float:
+    """Diffusivity in Å²/ps of each of the `hoppers`."""
+    return rate_per_ps * HOP_LENGTH_A**2 / 6 * (1 + correlation) / (1 - correlation)

@@ -73,7 +73,7 @@ def test_the_plateau_steps_over_vibrations_that_are_not_white():
     found = plateau([path], interval)
     assert found is not None
     fit = found.fit
-    assert found.n_agree == 2
+    assert found.n_agree > 2
     assert fit.stride * interval >= 3.0
     assert fit.D_A2_per_ps == pytest.approx(1.0, abs=3 * fit.error_A2_per_ps)
 
@@ -101,7 +101,7 @@ def test_a_walk_in_a_cage_does_not_diffuse():
 
 
 def test_too_few_increments_are_refused():
-    with pytest.raises(ValueError, match="two increments"):
+    with pytest.raises(ValueError, match="two modes"):
         fit_walk([np.zeros((2, 3))], 1.0)
 
 

@@ -122,3 +122,31 @@ def test_diffusivity_of_wrapped_positions(tmp_path: Path, curator_here):
     assert low < step_A**2 / 2 < high
     assert told["D_A2_per_ps"] == pytest.approx(step_A**2 / 2, rel=0.15)
     assert told["D_cm2_per_s"] == pytest.approx(1e-4 * told["D_A2_per_ps"])
+    for walk in (told["tracer"], told["collective"]):
+        low, high = walk["ci95"]
+        assert low < step_A**2 / 2 < high
+        assert low < walk["D_A2_per_ps"] < high
+        assert walk["error_A2_per_ps"] > 0
+    assert told["hops"] > 100
+
+    for options, told in [
+        (flags[:2] + flags[4:], "--frame-interval-fs: the time between"),
+        ([*flags, "--temperature-K", "900"], "--temperature-K: trajectories have one temperature"),
+        ([*flags, "--host", "Xx"], "'Xx' is not the symbol"),
+    ]:
+        failed = curator_here("diffusion", tmp_path / "walk.extxyz", *options)
+        assert failed.returncode == 2
+        assert told in " ".join(failed.stderr.split())
+        assert "Traceback" not in failed.stderr
+
+
+def test_diffusivity_of_a_model(tmp_path: Path, curator_here):
+    """MD of a tenth of a picosecond: nothing to measure, but everything is run, told, and continued."""
+    run = ["diffusion", "lif-interstitial", "--mobile", "Li", "--model", "mini-halides", "--replicas", "1", "--json"]
+    run += ["--temperature-K", "700", "--temperature-K", "900", "--duration-ps", "0.1", "--equilibration-ps", "0"]
+    told = json.loads(succeeded(curator_here(*run, "--out", tmp_path / "md")))
+    assert [point["temperature_K"] for point in told["diffusion"]] == [700, 900]
+    assert [point["status"] for point in told["diffusion"]] == ["refused"] * 2
+    assert told["diffusion"][0]["reasons"][0].startswith("too short: 0.1 ps are left")
+    assert told["arrhenius"] is None
+    assert {path.name for path in (tmp_path / "md").iterdir()} == {"T700-r0", "T900-r0"}
