@@ -61,7 +61,7 @@ def test_own_validation_frames_are_kept(records: list[Record], tmp_path: Path) -
 
 def test_farthest_frames_include_the_odd_one(corpus: str, model: MaceModel) -> None:
     for seed in range(3):
-        train, _ = replay_records(corpus, None, 3, np.random.default_rng(seed), model=model)
+        train, _ = replay_records(corpus, None, 3, np.random.default_rng(seed), choose="farthest", model=model)
         everything, _ = replay_records(corpus, None, None, np.random.default_rng(seed))
         sodium = [record for record in everything if 11 in record.frame.numbers]
         assert set(hashes(sodium)) <= set(hashes(train))
