@@ -160,7 +160,7 @@ class Learn(_Section):
     )
     replay: str | None = Field(
         None,
-        description="extxyz file of replay frames, for pseudolabel_replay of any structures; mini-halides brings its own.",
+        description="extxyz file of replay frames (pseudolabel_replay: of structures); mini-halides brings its own.",
     )
     epochs: int | None = Field(None, ge=1, description="Overrides the table.")
     learning_rate: float | None = Field(None, gt=0, description="Overrides the table.")

@@ -8,7 +8,7 @@ foundation by its hash: replayed to another one it would teach what nobody knew.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +59,10 @@ def replay_records(
     Raises
     ------
     ValueError
-        If no frame is left, or the model is needed and missing.
+        If the choice is unknown, no frame is left, or the model is needed and missing.
     """
+    if choose not in get_args(Choice):
+        raise ValueError(f"unknown choice {choose!r} of replay frames; known are {', '.join(get_args(Choice))}")
     if model is None and (pseudolabels or choose == "farthest"):
         raise ValueError("pseudolabels and the farthest-point choice of replay frames need the foundation model")
     records = _structures(reference) if pseudolabels else _corpus(reference)
