@@ -332,6 +332,8 @@ def finetune(
     }
     share = report.n_trainable / report.n_parameters
     lines = [f"{report.epochs} epochs, best {report.best_epoch}, {report.cpu_s:.0f} s of CPU; {share:.1%} trainable"]
+    if report.e0.start_energy_rmse is not None:
+        lines += [f"energies began {1000 * report.e0.start_energy_rmse:.1f} meV/atom off"]
     lines += [f"valid {head}: forces {1000 * error:.0f} meV/Å" for head, error in report.valid_force_rmse.items()]
     lines += [report.e0.message] if report.e0.message else []
     show(as_json, content, [*lines, f"wrote {out} and {out / 'model.model'} (for MACE)"])

@@ -71,7 +71,7 @@ def attach(module: torch.nn.Module, strategy: Strategy, *, seed: int = 0) -> Non
             shapes = _block_shapes(layer) if name.startswith(strategy.trainable) else []
             if shapes:
                 scale = alpha / rank / (math.sqrt(rank) if isinstance(layer, o3.Linear) else 1.0)
-                weight: torch.Tensor = layer.weight  # type: ignore[assignment]
+                weight: torch.Tensor = layer.weight
                 parametrize.register_parametrization(layer, "weight", LowRank(weight, shapes, rank, scale))
                 found = True
     if not found:

@@ -89,6 +89,13 @@ def test_symmetry_derivatives_and_files(name: str, tuned: dict[str, Fitted], tar
     check_model(model, [target[1].frame, molecule], np.random.default_rng(0), load=load_model, tolerance=1e-10)
 
 
+@pytest.fixture(scope="module")
+def untrained(base: MaceModel) -> dict[int, torch.nn.Module]:
+    """The foundation with one head and with two equal ones."""
+    names = ["target", "replay"]
+    return {n: with_heads(base.module, base.architecture, [0] * n, names[:n])[0] for n in (1, 2)}
+
+
 def may_change(name: str, plan: Strategy, module: torch.nn.Module) -> bool:
     """Whether the strategy may change a parameter of this name, worked out from the modules it says it trains."""
     if plan.name.startswith("freeze"):
@@ -102,11 +109,10 @@ def may_change(name: str, plan: Strategy, module: torch.nn.Module) -> bool:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "scratch"])
-def test_trains_what_its_row_says(name: str, tuned: dict[str, Fitted], base: MaceModel) -> None:
+def test_trains_what_its_row_says(name: str, tuned: dict[str, Fitted], untrained: dict[int, torch.nn.Module]) -> None:
     model, report = tuned[name]
     plan = strategy(name)
-    n_heads = len(model.heads)
-    before, _ = with_heads(base.module, base.architecture, [0] * n_heads, list(model.heads))
+    before = untrained[len(model.heads)]
     after = model.module
     allowed = [(n, p) for n, p in before.named_parameters() if may_change(n, plan, before)]
     changed = {n for n, p in before.named_parameters() if not torch.equal(p, after.get_parameter(n))}
@@ -158,19 +164,16 @@ def test_interrupted_run_goes_on_bit_for_bit(
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "scratch"])
-def test_absent_element_keeps_the_foundations_energy(name: str, tuned: dict[str, Fitted], base: MaceModel) -> None:
+def test_absent_element_keeps_the_foundations_energy(
+    name: str, tuned: dict[str, Fitted], untrained: dict[int, torch.nn.Module], base: MaceModel
+) -> None:
     model, report = tuned[name]
     assert report.e0.values[11] == base.e0s()[11] == model.e0s()[11]
     assert report.e0.values[3] == pytest.approx(base.e0s()[3] + SHIFT[3], abs=1e-9)
     sodium = frame_from_atoms(Atoms("Na"))
-    started, _ = fit_nothing(name, base, model)
+    # Before training: the tuned model's heads and E0s with the foundation's weights.
+    started = MaceModel(model.architecture, untrained[len(model.heads)])
     assert started.predict([sodium])[0].energy == pytest.approx(base.predict([sodium])[0].energy, abs=1e-12)
-
-
-def fit_nothing(name: str, base: MaceModel, model: MaceModel) -> tuple[MaceModel, Architecture]:
-    """The tuned model's heads and E0s with the foundation's weights."""
-    module, architecture = with_heads(base.module, base.architecture, [0] * len(model.heads), list(model.heads))
-    return MaceModel(dataclasses.replace(architecture, heads=model.architecture.heads), module), architecture
 
 
 def test_mace_discards_the_estimate_and_the_start_check_notices(base: MaceModel, target: list[Record]) -> None:

@@ -1,4 +1,6 @@
+import copy
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from mace.modules.lora import LoRAO3Linear, inject_LoRAs, merge_lora_weights
 from safetensors import safe_open
 
 from curator.datasets.frame import Frame
-from curator.learners.architecture import build_module
+from curator.learners.architecture import Architecture, build_module
 from curator.learners.base import Prediction
 from curator.learners.lora import attach, is_adapter, merge, save_adapters
 from curator.learners.mace import MaceModel
@@ -26,9 +28,19 @@ def lora(rank: int, **changes: object) -> Strategy:
     return strategy("lora", lora_rank=rank, **changes)
 
 
-def adapted(architecture: object = SMALL, rank: int = 3, **changes: object) -> torch.nn.Module:
-    """Module in double precision with adapters that do something."""
-    module = build_module(architecture, seed=3, dtype=torch.float64)  # type: ignore[arg-type]
+@functools.cache
+def _built(architecture: Architecture) -> torch.nn.Module:
+    return build_module(architecture, seed=3, dtype=torch.float64)
+
+
+def plain(architecture: Architecture = SMALL) -> torch.nn.Module:
+    """Module in double precision, a new one each time."""
+    return copy.deepcopy(_built(architecture))
+
+
+def adapted(architecture: Architecture = SMALL, rank: int = 3, **changes: object) -> torch.nn.Module:
+    """The same with adapters that do something."""
+    module = plain(architecture)
     attach(module, lora(rank, **changes), seed=1)
     torch.manual_seed(5)
     for name, parameter in module.named_parameters():
@@ -37,9 +49,8 @@ def adapted(architecture: object = SMALL, rank: int = 3, **changes: object) -> t
     return module
 
 
-def predictions(module: torch.nn.Module, frames: list[Frame], architecture: object = SMALL) -> list[Prediction]:
-    model = MaceModel(architecture, module)  # type: ignore[arg-type]
-    return model.predict(frames, ("energy", "forces", "stress"))
+def predictions(module: torch.nn.Module, frames: list[Frame], architecture: Architecture = SMALL) -> list[Prediction]:
+    return MaceModel(architecture, module).predict(frames, ("energy", "forces", "stress"))
 
 
 def largest(one: list[Prediction], other: list[Prediction], what: str) -> float:
@@ -48,33 +59,36 @@ def largest(one: list[Prediction], other: list[Prediction], what: str) -> float:
     return float(np.abs(a - b).max() / np.abs(b).max())
 
 
-@pytest.mark.parametrize("architecture", [SMALL, VECTORS], ids=["scalars", "vectors-and-biases"])
-@pytest.mark.parametrize("rank", [1, 4, 20])
-def test_merged_equals_unmerged(architecture: object, rank: int, frames: list[Frame]) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "rank"),
+    [(SMALL, 4), (VECTORS, 1), (VECTORS, 20)],
+    ids=["scalars", "vectors and biases", "vectors and biases, high rank"],
+)
+def test_merged_equals_unmerged(architecture: Architecture, rank: int, frames: list[Frame]) -> None:
     module = adapted(architecture, rank)
-    before = predictions(build_module(architecture, seed=3, dtype=torch.float64), frames, architecture)  # type: ignore[arg-type]
+    before = predictions(plain(architecture), frames, architecture)
     unmerged = predictions(module, frames, architecture)
     assert largest(unmerged, before, "forces") > 1e-3
     merge(module)
     assert not any(is_adapter(name) for name in module.state_dict())
-    assert module.state_dict().keys() == build_module(architecture, seed=3).state_dict().keys()  # type: ignore[arg-type]
+    assert module.state_dict().keys() == plain(architecture).state_dict().keys()
     merged = predictions(module, frames, architecture)
     for what in ("energy", "forces", "stress"):
         assert largest(merged, unmerged, what) <= 1e-12
 
 
 def test_starts_as_the_model_it_adapts(frames: list[Frame]) -> None:
-    plain = build_module(SMALL, seed=3, dtype=torch.float64)
-    expected = predictions(plain, frames)
-    attach(plain, lora(4))
-    for one, other in zip(predictions(plain, frames), expected, strict=True):
+    module = plain()
+    expected = predictions(module, frames)
+    attach(module, lora(4))
+    for one, other in zip(predictions(module, frames), expected, strict=True):
         assert one.energy == other.energy
         np.testing.assert_array_equal(one.forces, other.forces)
 
 
 def test_every_linear_layer_is_adapted_as_by_mace() -> None:
     """As many numbers as mace's own injection trains, where it can inject at all."""
-    ours, theirs = build_module(SMALL, seed=3), build_module(SMALL, seed=3)
+    ours, theirs = plain(), plain()
     attach(ours, lora(4))
     inject_LoRAs(theirs, rank=4, alpha=4)
     n_ours = sum(p.numel() for name, p in ours.named_parameters() if is_adapter(name))
@@ -139,7 +153,7 @@ def test_mace_cannot_merge_a_layer_with_a_bias() -> None:
 
 
 def test_only_named_layers_are_adapted() -> None:
-    module = build_module(SMALL, seed=3)
+    module = plain()
     attach(module, lora(2, trainable=("readouts.",)))
     adapters = [name for name in module.state_dict() if is_adapter(name)]
     assert adapters
@@ -150,7 +164,7 @@ def test_seed_decides_and_global_state_is_left_alone() -> None:
     states = []
     before = torch.get_rng_state()
     for seed in (1, 1, 2):
-        module = build_module(SMALL, seed=3)
+        module = plain()
         attach(module, lora(2), seed=seed)
         states.append(torch.cat([v.flatten() for name, v in module.state_dict().items() if is_adapter(name)]))
     assert torch.equal(states[0], states[1])
@@ -168,7 +182,7 @@ def test_adapters_by_themselves_rebuild_the_merged_model(tmp_path: Path) -> None
         loaded = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     plan = json.loads(metadata["strategy"])
     assert (metadata["base"], plan["lora_rank"], plan["lora_alpha"]) == ("abc", 3, 6.0)
-    again = build_module(VECTORS, seed=3, dtype=torch.float64)
+    again = plain(VECTORS)
     attach(again, lora(plan["lora_rank"], lora_alpha=plan["lora_alpha"]))
     again.load_state_dict(loaded, strict=False)
     merge(again)
@@ -177,7 +191,7 @@ def test_adapters_by_themselves_rebuild_the_merged_model(tmp_path: Path) -> None
 
 
 def test_what_cannot_be_adapted_is_told() -> None:
-    module = build_module(SMALL, seed=3)
+    module = plain()
     with pytest.raises(ValueError, match="'naive' has no adapters; give it a lora_rank"):
         attach(module, strategy("naive"))
     with pytest.raises(ValueError, match="no linear layer to adapt"):

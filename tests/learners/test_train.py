@@ -14,12 +14,10 @@ from ase import Atoms
 
 from curator.datasets.extxyz import read_own_records, write_records
 from curator.datasets.label import Label, Record
-from curator.learners.architecture import Architecture, build_module
+from curator.learners.architecture import Architecture
 from curator.learners.base import TrainEvent, check_learner
-from curator.learners.loop import TrainingDiverged
 from curator.learners.mace import MaceModel
 from curator.learners.metrics import energy_rmse_per_atom, force_rmse
-from curator.learners.replay import pseudolabelled
 from curator.learners.strategies import strategy
 from curator.learners.train import FitReport, fit
 
@@ -187,7 +185,7 @@ RUN = """
 from pathlib import Path
 import torch
 from curator.datasets.extxyz import read_own_records
-from curator.learners.architecture import Architecture, build_module
+from curator.learners.architecture import Architecture
 from curator.learners.strategies import strategy
 from curator.learners.train import fit
 
@@ -352,42 +350,6 @@ def test_given_e0s_are_kept_and_the_rest_estimated(fitted: Fitted, shifted: list
         fit(base, shifted, [], plan, seed=0, e0="guessed")  # type: ignore[arg-type]
 
 
-def test_divergence_is_told_and_the_last_good_weights_are_kept(records: list[Record]) -> None:
-    plan = dataclasses.replace(SCRATCH, learning_rate=1e30, clip_norm=1e30)
-    with pytest.raises(TrainingDiverged, match=r"the loss became .* in epoch \d+ at learning rate") as raised:
-        fit(None, records[:4], [], plan, seed=0, architecture=TINY)
-    named = [record.frame.hash[:12] for record in records[:4] if record.frame.hash[:12] in str(raised.value)]
-    assert len(named) == plan.batch_size
-    assert "of rattled (" in str(raised.value)
-    kept = raised.value.model
-    assert kept is not None
-    assert np.isfinite(kept.predict([records[0].frame])[0].forces).all()
-
-
-def test_divergence_in_a_later_epoch_keeps_the_epoch_before(records: list[Record]) -> None:
-    """A run whose loss becomes infinite in its third epoch brings the weights that two epochs would have given."""
-    two, _ = fit(None, records[:4], records[12:], dataclasses.replace(SCRATCH, max_epochs=2), seed=0, architecture=TINY)
-    plan = dataclasses.replace(SCRATCH, max_epochs=3)
-    train = [
-        Record(r.frame, Label(r.label.energy, r.label.forces.copy(), r.label.stress, ""), r.provenance)
-        for r in records[:4]
-    ]
-    with pytest.raises(TrainingDiverged, match="in epoch 3 at learning rate") as raised:
-        fit(None, train, records[12:], plan, seed=0, architecture=TINY, on_event=lambda e: poison_forces(e, train[1]))
-    assert train[1].frame.hash[:12] in str(raised.value)
-    kept = raised.value.model
-    assert kept is not None
-    assert kept.metadata["epoch"] == 2
-    assert kept.predict([records[0].frame])[0].energy == two.predict([records[0].frame])[0].energy
-
-
-def poison_forces(event: TrainEvent, record: Record) -> None:
-    """Make a force of a record infinite after the second epoch, as no label can be when it is made."""
-    if event.epoch == 2:
-        record.label.forces.setflags(write=True)
-        record.label.forces[0, 0] = np.inf
-
-
 def test_what_does_not_go_together_is_refused(fitted: Fitted, records: list[Record]) -> None:
     base, _ = fitted
     with pytest.raises(ValueError, match="no frames to train on"):
@@ -398,41 +360,3 @@ def test_what_does_not_go_together_is_refused(fitted: Fitted, records: list[Reco
         fit(base, records, [], SCRATCH, seed=0)
     with pytest.raises(ValueError, match="'multihead_replay' needs replay frames"):
         fit(base, records, [], strategy("multihead_replay"), seed=0)
-    with pytest.raises(ValueError, match="a batch of 16 is larger than the data: there are 2 frames to train on"):
-        fit(base, records[:2], [], strategy("naive", batch_size=16), seed=0)
-
-
-def test_element_that_the_foundation_does_not_know_is_named(
-    fitted: Fitted, records: list[Record], make_record: Callable[..., Record]
-) -> None:
-    base, _ = fitted
-    sodium = make_record(Atoms("NaF", [[0, 0, 0], [2.0, 0, 0]]), -3.0)
-    for train, valid in (([*records[:2], sodium], []), (records[:2], [sodium])):
-        with pytest.raises(ValueError, match="the model does not know Na; it knows Li, F"):
-            fit(base, train, valid, strategy("naive"), seed=0)
-
-
-def test_replay_of_another_foundation_is_refused(fitted: Fitted, records: list[Record]) -> None:
-    base, _ = fitted
-    other = MaceModel(base.architecture, build_module(base.architecture, seed=9))
-    foreign = pseudolabelled(records[:2], other)
-    for name in ("pseudolabel_replay", "multihead_replay"):
-        with pytest.raises(ValueError, match=rf"of the foundation {base.hash[:12]}: replay of another model"):
-            fit(base, records[:4], [], strategy(name), seed=0, replay_train=foreign)
-    with pytest.raises(ValueError, match=r"a replay frame has the label .* replay of another model"):
-        fit(base, records[:4], [], strategy("pseudolabel_replay"), seed=0, replay_train=records[4:6])
-
-
-def test_pseudolabels_of_the_foundation_serve_a_warm_start(fitted: Fitted, shifted: list[Record]) -> None:
-    base, _ = fitted
-    plan = strategy("pseudolabel_replay", max_epochs=1)
-    options = {
-        "replay_train": pseudolabelled(shifted[8:10], base),
-        "replay_valid": pseudolabelled(shifted[10:12], base),
-    }
-    first, report = fit(base, shifted[:4], shifted[12:], plan, seed=0, **options)
-    # Labels that are really the model's: before training there is no error to speak of.
-    assert report.start_force_rmse["replay"] < 1e-5
-    assert report.start_energy_rmse["replay"] < 1e-5
-    second, _ = fit(first, shifted[:4], shifted[12:], plan, seed=1, **options)
-    assert second.metadata["foundation"] == first.metadata["foundation"] == base.hash
