@@ -1,9 +1,10 @@
 """From the campaign file to the plan: every path resolved, every name looked up, every default filled in."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.errors import BadInput, is_disk_full
 from curator.hops import NamedHop, default_supercell, enumerate_hops
-from curator.learners.strategies import Strategy, strategy
+from curator.learners.strategies import E0_POLICIES, E0Choice, Strategy, strategy
 from curator.rule import StopRule
 
 MAX_STRAIN = 0.05
@@ -59,6 +60,8 @@ class Plan:
         What makes labels.
     strategy
         Row of the strategy table, with the user's overrides.
+    e0
+        Policy of the energies of isolated atoms, or values in eV by atomic number.
     rule
         When to stop.
     """
@@ -74,6 +77,7 @@ class Plan:
     starts: tuple[Frame, ...]
     labeller: LabellerSpec
     strategy: Strategy
+    e0: E0Choice
     rule: StopRule
 
     def seed_of(self, round_: int, stage: int, index: int = 0) -> tuple[int, int, int, int]:
@@ -165,12 +169,16 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             "learning_rate": file.learn.learning_rate,
             "batch_size": file.learn.batch_size,
             "difference": file.learn.difference,
+            "lora_rank": file.learn.lora_rank,
+            "lora_alpha": file.learn.lora_alpha,
         }
         chosen = strategy(
             file.learn.strategy,
             defaults=file.learn.defaults,
             **{key: value for key, value in overrides.items() if value is not None},
         )
+    with naming("learn.e0"):
+        e0 = e0_choice(file.learn.e0)
     barrier = _follows_barrier(file, hop)
     _check_budget(file, barrier, heldout)
     _check_charge(file)
@@ -193,8 +201,27 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             trust=trust,
         ),
         strategy=chosen,
+        e0=e0,
         rule=_stop_rule(file, barrier),
     )
+
+
+def e0_choice(given: str | Mapping[str, float]) -> E0Choice:
+    """Policy of E0s, or values in eV by atomic number from values by element.
+
+    Raises
+    ------
+    ValueError
+        If a symbol or the policy is unknown.
+    """
+    if isinstance(given, str):
+        if given not in E0_POLICIES:
+            raise ValueError(f"no policy {given!r}; there are {', '.join(E0_POLICIES)}, or values such as Li: -1.9")
+        return cast(E0Choice, given)
+    unknown = [symbol for symbol in given if not atomic_numbers.get(symbol)]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is not the symbol of an element; give values in eV such as Li: -1.9")
+    return {int(atomic_numbers[symbol]): float(value) for symbol, value in given.items()}
 
 
 def n_anchor_labels(plan: Plan) -> int:

@@ -54,7 +54,7 @@ from curator.setup import Setup, foundation_hash, gather_inputs, has_inputs, kee
 from curator.state import CampaignFolder, Json, campaign_folder, log_event, plain_json, read_json, write_json
 from curator.summary import campaign_json, exploration_runs, round_cost, verdict_json
 
-FIXED_KEYS = ("system", "foundation", "label", "seed", "learn.replay", "learn.replay_frames")
+FIXED_KEYS = ("system", "foundation", "label", "seed", "learn.replay", "learn.replay_frames", "learn.replay_choice")
 """Keys that may not change once a campaign has begun: they would mix two campaigns."""
 ROUND_KEYS = ("explore", "select", "learn", "measure")
 """Sections that a round keeps as they were when it began; a change holds from the next round on."""

@@ -206,8 +206,27 @@ def finetune(
     valid: Annotated[Path | None, typer.Option("--valid", help="Labelled frames for early stopping.")] = None,
     strategy: Annotated[str, typer.Option("--strategy")] = "multihead_replay",
     defaults: Annotated[str, typer.Option("--defaults", help="small_data or paper.")] = "small_data",
-    replay: Annotated[str | None, typer.Option("--replay", help="extxyz file of replayed frames.")] = None,
+    e0: Annotated[
+        str,
+        typer.Option(
+            "--e0",
+            help="Energies of isolated atoms: estimated, foundation, isolated (those in the file), average, or values "
+            "in eV such as Li=-1.9,F=-0.6; the rest estimated.",
+        ),
+    ] = "estimated",
+    lora_rank: Annotated[int | None, typer.Option("--lora-rank", min=1, help="Rank of adapters.")] = None,
+    lora_alpha: Annotated[
+        float | None, typer.Option("--lora-alpha", help="Scale of adapters times their rank; the rank by default.")
+    ] = None,
+    replay: Annotated[
+        str | None,
+        typer.Option("--replay", help="extxyz file of replayed frames; for pseudolabel_replay, any structures."),
+    ] = None,
     replay_frames: Annotated[int, typer.Option("--replay-frames", min=1)] = 64,
+    replay_choice: Annotated[
+        str, typer.Option("--replay-choice", help="random, farthest (in features) or elements (alike of each set).")
+    ] = "random",
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1)] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
     energy_key: Annotated[str | None, typer.Option("--energy-key", help="REF_energy by default.")] = None,
     forces_key: Annotated[str | None, typer.Option("--forces-key", help="REF_forces by default.")] = None,
@@ -219,10 +238,13 @@ def finetune(
     trust: Trust = False,
 ) -> None:
     """Fine-tune a model on labelled frames."""
+    from curator.build import e0_choice
     from curator.datasets.extxyz import MissingLabelError, read_isolated_atoms, read_records
     from curator.datasets.label import Theory
     from curator.learners.base import TrainEvent
-    from curator.learners.e0 import estimate_e0s
+    from curator.learners.e0 import isolated_atom
+    from curator.learners.loop import TrainingDiverged
+    from curator.learners.lora import save_adapters
     from curator.learners.mace import export_model
     from curator.learners.replay import replay_records
     from curator.learners.strategies import strategy as row_of
@@ -230,8 +252,10 @@ def finetune(
 
     keys = {"energy_key": energy_key, "forces_key": forces_key, "use_calculator": use_calculator}
     with bad_input():
-        overrides = {} if epochs is None else {"max_epochs": epochs}
+        given = {"max_epochs": epochs, "batch_size": batch_size, "lora_rank": lora_rank, "lora_alpha": lora_alpha}
+        overrides = {key: value for key, value in given.items() if value is not None}
         row = row_of(strategy, defaults=defaults, **overrides)  # type: ignore[arg-type]
+        values = e0_choice(_e0_values(e0) if "=" in e0 else e0)
         theory = Theory(method="file", code="unknown", settings={"file": train.name})
         try:
             training = read_records(train, theory=theory, **keys)  # type: ignore[arg-type]
@@ -241,7 +265,8 @@ def finetune(
             raise BadInput(
                 f"{error.finding}; say which one it is with {option}, or label the frames first: curator label"
             ) from error
-        isolated = read_isolated_atoms(train, energy_key=energy_key, use_calculator=use_calculator)
+        atoms = read_isolated_atoms(train, energy_key=energy_key, use_calculator=use_calculator)
+        training += [isolated_atom(number, energy, theory.key) for number, energy in atoms.items()]
     base = load(model, trust)
     check_known(base, np.concatenate([record.frame.numbers for record in training]), model)
     replayed: tuple[list[Any], list[Any]] = ([], [])
@@ -251,7 +276,15 @@ def finetune(
                 f"--replay: {strategy} needs frames to replay and {model} brings none; give a file, or use naive"
             )
         with bad_input():
-            replayed = replay_records(replay or "mini-halides", None, replay_frames, np.random.default_rng(seed))
+            replayed = replay_records(
+                replay or "mini-halides",
+                base.elements,
+                replay_frames,
+                np.random.default_rng(seed),
+                choose=replay_choice,  # type: ignore[arg-type]
+                model=base,
+                pseudolabels=row.replay == "pseudolabels",
+            )
     with Progress(console=Console(stderr=True), transient=True) as bar, bad_input():
         task = bar.add_task("training", total=row.max_epochs)
 
@@ -260,33 +293,59 @@ def finetune(
             told = "" if error is None else f": valid {1000 * error:.0f} meV/Å"
             bar.update(task, completed=event.epoch, description=f"training{told}")
 
-        tuned, report = fit(
-            base if row.from_foundation else None,
-            training,
-            validation,
-            row,
-            seed=seed,
-            e0=estimate_e0s(base, training, isolated).values if isolated else "estimated",
-            replay_train=replayed[0],
-            replay_valid=replayed[1],
-            checkpoint=out.with_name(f"{out.name}.checkpoint"),
-            on_event=on_event,
-            architecture=None if row.from_foundation else base.architecture,
-        )
+        try:
+            tuned, report = fit(
+                base if row.from_foundation else None,
+                training,
+                validation,
+                row,
+                seed=seed,
+                e0=values,
+                replay_train=replayed[0],
+                replay_valid=replayed[1],
+                checkpoint=out.with_name(f"{out.name}.checkpoint"),
+                on_event=on_event,
+                architecture=None if row.from_foundation else base.architecture,
+            )
+        except TrainingDiverged as error:
+            if error.model is None:
+                raise
+            error.model.save(out)
+            raise CuratorError(f"{error}; {out} holds weights of epoch {error.model.metadata['epoch']}") from error
     out.mkdir(parents=True, exist_ok=True)
     tuned.save(out)
+    if report.adapters:
+        save_adapters(out / "adapters.safetensors", report.adapters, base=base.hash, strategy=row)
     export_model(tuned, out / "model.model")
     out.with_name(f"{out.name}.checkpoint").unlink(missing_ok=True)
     content = {
         "out": out,
         "epochs": report.epochs,
         "best_epoch": report.best_epoch,
+        "n_parameters": report.n_parameters,
+        "n_trainable": report.n_trainable,
+        "start_energy_rmse_eV_per_atom": report.e0.start_energy_rmse,
         "valid_force_rmse_eV_per_A": dict(report.valid_force_rmse),
         "e0": {str(number): value for number, value in report.e0.values.items()},
         "e0_message": report.e0.message,
         "cpu_s": report.cpu_s,
     }
-    lines = [f"{report.epochs} epochs, best {report.best_epoch}, {report.cpu_s:.0f} s of CPU"]
+    share = report.n_trainable / report.n_parameters
+    lines = [f"{report.epochs} epochs, best {report.best_epoch}, {report.cpu_s:.0f} s of CPU; {share:.1%} trainable"]
+    if report.e0.start_energy_rmse is not None:
+        lines += [f"energies began {1000 * report.e0.start_energy_rmse:.1f} meV/atom off"]
     lines += [f"valid {head}: forces {1000 * error:.0f} meV/Å" for head, error in report.valid_force_rmse.items()]
     lines += [report.e0.message] if report.e0.message else []
     show(as_json, content, [*lines, f"wrote {out} and {out / 'model.model'} (for MACE)"])
+
+
+def _e0_values(text: str) -> dict[str, float]:
+    """Values in eV by element of a text such as ``Li=-1.9,F=-0.6``."""
+    values = {}
+    for part in text.split(","):
+        symbol, _, value = part.partition("=")
+        try:
+            values[symbol.strip()] = float(value)
+        except ValueError:
+            raise BadInput(f"--e0: {part!r} is no value in eV of an element; write, for example, Li=-1.9") from None
+    return values

@@ -175,19 +175,31 @@ class Learn(_Section):
     """How the model is fine-tuned."""
 
     strategy: str = Field(
-        "multihead_replay", description="Row of the strategy table: scratch, naive, multihead_replay."
+        "multihead_replay",
+        description="Row of the strategy table: scratch, naive, freeze_interactions, freeze_products, lora, "
+        "multihead_replay, pseudolabel_replay, replay_lora.",
     )
     defaults: Literal["paper", "small_data"] = Field("small_data", description="Column of the strategy table.")
     members: int = Field(
         2, ge=1, le=16, description="Models trained each round; more than one give a spread of barriers."
     )
-    e0: Literal["estimated", "foundation"] = Field("estimated", description="Energies of isolated atoms.")
+    e0: Literal["estimated", "foundation", "average"] | dict[str, float] = Field(
+        "estimated", description="Energies of isolated atoms: a policy, or values in eV by element; the rest estimated."
+    )
     warm_start: bool = Field(True, description="Start from the last round's model instead of from the foundation.")
     replay_frames: int = Field(64, ge=1, description="Frames replayed from the foundation's own training data.")
-    replay: str | None = Field(None, description="extxyz file of replay frames; mini-halides brings its own.")
+    replay_choice: Literal["random", "farthest", "elements"] = Field(
+        "random", description="How they are chosen: at random, far apart in features, or alike of each set of elements."
+    )
+    replay: str | None = Field(
+        None,
+        description="extxyz file of replay frames (pseudolabel_replay: of structures); mini-halides brings its own.",
+    )
     epochs: int | None = Field(None, ge=1, description="Overrides the table.")
     learning_rate: float | None = Field(None, gt=0, description="Overrides the table.")
     batch_size: int | None = Field(None, ge=1, description="Overrides the table.")
+    lora_rank: int | None = Field(None, ge=1, description="Rank of adapters; overrides the table.")
+    lora_alpha: float | None = Field(None, gt=0, description="Scale of adapters times their rank; by default the rank.")
     difference: float | None = Field(
         None, ge=0, description="Weight of energy differences within a group such as the anchor; overrides the table."
     )

@@ -232,12 +232,13 @@ def train(context: Context, round_: int) -> list[TrainedMember]:
         jobs.append(
             TrainingJob(
                 base=base,
+                foundation=context.foundation,
                 train=folder / "train.extxyz",
                 valid=folder / "valid.extxyz",
                 replay_train=context.folder.setup / "replay-train.extxyz" if replays else None,
                 replay_valid=context.folder.setup / "replay-valid.extxyz" if replays else None,
                 strategy=context.plan.strategy,
-                e0=learn.e0,
+                e0=context.plan.e0,
                 bootstrap=member > 0,
                 seed=int(
                     np.random.SeedSequence(context.plan.seed_of(round_, Stage.TRAIN, member)).generate_state(1)[0]

@@ -106,7 +106,15 @@ def gather_inputs(plan: Plan, folder: Path, *, trust: bool) -> Inputs:
     if own or learn.replay is not None:
         source = MINI_HALIDES if learn.replay is None else resolve(learn.replay, folder)
         with naming("learn.replay"):
-            replay = replay_records(source, model.elements, learn.replay_frames, rng)
+            replay = replay_records(
+                source,
+                model.elements,
+                learn.replay_frames,
+                rng,
+                choose=learn.replay_choice,
+                model=model,
+                pseudolabels=plan.strategy.replay == "pseudolabels",
+            )
             if not replay[0]:
                 raise BadInput(f"learn.replay: {source} holds no frame to train on that {plan.file.foundation} knows")
     return Inputs(model, replay[0], replay[1], [probe[i] for i in idx])
@@ -151,7 +159,8 @@ def check_replay(plan: Plan) -> None:
     if plan.strategy.replay != "none" and plan.file.learn.replay is None and plan.file.foundation != MINI_HALIDES:
         raise BadInput(
             f"learn.replay: {plan.strategy.name} needs frames to replay and {plan.file.foundation} brings none; "
-            "name an extxyz file with labels of the foundation's level of theory, or use strategy naive"
+            "name an extxyz file with labels of the foundation's level of theory, or, for pseudolabel_replay, of any "
+            "structures; or use strategy naive"
         )
 
 

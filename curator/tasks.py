@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.calculators.calculator import Calculator
@@ -22,7 +22,7 @@ from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Record
 from curator.datasets.sources import Hop
 from curator.learners.base import Prediction, TrainEvent, Want
-from curator.learners.strategies import Strategy
+from curator.learners.strategies import E0Choice, Strategy
 from curator.md import run_md
 from curator.progress import tell
 from curator.selection import frame_descriptor
@@ -236,6 +236,8 @@ class TrainingJob:
     ----------
     base
         Model to start from; a strategy that starts from scratch takes only its architecture.
+    foundation
+        Model that gives pseudolabels.
     train, valid
         extxyz files with labels.
     replay_train, replay_valid
@@ -249,12 +251,13 @@ class TrainingJob:
     """
 
     base: ModelAt
+    foundation: ModelAt
     train: Path
     valid: Path
     replay_train: Path | None
     replay_valid: Path | None
     strategy: Strategy
-    e0: Literal["estimated", "foundation"]
+    e0: E0Choice
     bootstrap: bool
     seed: int
     out: Path
@@ -263,6 +266,7 @@ class TrainingJob:
 def train_member(job: TrainingJob) -> TrainedMember:
     """Train one member of the committee; one that is trained is read, and a checkpoint is continued."""
     from curator.learners.committee import bootstrap
+    from curator.learners.replay import pseudolabelled
     from curator.learners.train import fit
 
     done = job.out / "trained.json"
@@ -280,14 +284,18 @@ def train_member(job: TrainingJob) -> TrainedMember:
     checkpoint = job.out.parent / f"{job.out.name}-checkpoint"
     base = job.base.load()
     from_foundation = job.strategy.from_foundation
+    replay_train, replay_valid = _records(job.replay_train), _records(job.replay_valid)
+    if job.strategy.replay == "pseudolabels":
+        foundation = job.foundation.load()
+        replay_train, replay_valid = (pseudolabelled(part, foundation) for part in (replay_train, replay_valid))
     model, report = fit(
         base if from_foundation else None,
         bootstrap(train, job.seed) if job.bootstrap else train,
         _records(job.valid),
         job.strategy,
         seed=job.seed,
-        replay_train=_records(job.replay_train),
-        replay_valid=_records(job.replay_valid),
+        replay_train=replay_train,
+        replay_valid=replay_valid,
         e0=job.e0,
         checkpoint=checkpoint,
         on_event=on_event,

@@ -1,5 +1,11 @@
-"""Energies of isolated atoms: the E0s that carry a model from one level of theory to another."""
+"""Energies of isolated atoms: the E0s that carry a model from one level of theory to another.
 
+Which E0s a model starts with is a policy. ``estimated`` shifts the model's own so that its energies fit the labels;
+``foundation`` leaves them; ``isolated`` takes the labels of single atoms; ``average`` fits energies by composition
+alone; values by atomic number are taken as given and the rest is estimated.
+"""
+
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
@@ -9,8 +15,13 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from curator.datasets.label import Record
+from curator.datasets.frame import Frame
+from curator.datasets.label import Label, Provenance, Record
 from curator.learners.mace import MaceModel
+from curator.learners.strategies import E0_POLICIES, E0Choice
+
+MAX_EXCESS_eV_PER_ATOM = 0.5
+"""How much of the energy error at the start may be the fault of the E0s, as RMS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +36,74 @@ class E0Estimate:
         Whether the compositions of the frames leave some combination of the E0s open.
     message
         What was open and how it was settled, in plain words, or None.
+    start_energy_rmse
+        RMS error in eV/atom of the model with these E0s on the frames; None from scratch, where the model is random.
     """
 
     values: Mapping[int, float]
     rank_deficient: bool
     message: str | None
+    start_energy_rmse: float | None = None
+
+
+def choose_e0s(
+    choice: E0Choice, records: Sequence[Record], *, model: MaceModel | None, elements: Sequence[int]
+) -> E0Estimate:
+    """E0s of a policy, with the error of the energies that it promises at the start of training.
+
+    Parameters
+    ----------
+    choice
+        A policy, or values in eV by atomic number.
+    records
+        Training frames, isolated atoms among them.
+    model
+        The model to fine-tune, whose E0s an element in no record keeps; None from scratch.
+    elements
+        Elements of a model trained from scratch.
+
+    Raises
+    ------
+    ValueError
+        If the policy is unknown or the data cannot serve it; or if its E0s alone would put the energies at the start
+        off by more than ``MAX_EXCESS_eV_PER_ATOM``: a model that sets out to learn a shift of each atom's energy with
+        its interactions forgets what it knew of forces (arXiv:2606.12704, table 1).
+    """
+    known: Mapping[int, float] = MappingProxyType({})
+    if not isinstance(choice, str):
+        unknown = set(choice) - set(elements)
+        if unknown:
+            raise ValueError(f"e0 names the elements {sorted(unknown)}, which the model does not know")
+        known = choice
+    elif choice == "isolated":
+        _check_isolated(records)
+    elif choice == "foundation":
+        if model is None:
+            raise ValueError("e0 'foundation' needs a foundation model; from scratch, take 'estimated'")
+    elif choice not in E0_POLICIES:
+        raise ValueError(f"unknown e0 {choice!r}; known are {', '.join(E0_POLICIES)}, or values by element")
+    if model is None:
+        return fit_e0s(elements, records, known)
+    frames = [record for record in records if not is_isolated_atom(record)]
+    predicted = [p.energy for p in model.predict([record.frame for record in frames], ("energy",))]
+    fitted, best = _fit(model, records, predicted, known), _fit(model, frames, predicted, {})
+    if choice == "foundation":
+        chosen = E0Estimate(model.e0s(), rank_deficient=False, message=None)
+    elif choice == "average":
+        average = fit_e0s(elements, records)
+        present = {int(z) for record in records for z in record.frame.numbers}
+        values = {z: average.values[z] if z in present else e0 for z, e0 in model.e0s().items()}
+        chosen = dataclasses.replace(average, values=values)
+    else:
+        chosen = fitted
+    error, least = (_energy_rmse(model, e, frames, predicted) for e in (chosen, best))
+    if error**2 - least**2 > MAX_EXCESS_eV_PER_ATOM**2:
+        name = choice if isinstance(choice, str) else "as given"
+        raise ValueError(
+            f"e0 {name}: energies would start {error:.2f} eV/atom off the labels, {least:.2f} with estimated E0s; "
+            "use 'estimated', or E0s of the labels' level of theory and of the foundation's convention"
+        )
+    return dataclasses.replace(chosen, start_energy_rmse=error)
 
 
 def estimate_e0s(
@@ -42,15 +116,8 @@ def estimate_e0s(
     norm. An isolated atom among the records, or a value in ``known``, fixes the E0 of its element; an element in no
     record keeps the model's.
     """
-    periodic = [record for record in records if not is_isolated_atom(record)]
-    predictions = model.predict([record.frame for record in periodic], ("energy",))
-    return _solve(
-        model.e0s(),
-        records,
-        [r.label.energy - p.energy for r, p in zip(periodic, predictions, strict=True)],
-        known,
-        start="from the model's own E0s",
-    )
+    frames = [record.frame for record in records if not is_isolated_atom(record)]
+    return _fit(model, records, [p.energy for p in model.predict(frames, ("energy",))], known)
 
 
 def fit_e0s(
@@ -64,6 +131,41 @@ def fit_e0s(
 def is_isolated_atom(record: Record) -> bool:
     """Whether the record is one atom without periodic images."""
     return len(record.frame) == 1 and not record.frame.pbc.any()
+
+
+def isolated_atom(number: int, energy_eV: float, theory: str) -> Record:
+    """Record of a single atom in no cell."""
+    frame = Frame(np.array([number]), np.zeros((1, 3)), np.zeros((3, 3)), np.zeros(3, dtype=bool))
+    label = Label(energy_eV, np.zeros((1, 3)), None, theory)
+    return Record(frame, label, Provenance(-1, "import/isolated-atom", "isolated-atoms", "train", "import"))
+
+
+def _check_isolated(records: Sequence[Record]) -> None:
+    given = {int(record.frame.numbers[0]) for record in records if is_isolated_atom(record)}
+    missing = sorted({int(z) for record in records for z in record.frame.numbers} - given)
+    if missing:
+        raise ValueError(
+            f"e0 'isolated' needs a labelled single atom of {', '.join(chemical_symbols[z] for z in missing)} among "
+            "the training data, in no periodic cell; add it, or use 'estimated'"
+        )
+
+
+def _energy_rmse(model: MaceModel, e0: E0Estimate, records: Sequence[Record], predicted: Sequence[float]) -> float:
+    """RMS error in eV/atom of predicted energies once the model's E0s are replaced."""
+    shift = {z: e0.values[z] - value for z, value in model.e0s().items()}
+    errors = [
+        (energy + sum(shift[int(z)] for z in record.frame.numbers) - record.label.energy) / len(record.frame)
+        for record, energy in zip(records, predicted, strict=True)
+    ]
+    return float(np.sqrt(np.mean(np.square(errors))))
+
+
+def _fit(
+    model: MaceModel, records: Sequence[Record], predicted: Sequence[float], known: Mapping[int, float]
+) -> E0Estimate:
+    labels = [record.label.energy for record in records if not is_isolated_atom(record)]
+    residuals = [label - energy for label, energy in zip(labels, predicted, strict=True)]
+    return _solve(model.e0s(), records, residuals, known, start="from the model's own E0s")
 
 
 def _solve(

@@ -12,13 +12,22 @@ from torch_ema import ExponentialMovingAverage
 
 from curator.datasets.atomic import atomic_path
 from curator.learners.base import TrainEvent
-from curator.learners.mace import TARGET
+from curator.learners.lora import is_adapter
+from curator.learners.mace import TARGET, MaceModel
 from curator.learners.samples import LabelledBatch, Sample, batch_indices, batch_loss, make_batch, run_module
 from curator.learners.strategies import Strategy
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is not a finite number any more."""
+    """The loss is not a finite number any more.
+
+    Attributes
+    ----------
+    model
+        The weights that training would have returned had it ended with the epoch before; None inside the loop.
+    """
+
+    model: MaceModel | None = None
 
 
 class TrainingRun:
@@ -41,7 +50,7 @@ class TrainingRun:
         self.seed = seed
         self.parameters = []
         for name, parameter in module.named_parameters():
-            parameter.requires_grad_(name.startswith(strategy.trainable))
+            parameter.requires_grad_(is_adapter(name) if strategy.lora_rank else name.startswith(strategy.trainable))
             if parameter.requires_grad:
                 self.parameters.append(parameter)
         if not self.parameters:
@@ -87,7 +96,7 @@ class TrainingRun:
         losses, counts = [], []
         self.module.train()
         for idx in batch_indices([s.group for s in self.samples], strategy.batch_size, rng):
-            losses.append(self._step(self._batch([self.samples[i] for i in idx])))
+            losses.append(self._step([self.samples[i] for i in idx]))
             counts.append(len(idx))
         forces, energies, standard_error = self._validate()
         event = TrainEvent(
@@ -109,20 +118,23 @@ class TrainingRun:
                 self.best_state = copy.deepcopy(self.module.state_dict())
         return event
 
-    def _step(self, batch: LabelledBatch) -> float:
+    def _step(self, samples: Sequence[Sample]) -> float:
+        batch = self._batch(samples)
         out = run_module(self.module, batch, training=True)
         loss = batch_loss(
             out, batch, self.weights, huber_delta=self.strategy.huber_delta, difference=self.strategy.difference
         )
         value = loss.item()
-        if not np.isfinite(value):
-            raise TrainingDiverged(
-                f"the loss became {value} in epoch {len(self.curve) + 1} at learning rate "
-                f"{self.optimizer.param_groups[0]['lr']:.1e}; lower learning_rate or look for absurd labels"
-            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.strategy.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.strategy.clip_norm).item()
+        # Before the step: weights that are not finite would be worth nothing.
+        if not (np.isfinite(value) and np.isfinite(norm)):
+            raise TrainingDiverged(
+                f"the loss became {value} (gradient {norm}) in epoch {len(self.curve) + 1} at learning rate "
+                f"{self.optimizer.param_groups[0]['lr']:.1e} on the frames {', '.join(s.origin for s in samples)}; "
+                "lower learning_rate or look for absurd labels there"
+            )
         self.optimizer.step()
         self.ema.update()
         return value

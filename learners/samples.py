@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from curator.datasets.label import GROUPED, Record
@@ -31,6 +32,8 @@ class Sample:
         eV/Å³, shape ``(3, 3)``, or None.
     group
         Group whose differences of total energy count, or None.
+    origin
+        What a person knows the frame by: formula, source and the first digits of its hash.
     """
 
     graph: Graph
@@ -39,6 +42,7 @@ class Sample:
     forces: NDArray[np.float64]
     stress: NDArray[np.float64] | None
     group: str | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,9 +92,17 @@ def make_samples(
                 forces=label.forces,
                 stress=None if stress is None else stress[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]],
                 group=_group(record) if differences else None,
+                origin=frame_name(record),
             )
         )
     return samples
+
+
+def frame_name(record: Record) -> str:
+    """Formula, source and the first digits of the hash of a frame."""
+    numbers = record.frame.numbers.tolist()
+    formula = "".join(f"{chemical_symbols[z]}{numbers.count(z)}" for z in sorted(set(numbers)))
+    return f"{formula} of {record.provenance.source} ({record.frame.hash[:12]})"
 
 
 def _group(record: Record) -> str | None:

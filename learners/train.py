@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,14 +16,17 @@ from curator.datasets.label import Record
 from curator.learners.architecture import Architecture, Head, build_module, with_heads
 from curator.learners.base import TrainEvent
 from curator.learners.convolution import accelerate
-from curator.learners.e0 import E0Estimate, estimate_e0s, fit_e0s, is_isolated_atom
+from curator.learners.e0 import E0Estimate, choose_e0s, is_isolated_atom
 from curator.learners.graphs import Graph
-from curator.learners.loop import TrainingRun
+from curator.learners.loop import TrainingDiverged, TrainingRun
+from curator.learners.lora import attach, merge
 from curator.learners.mace import REPLAY, TARGET, MaceModel
-from curator.learners.samples import make_samples
-from curator.learners.strategies import Strategy
+from curator.learners.replay import check_pseudolabels, foundation_hash
+from curator.learners.samples import Sample, make_batch, make_samples
+from curator.learners.strategies import E0Choice, Strategy
 
-E0Choice = Literal["estimated", "foundation"] | Mapping[int, float]
+START_TOLERANCE_eV_PER_ATOM = 1e-3
+"""How far the energy error before the first epoch may be from the one that the E0s promise: rounding explains less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class FitReport:
         Numbers of the model and of those that could change.
     cpu_s
         CPU seconds, those before a restart included.
+    adapters
+        Factors of the low-rank adapters that were merged into the returned weights; none without LoRA.
     """
 
     epochs: int
@@ -62,6 +66,7 @@ class FitReport:
     n_parameters: int
     n_trainable: int
     cpu_s: float
+    adapters: Mapping[str, torch.Tensor]
 
 
 def fit(
@@ -97,10 +102,12 @@ def fit(
     seed
         Of the order of the frames, and of the weights if there is no base.
     replay_train, replay_valid
-        Frames of the foundation's own training set, for a strategy with replay; the others leave them alone.
+        Frames that a strategy with replay goes on learning (see `curator.learners.replay`); the others leave them
+        alone.
     e0
         ``estimated``: the base's E0s, shifted to fit the labels (from scratch: least squares on the labels);
-        ``foundation``: as they are; or values in eV by atomic number, the rest estimated.
+        ``foundation``: as they are; ``isolated``: those of the isolated atoms in ``train``; ``average``: least
+        squares on the labels alone; or values in eV by atomic number, the rest estimated.
     checkpoint
         File that holds the state of the run, written at the end of an epoch when ``checkpoint_interval_s`` seconds
         have passed, and at the last. A run finds it and goes on; one of other data or settings is ignored. It stays
@@ -116,16 +123,20 @@ def fit(
     Raises
     ------
     ValueError
-        If there are no training frames, the strategy does not go with what is given, or an element is unknown.
+        If there are no training frames or fewer than a batch, the strategy does not go with what is given, an element
+        is unknown, replayed pseudolabels are of another foundation, or the energies do not start where the E0s say.
     TrainingDiverged
-        If the loss becomes infinite or not a number.
+        If the loss becomes infinite or not a number. It brings the weights kept so far.
     """
     start_cpu_s = time.process_time()
-    _check(base, train, strategy, replay_train)
+    _check(base, train, strategy, replay_train, replay_valid)
     if base is None and architecture is None:
         architecture = Architecture(_elements(train), pair_repulsion=True)
     key = _run_key(base, architecture, [train, valid, replay_train, replay_valid], strategy, seed, e0)
     module, architecture, e0_estimate = _prepare(base, train, strategy, seed, e0, architecture)
+    n_parameters = sum(p.numel() for p in module.parameters())
+    if strategy.lora_rank:
+        attach(module, strategy, seed=seed)
     accelerate(module)
     module.to(device if base is None else base.device)
 
@@ -133,29 +144,44 @@ def fit(
     target = architecture.head_names.index(TARGET)
     trained_on = [record for record in train if not is_isolated_atom(record)]
     samples = make_samples(trained_on, architecture, target, graphs, differences=strategy.difference > 0)
+    if e0_estimate.start_energy_rmse is not None:
+        check_start(module, architecture, samples, e0_estimate.start_energy_rmse)
     valid_samples = {TARGET: make_samples(valid, architecture, target, graphs)}
     if strategy.replay != "none":
         replay = architecture.head_names.index(REPLAY)
         samples += make_samples(replay_train, architecture, replay, graphs)
         valid_samples[REPLAY] = make_samples(replay_valid, architecture, replay, graphs)
+    if strategy.batch_size > len(samples):
+        raise ValueError(
+            f"a batch of {strategy.batch_size} is larger than the data: there are {len(samples)} frames to train on; "
+            f"set batch_size to {len(samples)} or less"
+        )
 
     run = TrainingRun(module, samples, {name: part for name, part in valid_samples.items() if part}, strategy, seed)
     if checkpoint is not None:
         run.restore(checkpoint, key)
     spent_s = run.cpu_s
     last_saved = time.monotonic()
-    while not run.finished:
-        event = run.epoch()
-        run.cpu_s = spent_s + time.process_time() - start_cpu_s
-        if checkpoint is not None and (run.finished or time.monotonic() - last_saved >= checkpoint_interval_s):
-            run.save(checkpoint, key)
-            last_saved = time.monotonic()
-        if on_event is not None:
-            on_event(event)
-    module.load_state_dict(run.best_state)
+    try:
+        while not run.finished:
+            event = run.epoch()
+            run.cpu_s = spent_s + time.process_time() - start_cpu_s
+            if checkpoint is not None and (run.finished or time.monotonic() - last_saved >= checkpoint_interval_s):
+                run.save(checkpoint, key)
+                last_saved = time.monotonic()
+            if on_event is not None:
+                on_event(event)
+    except TrainingDiverged as error:
+        module.load_state_dict(run.best_state)
+        merge(module)
+        error.model = MaceModel(architecture, module, {"diverged": str(error), "epoch": run.best_epoch})
+        raise
     trainable = sum(p.numel() for p in run.parameters)
+    module.load_state_dict(run.best_state)
+    adapters = merge(module)
     metadata = {
         "base": None if base is None else base.hash,
+        "foundation": None if base is None else foundation_hash(base),
         "strategy": dataclasses.asdict(strategy),
         "run": key,
         "seed": seed,
@@ -172,9 +198,10 @@ def fit(
         start_energy_rmse=run.start_errors[1],
         curve=tuple(run.curve),
         e0=e0_estimate,
-        n_parameters=sum(p.numel() for p in module.parameters()),
+        n_parameters=n_parameters,
         n_trainable=trainable,
         cpu_s=spent_s + time.process_time() - start_cpu_s,
+        adapters=adapters,
     )
     return MaceModel(architecture, module, metadata), report
 
@@ -183,7 +210,55 @@ def _elements(records: Sequence[Record]) -> tuple[int, ...]:
     return tuple(sorted({int(z) for record in records for z in record.frame.numbers}))
 
 
-def _check(base: MaceModel | None, train: Sequence[Record], strategy: Strategy, replay_train: Sequence[Record]) -> None:
+def check_start(
+    module: torch.nn.Module, architecture: Architecture, samples: Sequence[Sample], promised: float
+) -> None:
+    """Check that the energies of the module about to be trained are as wrong as its E0s promise.
+
+    The E0s are those in the module itself: mace 0.3.16 overwrites re-estimated ones by the foundation's when the
+    elements are the same, and starts 940 instead of 65 meV/atom off.
+
+    Parameters
+    ----------
+    samples
+        Of the target's training frames.
+    promised
+        RMS error in eV/atom.
+
+    Raises
+    ------
+    ValueError
+        If the error is another.
+    """
+    parameter = next(module.parameters())
+    e0s = architecture.e0_table()
+    held = module.get_buffer("atomic_energies_fn.atomic_energies").double().cpu().numpy().reshape(e0s.shape)
+    errors = []
+    module.eval()
+    for start in range(0, len(samples), 8):
+        part = samples[start : start + 8]
+        batch = make_batch(part, n_elements=e0s.shape[1], dtype=parameter.dtype, device=parameter.device)
+        with torch.no_grad():
+            energies = module(batch.inputs, compute_force=False)["interaction_energy"].double().cpu().numpy()
+        for energy, sample in zip(energies, part, strict=True):
+            misplaced = (held - e0s)[sample.head][sample.graph.element_idx.numpy()].sum()
+            errors.append((energy + misplaced - sample.energy) / sample.graph.n_atoms)
+    found = float(np.sqrt(np.mean(np.square(errors))))
+    # Single precision holds a large E0, of all electrons, less exactly.
+    if not abs(found - promised) < START_TOLERANCE_eV_PER_ATOM + 1e-6 * np.abs(e0s).max():
+        raise ValueError(
+            f"the energies start {1000 * found:.0f} meV/atom off the labels where the chosen E0s promise "
+            f"{1000 * promised:.0f}: the model does not hold them. Set its E0s to the chosen ones before training"
+        )
+
+
+def _check(
+    base: MaceModel | None,
+    train: Sequence[Record],
+    strategy: Strategy,
+    replay_train: Sequence[Record],
+    replay_valid: Sequence[Record],
+) -> None:
     if all(is_isolated_atom(record) for record in train):
         raise ValueError("no frames to train on (isolated atoms only set E0s)")
     if base is None and strategy.from_foundation:
@@ -192,6 +267,9 @@ def _check(base: MaceModel | None, train: Sequence[Record], strategy: Strategy, 
         raise ValueError(f"strategy {strategy.name!r} starts from random weights; it takes no foundation model")
     if strategy.replay != "none" and not replay_train:
         raise ValueError(f"strategy {strategy.name!r} needs replay frames; give some, or use 'naive'")
+    if strategy.replay != "none" and base is not None:
+        required = strategy.replay == "pseudolabels"
+        check_pseudolabels([*replay_train, *replay_valid], foundation_hash(base), required=required)
 
 
 def _prepare(
@@ -206,11 +284,11 @@ def _prepare(
     if base is None:
         assert architecture is not None
         elements = architecture.atomic_numbers
-        estimate = _choose_e0s(e0, lambda known: fit_e0s(elements, train, known), dict.fromkeys(elements, 0.0))
+        estimate = choose_e0s(e0, train, model=None, elements=elements)
         architecture = _complete(architecture, train, estimate)
         return build_module(architecture, seed=seed), architecture, estimate
 
-    estimate = _choose_e0s(e0, lambda known: estimate_e0s(base, train, known), base.e0s())
+    estimate = choose_e0s(e0, train, model=base, elements=base.elements)
     source = base.heads.index(base.head)
     names, sources = [TARGET], [source]
     if strategy.replay != "none":
@@ -227,21 +305,6 @@ def _prepare(
     energies = module.atomic_energies_fn.atomic_energies
     energies.copy_(torch.as_tensor(architecture.e0_table()))
     return module, architecture, estimate
-
-
-def _choose_e0s(
-    e0: E0Choice, estimate: Callable[[Mapping[int, float]], E0Estimate], base: Mapping[int, float]
-) -> E0Estimate:
-    if not isinstance(e0, str):
-        unknown = set(e0) - set(base)
-        if unknown:
-            raise ValueError(f"e0 names the elements {sorted(unknown)}, which the model does not know")
-        return estimate(e0)
-    if e0 == "estimated":
-        return estimate({})
-    if e0 == "foundation":
-        return E0Estimate(base, rank_deficient=False, message=None)
-    raise ValueError(f"unknown e0 {e0!r}; known are estimated, foundation, or values by atomic number")
 
 
 def _complete(architecture: Architecture, train: Sequence[Record], estimate: E0Estimate) -> Architecture:

@@ -33,7 +33,7 @@ from curator.datasets.sources import Hop
 from curator.learners.foundation import MINI_HALIDES, load_foundation
 from curator.learners.mace import REPLAY, MaceModel
 from curator.learners.metrics import force_rmse
-from curator.learners.replay import probe_records, replay_records
+from curator.learners.replay import Choice, probe_records, replay_records
 from curator.learners.strategies import LossWeights, strategy
 from curator.learners.train import fit
 from curator.state import CampaignFolder, campaign_folder, read_json, write_json
@@ -69,8 +69,8 @@ def train(folder: CampaignFolder, changes: dict[str, Any], seed: int) -> tuple[M
     rng = np.random.default_rng(seed)
     replay: tuple[list[Record], list[Record]] = ([], [])
     if row.replay != "none":
-        choosing = foundation if farthest else None
-        replay = replay_records(MINI_HALIDES, foundation.elements, n_replay, rng, model=choosing)
+        choose: Choice = "farthest" if farthest else "random"
+        replay = replay_records(MINI_HALIDES, foundation.elements, n_replay, rng, choose=choose, model=foundation)
     model, report = fit(
         foundation,
         read_own_records(last / "train.extxyz"),

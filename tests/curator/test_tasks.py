@@ -1,6 +1,7 @@
 """Tasks of the selection with the shipped model: what they find travels between processes as pickles."""
 
 import pickle
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,7 +14,17 @@ from curator.datasets.extxyz import write_records
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Label, Provenance, Record
 from curator.learners.distance import fit_gate
-from curator.tasks import N_DIRECTIONS, ModelAt, last_layer_of, last_layer_spread_of, predict_candidates
+from curator.learners.replay import pseudolabelled
+from curator.learners.strategies import strategy
+from curator.tasks import (
+    N_DIRECTIONS,
+    ModelAt,
+    TrainingJob,
+    last_layer_of,
+    last_layer_spread_of,
+    predict_candidates,
+    train_member,
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +81,38 @@ def test_without_a_last_layer_there_is_no_spread(model: ModelAt, frames: list[Fr
     there = candidates[1].node_features, frames[1].numbers
     np.testing.assert_array_equal(again.distance(*there), gate.distance(*there))
     assert again.limit == gate.limit
+
+
+def test_members_replay_what_the_foundation_says(model: ModelAt, frames: list[Frame], tmp_path: Path) -> None:
+    """Whatever labels the replayed frames bring, and also when training starts from the last round's model."""
+    foundation = model.load()
+    labelled = pseudolabelled(
+        [
+            Record(f, Label(0.0, np.zeros((8, 3)), None, "t"), Provenance(0, "t", "g", "train", "random"))
+            for f in frames
+        ],
+        foundation,
+    )
+    wrong = [replace(record, label=replace(record.label, energy=0.0, theory="t")) for record in labelled]
+    for name, part in (("train", labelled[:2]), ("valid", labelled[2:]), ("replay", wrong[:2])):
+        write_records(tmp_path / f"{name}.extxyz", part)
+    base = model
+    for round_ in range(2):
+        job = TrainingJob(
+            base=base,
+            foundation=model,
+            train=tmp_path / "train.extxyz",
+            valid=tmp_path / "valid.extxyz",
+            replay_train=tmp_path / "replay.extxyz",
+            replay_valid=tmp_path / "replay.extxyz",
+            strategy=strategy("pseudolabel_replay", max_epochs=1, learning_rate=1e-6),
+            e0={3: foundation.e0s()[3]},
+            bootstrap=False,
+            seed=round_,
+            out=tmp_path / f"round-{round_}" / "member-0",
+        )
+        member = train_member(pickle.loads(pickle.dumps(job)))
+        assert member.valid_force_rmse["replay"] < 1e-3
+        assert member.e0[3] == foundation.e0s()[3]
+        base = ModelAt(job.out, "cpu")
+        assert base.load().metadata["foundation"] == foundation.hash

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -223,3 +224,25 @@ def test_saved_model_holds_no_pickle(model: MaceModel, tmp_path: Path) -> None:
     weights = (tmp_path / "model.safetensors").read_bytes()
     assert weights[8:9] == b"{"
     assert not zipfile.is_zipfile(tmp_path / "model.safetensors")
+
+
+def test_tampered_weights_are_refused(model: MaceModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ValueError, match=r"not those that model\.json describes"):
+        load_model(tmp_path)
+
+
+def test_pickle_in_place_of_weights_is_refused_unread(model: MaceModel, tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    model.save(tmp_path)
+    torch.save({"weights": Bomb()}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        load_model(tmp_path)
+    assert not (tmp_path / "exploded").exists()

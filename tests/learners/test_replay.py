@@ -11,7 +11,7 @@ from curator.datasets.extxyz import write_records
 from curator.datasets.frame import atoms_from_frame
 from curator.datasets.label import Record
 from curator.learners.mace import MaceModel
-from curator.learners.replay import probe_records, replay_records
+from curator.learners.replay import check_pseudolabels, probe_records, replay_records
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_own_validation_frames_are_kept(records: list[Record], tmp_path: Path) -
 
 def test_farthest_frames_include_the_odd_one(corpus: str, model: MaceModel) -> None:
     for seed in range(3):
-        train, _ = replay_records(corpus, None, 3, np.random.default_rng(seed), model=model)
+        train, _ = replay_records(corpus, None, 3, np.random.default_rng(seed), choose="farthest", model=model)
         everything, _ = replay_records(corpus, None, None, np.random.default_rng(seed))
         sodium = [record for record in everything if 11 in record.frame.numbers]
         assert set(hashes(sodium)) <= set(hashes(train))
@@ -91,3 +91,38 @@ def test_embedded_corpus_has_its_own_splits() -> None:
     assert (len(train), len(valid)) == (40, 4)
     assert probe
     assert not {*hashes(train), *hashes(valid)} & set(hashes(probe))
+
+
+def test_each_set_of_elements_is_dealt_alike(corpus: str, records: list[Record]) -> None:
+    train, _ = replay_records(corpus, None, 4, np.random.default_rng(0), choose="elements")
+    everything, _ = replay_records(corpus, None, None, np.random.default_rng(0))
+    sodium = {record.frame.hash for record in everything if 11 in record.frame.numbers}
+    # One frame has sodium and fifteen have not: it is among the first two dealt.
+    assert sodium
+    assert sodium <= set(hashes(train))
+    assert len(set(hashes(train))) == 4
+
+
+def test_any_structures_are_labelled_by_the_foundation(records: list[Record], model: MaceModel, tmp_path: Path) -> None:
+    write(tmp_path / "bare.extxyz", [atoms_from_frame(record.frame) for record in records[:5]])
+    with pytest.raises(ValueError, match=r"bare\.extxyz"):
+        replay_records(str(tmp_path / "bare.extxyz"), None, None, np.random.default_rng(0))
+    train, valid = replay_records(
+        str(tmp_path / "bare.extxyz"), None, None, np.random.default_rng(0), model=model, pseudolabels=True
+    )
+    assert sorted(hashes(train + valid)) == sorted(hashes(records[:5]))
+    for record in train + valid:
+        (expected,) = model.predict([record.frame], ("energy", "forces", "stress"))
+        assert record.label.energy == pytest.approx(expected.energy, abs=1e-5)
+        np.testing.assert_allclose(record.label.forces, expected.forces, atol=1e-5)
+        np.testing.assert_allclose(record.label.stress, expected.stress, atol=1e-6)
+    check_pseudolabels(train + valid, model.hash, required=True)
+    with pytest.raises(ValueError, match="replay of another model"):
+        check_pseudolabels(train, 64 * "0", required=False)
+    check_pseudolabels(records, 64 * "0", required=False)
+
+
+def test_foundation_is_needed_where_it_is_used(corpus: str) -> None:
+    for options in ({"choose": "farthest"}, {"pseudolabels": True}):
+        with pytest.raises(ValueError, match="need the foundation model"):
+            replay_records(corpus, None, 3, np.random.default_rng(0), **options)  # type: ignore[arg-type]

@@ -5,9 +5,16 @@ from curator.learners.strategies import STRATEGIES, LossWeights, strategy
 
 def test_paper_column_is_table_7_of_the_paper() -> None:
     table = {name: (row.learning_rate, row.ema_decay, row.clip_norm) for name, row in STRATEGIES["paper"].items()}
-    assert table["scratch"] == (1e-2, 0.99, 10.0)
-    assert table["naive"] == (1e-3, 0.999, 1.0)
-    assert table["multihead_replay"] == (1e-4, 0.9999, 1.0)
+    assert table == {
+        "scratch": (1e-2, 0.99, 10.0),
+        "naive": (1e-3, 0.999, 1.0),
+        "freeze_interactions": (1e-3, 0.999, 1.0),
+        "freeze_products": (1e-3, 0.999, 1.0),
+        "lora": (1e-2, 0.99, 10.0),
+        "multihead_replay": (1e-4, 0.9999, 1.0),
+        "pseudolabel_replay": (1e-4, 0.9999, 1.0),
+        "replay_lora": (1e-3, 0.999, 10.0),
+    }
     for row in STRATEGIES["paper"].values():
         assert (row.target, row.replay_weights) == (LossWeights(10, 10, 1), LossWeights(1, 10, 1))
         assert (row.huber_delta, row.weight_decay, row.amsgrad, row.schedule) == (0.01, 0.0, True, "constant")
@@ -20,6 +27,7 @@ def test_columns_hold_the_same_rows() -> None:
             assert row.name == name
             assert row.replay == STRATEGIES["paper"][name].replay
             assert row.trainable == STRATEGIES["paper"][name].trainable
+            assert row.lora_rank == STRATEGIES["paper"][name].lora_rank
 
 
 def test_overrides_replace_values() -> None:
@@ -30,7 +38,7 @@ def test_overrides_replace_values() -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "complaint"),
     [
-        (("magic",), {}, "unknown strategy 'magic'; known are scratch, naive, multihead_replay"),
+        (("magic",), {}, "unknown strategy 'magic'; known are scratch, naive, freeze_interactions"),
         (("naive", "huge"), {}, "unknown defaults 'huge'; known are paper, small_data"),
         (("naive",), {"lr": 1.0}, "a strategy has no lr; it has"),
     ],

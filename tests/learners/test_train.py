@@ -16,7 +16,6 @@ from curator.datasets.extxyz import read_own_records, write_records
 from curator.datasets.label import Label, Record
 from curator.learners.architecture import Architecture
 from curator.learners.base import TrainEvent, check_learner
-from curator.learners.loop import TrainingDiverged
 from curator.learners.mace import MaceModel
 from curator.learners.metrics import energy_rmse_per_atom, force_rmse
 from curator.learners.strategies import strategy
@@ -313,8 +312,8 @@ def test_early_stopping_returns_the_best_weights(fitted: Fitted, records: list[R
     )
 
 
-def test_fewer_frames_than_a_batch_and_no_validation(records: list[Record]) -> None:
-    plan = dataclasses.replace(SCRATCH, max_epochs=2, batch_size=16)
+def test_one_frame_and_no_validation(records: list[Record]) -> None:
+    plan = dataclasses.replace(SCRATCH, max_epochs=2, batch_size=1)
     model, report = fit(None, records[:1], [], plan, seed=0, architecture=TINY)
     assert (report.epochs, report.best_epoch) == (2, 2)
     assert report.valid_force_rmse == {}
@@ -347,14 +346,8 @@ def test_given_e0s_are_kept_and_the_rest_estimated(fitted: Fitted, shifted: list
     assert model.e0s()[9] != base.e0s()[9]
     with pytest.raises(ValueError, match=r"e0 names the elements \[11\]"):
         fit(base, shifted, [], plan, seed=0, e0={11: 0.0})
-    with pytest.raises(ValueError, match="unknown e0 'average'"):
-        fit(base, shifted, [], plan, seed=0, e0="average")  # type: ignore[arg-type]
-
-
-def test_divergence_is_told(records: list[Record]) -> None:
-    plan = dataclasses.replace(SCRATCH, learning_rate=1e30, clip_norm=1e30)
-    with pytest.raises(TrainingDiverged, match=r"the loss became .* in epoch \d+ at learning rate"):
-        fit(None, records[:4], [], plan, seed=0, architecture=TINY)
+    with pytest.raises(ValueError, match="unknown e0 'guessed'; known are estimated, foundation, isolated, average"):
+        fit(base, shifted, [], plan, seed=0, e0="guessed")  # type: ignore[arg-type]
 
 
 def test_what_does_not_go_together_is_refused(fitted: Fitted, records: list[Record]) -> None:

@@ -1,0 +1,142 @@
+"""What each fine-tuning strategy gives and costs on the same frames, over three seeds.
+
+``python tests/benchmarks/strategies.py WORK [SEED ...]`` fine-tunes `mini-halides` on frames of its own molecular
+dynamics of LiF with an interstitial, labelled by CHGNet r2SCAN, once with each row of the strategy table, and writes
+the table of all that is finished in WORK into ``docs/strategies.md``. What is there already is not done again;
+``EPOCHS=2`` in the environment makes it a trial, whose numbers go to the screen only.
+
+Columns: share of the parameters that are trained; force error on frames of other trajectories; force error on the
+shipped probe, frames of other halides among them, that no training ever saw (forgetting; of the replay head where
+there is one, and of the target head, which is what a user gets); energy error before training; CPU seconds.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from bench_uncertainty import TEST_K, TRAIN_K, explore, labelled
+
+from curator.datasets.atomic import write_atomically
+from curator.datasets.extxyz import read_own_records, write_records
+from curator.datasets.label import Record
+from curator.learners.foundation import MINI_HALIDES, load_foundation
+from curator.learners.mace import REPLAY, MaceModel
+from curator.learners.metrics import force_rmse
+from curator.learners.replay import probe_records, replay_records
+from curator.learners.strategies import STRATEGIES, strategy
+from curator.learners.train import fit
+from curator.state import write_json
+
+SEEDS = (1, 2, 3)
+REPLAY_FRAMES = 64
+DOCUMENT = Path(__file__).parents[2] / "docs" / "strategies.md"
+MARK = "<!-- table of tests/benchmarks/strategies.py -->\n"
+Numbers = dict[str, float]
+
+
+def main(work: Path, seeds: Sequence[int]) -> None:
+    """Do what is missing in ``work``, seed by seed, and write the table."""
+    torch.set_num_threads(1)
+    work.mkdir(parents=True, exist_ok=True)
+    foundation = load_foundation(MINI_HALIDES, device="cpu")
+    frames = {name: _frames(work / f"{name}.extxyz", foundation, name) for name in ("train", "test")}
+    epochs = os.environ.get("EPOCHS")
+    base = work / "foundation.json"
+    if not base.exists():
+        write_json(base, _errors(foundation, frames["test"]))
+    for seed in seeds:
+        for name in STRATEGIES["small_data"]:
+            out = work / f"{name}-{seed}.json"
+            if out.exists():
+                continue
+            numbers = examine(foundation, frames, name, seed, None if epochs is None else int(epochs))
+            write_json(out, numbers)
+            print(f"{name}, seed {seed}: {numbers}", flush=True)
+    table = markdown(work)
+    print(table)
+    if epochs is None:
+        before, mark, rest = DOCUMENT.read_text().partition(MARK)
+        after = rest.partition(MARK)[2]
+        write_atomically(DOCUMENT, f"{before}{mark}\n{table}\n\n{MARK}{after}")
+
+
+def examine(
+    foundation: MaceModel, frames: Mapping[str, Sequence[Record]], name: str, seed: int, epochs: int | None
+) -> Numbers:
+    """One training run: errors in meV/Å and meV/atom."""
+    row = strategy(name, **({} if epochs is None else {"max_epochs": epochs}))
+    replay: tuple[list[Record], list[Record]] = ([], [])
+    if row.replay != "none":
+        rng = np.random.default_rng(seed)
+        pseudolabels = row.replay == "pseudolabels"
+        replay = replay_records(
+            MINI_HALIDES, foundation.elements, REPLAY_FRAMES, rng, model=foundation, pseudolabels=pseudolabels
+        )
+    model, report = fit(
+        foundation if row.from_foundation else None,
+        frames["train"][::2],
+        frames["train"][1::6],
+        row,
+        seed=seed,
+        replay_train=replay[0],
+        replay_valid=replay[1],
+        architecture=None if row.from_foundation else foundation.architecture,
+    )
+    return {
+        "trainable, %": 100 * report.n_trainable / report.n_parameters,
+        **_errors(model, frames["test"]),
+        "energy at the start": 1000 * report.start_energy_rmse["target"],
+        "CPU s": report.cpu_s,
+    }
+
+
+def _errors(model: MaceModel, test: Sequence[Record]) -> Numbers:
+    def error(of: MaceModel, records: Sequence[Record]) -> float:
+        return 1000 * force_rmse(of.predict([record.frame for record in records]), records)
+
+    probe = probe_records()
+    return {
+        "target": error(model, test),
+        "probe": error(model, probe),
+        "probe, replay head": error(model.with_head(REPLAY), probe) if REPLAY in model.heads else np.nan,
+    }
+
+
+def _frames(path: Path, foundation: MaceModel, name: str) -> list[Record]:
+    """Labelled frames, from a file if they were made before."""
+    if not path.exists():
+        temperatures, seed = {"train": (TRAIN_K, 1), "test": (TEST_K, 2)}[name]
+        write_records(path, labelled(explore(foundation, temperatures, seed=seed)))
+    return read_own_records(path)
+
+
+def markdown(work: Path) -> str:
+    """Means over the finished seeds, with standard errors."""
+    rows = {name: [json.loads(p.read_text()) for p in work.glob(f"{name}-[0-9]*.json")] for name in STRATEGIES["paper"]}
+    done = {name: runs for name, runs in rows.items() if runs}
+    columns = list(next(iter(done.values()))[0])
+    lines = ["| strategy | seeds | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (1 + len(columns))]
+    found = json.loads((work / "foundation.json").read_text())
+    lines.append("| (foundation) | | " + " | ".join(_cell([found.get(column)]) for column in columns) + " |")
+    for name, runs in done.items():
+        cells = [_cell([run[column] for run in runs]) for column in columns]
+        lines.append(f"| {name} | {len(runs)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(values: Sequence[float | None]) -> str:
+    numbers = np.array([value for value in values if value is not None])
+    if not len(numbers):
+        return ""
+    digits = 0 if numbers.mean() > 20 else 1
+    if len(numbers) == 1 or not numbers.std():
+        return f"{numbers.mean():.{digits}f}"
+    return f"{numbers.mean():.{digits}f} ± {numbers.std(ddof=1) / np.sqrt(len(numbers)):.{digits}f}"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [int(seed) for seed in sys.argv[2:]] or SEEDS)

@@ -1,0 +1,112 @@
+"""The command that fine-tunes, with every strategy, on a few small frames."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.io import read, write
+from typer.testing import CliRunner
+
+from curator.backends.classical import FumiTosiLiF
+from curator.commands import app
+from curator.errors import BadInput
+from curator.learners.foundation import load_foundation
+from curator.learners.mace import load_model
+from curator.learners.strategies import STRATEGIES
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four rattled frames of 8 atoms whose energies are near the foundation's."""
+    images = []
+    foundation = load_foundation("mini-halides", device="cpu")
+    for seed in range(4):
+        atoms = bulk("LiF", "rocksalt", a=4.0, cubic=True)
+        atoms.rattle(0.05, seed=seed)
+        atoms.calc = FumiTosiLiF()
+        forces = atoms.get_forces()
+        atoms.calc = foundation.calculator()
+        atoms.info["REF_energy"] = atoms.get_potential_energy()
+        atoms.calc = None
+        atoms.arrays["REF_forces"] = forces
+        images.append(atoms)
+    path = tmp_path_factory.mktemp("finetune") / "labelled.extxyz"
+    write(path, images)
+    return path
+
+
+def finetune(*arguments: object) -> dict[str, Any]:
+    """What the command says as JSON."""
+    command = ["finetune", *map(str, arguments), "--epochs", "1", "--json", "--replay-frames", "2"]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+@pytest.mark.parametrize("strategy", list(STRATEGIES["small_data"]))
+def test_every_strategy(strategy: str, labelled: Path, tmp_path: Path) -> None:
+    told = finetune(labelled, "--valid", labelled, "--strategy", strategy, "--out", tmp_path / "model")
+    assert told["epochs"] == 1
+    trains_all = strategy in ("scratch", "naive", "multihead_replay", "pseudolabel_replay")
+    assert (told["n_trainable"] == told["n_parameters"]) == trains_all
+    assert (tmp_path / "model" / "adapters.safetensors").exists() == ("lora" in strategy)
+    model = load_model(tmp_path / "model")
+    assert model.heads == (("target", "replay") if "replay" in strategy else ("target",))
+    assert model.metadata["strategy"]["name"] == strategy  # type: ignore[index]
+
+
+def test_options_of_adapters_replay_and_atomic_energies(labelled: Path, tmp_path: Path) -> None:
+    lora = ("--strategy", "lora", "--lora-alpha", "2", "--out", tmp_path / "a")
+    n = [finetune(labelled, *lora, "--lora-rank", rank)["n_trainable"] for rank in (1, 3)]
+    assert n[1] == 3 * n[0]
+    bare = tmp_path / "bare.extxyz"
+    images = read(labelled, index=":")
+    for atoms in images:
+        atoms.info.clear()
+        del atoms.arrays["REF_forces"]
+    write(bare, images)
+    replay = ("--strategy", "pseudolabel_replay", "--replay", bare, "--replay-choice", "farthest")
+    e0s = load_foundation("mini-halides", device="cpu").e0s()
+    given = f"Li={e0s[3] + 0.01},F={e0s[9] - 0.01}"
+    told = finetune(labelled, *replay, "--e0", given, "--out", tmp_path / "b")
+    assert told["e0"]["3"] == pytest.approx(e0s[3] + 0.01)
+    assert told["e0"]["11"] == e0s[11]
+    assert told["start_energy_rmse_eV_per_atom"] < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--e0", "guessed"), "no policy 'guessed'; there are estimated, foundation, isolated, average"),
+        (("--e0", "Li=one"), "--e0: 'Li=one' is no value in eV of an element"),
+        (("--e0", "Xx=1"), "'Xx' is not the symbol of an element"),
+        (("--e0", "isolated"), "needs a labelled single atom of Li, F"),
+        (("--e0", "Li=50,F=50"), "e0 as given: energies would start"),
+        (("--batch-size", "9"), "a batch of 9 is larger than the data: there are 4 frames"),
+        (("--replay-choice", "best"), "unknown choice 'best'"),
+        (("--strategy", "magic"), "unknown strategy 'magic'"),
+    ],
+)
+def test_bad_input_is_told(options: tuple[str, ...], complaint: str, labelled: Path, tmp_path: Path) -> None:
+    strategy = () if options[0] in ("--strategy", "--replay-choice") else ("--strategy", "naive")
+    with pytest.raises(BadInput, match=complaint):
+        finetune(labelled, *strategy, *options, "--out", tmp_path / "model")
+
+
+def test_isolated_atoms_of_the_file_serve(labelled: Path, tmp_path: Path) -> None:
+    e0s = load_foundation("mini-halides", device="cpu").e0s()
+    images = read(labelled, index=":")
+    for symbol, number in (("Li", 3), ("F", 9)):
+        atom = Atoms(symbol)
+        atom.info |= {"REF_energy": e0s[number] + 0.02, "config_type": "IsolatedAtom"}
+        atom.arrays["REF_forces"] = np.zeros((1, 3))
+        images.append(atom)
+    path = tmp_path / "with-atoms.extxyz"
+    write(path, images)
+    told = finetune(path, "--strategy", "naive", "--e0", "isolated", "--out", tmp_path / "model")
+    assert told["e0"]["3"] == pytest.approx(e0s[3] + 0.02)
