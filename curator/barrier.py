@@ -349,7 +349,8 @@ def _band(
     notes = []
     for k in dips:
         depth = energies[k] - min(0.0, energies[-1])
-        below = ", below both end points: the hop does not start from the ground state" if depth < 0 else ""
+        deeper = depth < -SAME_ENERGY_EV
+        below = ", below both end points: the hop does not start from the ground state" if deeper else ""
         notes.append(f"the path has an intermediate minimum at image {k}, {energies[k]:.3f} eV{below}")
     return _Route(
         "ci-neb",

@@ -1,5 +1,6 @@
 """The command line: migration barriers, of one hop or of every hop of a crystal."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -74,21 +75,31 @@ def barrier(
     if initial is not None or final is not None:
         if initial is None or final is None:
             raise BadInput("--initial and --final: a hop needs both of its end points")
-        if structure is not None or mechanism is not None or relax_cell:
-            raise BadInput("--initial and --final: say all there is to say; leave out structure, mechanism, relaxing")
+        of_crystals = {
+            "structure": structure,
+            "--mechanism": mechanism,
+            "--mobile": mobile,
+            "--supercell": supercell,
+            "--max-length-A": max_length_A,
+            "--lattice-constant-A": lattice_constant_A,
+            "--relax-cell": relax_cell,
+        }
+        _refuse(of_crystals, "--initial and --final say all there is to say")
         todo = _from_files(initial, final, saddle)
     else:
         if structure is None:
             raise BadInput("structure: is missing; give a crystal, or the two ends of a hop with --initial and --final")
+        _refuse({"--saddle": saddle}, "goes with --initial and --final")
         crystal = _Crystal(source, structure, lattice_constant_A, relax_cell)
         if mechanism is None:
-            todo = _of_builder(crystal)
+            _refuse({"--mobile": mobile, "--max-length-A": max_length_A}, "goes with --mechanism")
+            todo = _of_builder(crystal, supercell)
         else:
             todo = _of_crystal(crystal, mechanism, mobile, supercell, max_length_A, at_most)
     check_calculates(source, todo.hops[0][1].initial)
     found = _run(source, [hop for _, hop in todo.hops], workers)
     rows = [about | _numbers(each) for (about, _), each in zip(todo.hops, found, strict=True)]
-    rows.sort(key=lambda row: (row["barrier_eV"] is None, row["barrier_eV"]))
+    rows.sort(key=lambda row: np.inf if row["barrier_eV"] is None else row["barrier_eV"])
     cell = todo.hops[0][1].initial.cell
     content = {
         "model": model,
@@ -104,6 +115,13 @@ def barrier(
     show(as_json, content, lines)
     if rows[0]["barrier_eV"] is None:
         raise typer.Exit(1)
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Raise :class:`BadInput` if the user gave an option that would be ignored."""
+    for name, value in options.items():
+        if value is not None and value is not False:
+            raise BadInput(f"{name}: {why}; leave it out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +164,8 @@ def _cell_of(crystal: _Crystal) -> tuple[Frame, str]:
     return unit, f"{origin}: {_shape(unit.cell)}"
 
 
-def _of_builder(crystal: _Crystal) -> _Task:
+def _of_builder(crystal: _Crystal, supercell: tuple[int, int, int] | None) -> _Task:
+    from curator.build import BUILDER_SUPERCELL
     from curator.datasets.sources import build_seed
 
     if not crystal.is_builder:
@@ -155,7 +174,8 @@ def _of_builder(crystal: _Crystal) -> _Task:
             "or give the two ends of one with --initial and --final"
         )
     unit, lattice = _cell_of(crystal)
-    hop = build_seed(crystal.structure, float(unit.cell[0, 0])).hop
+    with bad_input():
+        hop = build_seed(crystal.structure, float(unit.cell[0, 0]), supercell or BUILDER_SUPERCELL).hop
     if hop is None:
         raise BadInput(f"{crystal.structure}: a perfect crystal has no hop; say which ones with --mechanism vacancy")
     return _Task([({"name": crystal.structure}, hop)], lattice)
