@@ -40,7 +40,8 @@ class _Task:
 @app.command()
 def barrier(
     structure: Annotated[
-        str | None, typer.Argument(help="A shipped builder such as lif-interstitial or lif, or the file of a crystal.")
+        str | None,
+        typer.Argument(help="A shipped builder such as lif-interstitial, the file of a crystal, or that before a hop."),
     ] = None,
     model: Annotated[
         str, typer.Option("--model", help="mini-halides, mace:<name>, a path, chgnet:r2scan, lif-fumi-tosi.")
@@ -72,6 +73,8 @@ def barrier(
 ) -> None:
     """Find migration barriers, lowest first; every saddle point is proved to be one."""
     source = labeller_named(model, trust)
+    if final is not None and initial is None and structure is not None:
+        initial, structure = Path(structure), None
     if initial is not None or final is not None:
         if initial is None or final is None:
             raise BadInput("--initial and --final: a hop needs both of its end points")
@@ -101,7 +104,8 @@ def barrier(
     rows = [about | _numbers(each) for (about, _), each in zip(todo.hops, found, strict=True)]
     rows.sort(key=lambda row: np.inf if row["barrier_eV"] is None else row["barrier_eV"])
     cell = todo.hops[0][1].initial.cell
-    content = {
+    # The numbers of the easiest hop stand by themselves as well.
+    content = rows[0] | {
         "model": model,
         "n_atoms": len(todo.hops[0][1].initial),
         "cell_A": cell,
