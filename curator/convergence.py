@@ -10,9 +10,9 @@ here worse statistics can only delay the end. All comparisons must pass, so that
 their number (intersection-union test). The error of an activation energy holds what training leaves to chance, as the
 barriers of the committee show it.
 
-What no rule between rounds can see is a property that drifts slowly while the barrier is right. Hence two earlier
-rounds to agree with, for one lets pass what two catch, a trend, and a barrier that is held against the reference, not
-against itself; ``docs/convergence.md`` has simulated campaigns that show what each is worth.
+What no rule between rounds can see is a property that drifts slowly while the barrier is right. Hence a trend over
+several rounds, which sees what pairs of them do not, and a barrier that is held against the reference, not against
+itself; ``docs/convergence.md`` has simulated campaigns that show what each is worth.
 
 A value that is missing or is not a number never agrees with anything, nor does a round without new labels, a
 trajectory without hops, or a measurement so uncertain that it could not agree with its like.
@@ -106,7 +106,7 @@ def earliest_convergence(rule: StopRule, *, every_round: bool) -> int:
     least = max(rule.window, 3)
     if not rule.diffusion:
         return least
-    return max(least, rule.n_compare + 1 if every_round else rule.window + rule.n_compare)
+    return max(least, rule.n_compare + 1) if every_round else least + rule.n_compare
 
 
 def has_settled(rounds: Sequence[Mapping[str, Any]], rule: StopRule) -> bool:
@@ -120,7 +120,7 @@ def _judge_property(
 ) -> Verdict:
     now, seed_eV = history[-1], seed_error_eV(history, rule)
     comparable = [r for r in counted(history, rule)[:-1] if _is_comparable(r, rule, seed_eV)]
-    comparable = [r for r in comparable if r.temperatures_K == now.temperatures_K][-rule.window :]
+    comparable = [r for r in comparable if r.temperatures_K == now.temperatures_K]
     earlier = comparable[-rule.n_compare :]
     plan = plan_md(now, rule, seed_eV, earlier)
 
@@ -143,7 +143,7 @@ def _judge_property(
         return replace(_not_yet([reason], n_labels), md_plan=plan)
 
     pairs = [comparison for r in earlier for comparison in _compare(now, r, rule, seed_eV)]
-    trends = _trends([*comparable, now], rule, seed_eV)
+    trends = _trends([*comparable[-rule.window :], now], rule, seed_eV)
     drifts = [c.text for c in (*pairs, *trends) if c.outcome == "differs"]
     if drifts:
         return replace(_not_yet(drifts, n_labels), md_plan=plan)

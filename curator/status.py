@@ -115,13 +115,15 @@ def _plan_lines(content: Json) -> list[str]:
         return []
     errors, wanted = plan["errors_eV"], f"{plan['wanted_error_eV']:.3f} eV"
     today = "" if errors["sampling"] is None else f", {errors['sampling']:.3f} eV today"
+    chance = f"; the chance of training adds {errors['seeds']:.3f} eV" if errors["seeds"] else ""
     gap = "" if errors["gap"] is None else f"; the barrier's gap to the reference is {errors['gap']:+.3f} eV"
     points = plan["temperatures"]
     times = ", ".join(f"{t['temperature_K']:g} K {t['time_ps']:.0f} of {t['needed_ps']:.0f}" for t in points)
-    hours = "" if plan.get("wall_hours") is None else f"; {_hours(plan['wall_hours'])} with {plan['workers']} workers"
+    n = plan.get("workers") or 1
+    hours = "" if plan.get("wall_hours") is None else f"; {_hours(plan['wall_hours'])} with {n} worker{'s' * (n > 1)}"
     lines = [
-        f"  a tolerance of {content['tolerance_eV']:g} eV asks for a statistical error of Ea of {wanted}{today}; "
-        f"the chance of training adds {errors['seeds']:.3f} eV{gap}",
+        f"  a tolerance of {content['tolerance_eV']:g} eV asks for a statistical error of Ea of {wanted}{today}"
+        f"{chance}{gap}",
         f"  MD that reaches it, ps: {times}{hours}",
     ]
     best = plan["best"]

@@ -1,7 +1,7 @@
 """How often the stopping rule stops too early, and what it costs, beside two rules of thumb on the same histories.
 
-Run it as ``python tests/benchmarks/bench_stopping.py``; it takes some two minutes of one core and prints the table of
-``docs/convergence.md``. Each line is 1,000 simulated campaigns of at most 16 rounds (``tests/curator/histories.py``).
+Run it as ``python tests/benchmarks/bench_stopping.py``; it takes some four minutes of one core and prints the table of
+``docs/convergence.md``. Each line is 1,000 simulated campaigns of at most 12 rounds (``tests/curator/histories.py``).
 Errors of the model decay over the rounds as ``b exp(-k / τ)``: in the barrier, where the reference sees them; or in
 the activation energy or the diffusivities alone, where only molecular dynamics can.
 
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "curator"))
 from histories import RULE, Campaign, Outcome
 
 N_CAMPAIGNS = 1000
-N_ROUNDS = 16
+N_ROUNDS = 12
 SETTINGS: dict[str, dict[str, float]] = {
     "no error of the model": {"bias_eV": 0.0},
     "barrier, 0.1 eV, τ 1.5": {"bias_eV": 0.1, "decay": 1.5},
@@ -32,11 +32,9 @@ SETTINGS: dict[str, dict[str, float]] = {
     "barrier, 0.1 eV, τ 20": {"bias_eV": 0.1, "decay": 20},
     "Ea alone, 0.1 eV, τ 2": {"bias_eV": 0.0, "hidden_bias_eV": 0.1, "hidden_decay": 2},
     "Ea alone, 0.3 eV, τ 2": {"bias_eV": 0.0, "hidden_bias_eV": 0.3, "hidden_decay": 2},
-    "Ea alone, -0.3 eV, τ 2": {"bias_eV": 0.0, "hidden_bias_eV": -0.3, "hidden_decay": 2},
     "Ea alone, 0.1 eV, τ 4": {"bias_eV": 0.0, "hidden_bias_eV": 0.1, "hidden_decay": 4},
     "Ea alone, 0.3 eV, τ 4": {"bias_eV": 0.0, "hidden_bias_eV": 0.3, "hidden_decay": 4},
     "Ea alone, 0.1 eV, τ 8": {"bias_eV": 0.0, "hidden_bias_eV": 0.1, "hidden_decay": 8},
-    "Ea alone, 0.3 eV, τ 8": {"bias_eV": 0.0, "hidden_bias_eV": 0.3, "hidden_decay": 8},
     "Ea alone, 0.1 eV, for ever": {"bias_eV": 0.0, "hidden_bias_eV": 0.1, "hidden_decay": 1e9},
     "ln D alone, 1.5, τ 2": {"bias_eV": 0.0, "hidden_ln_D": 1.5, "hidden_decay": 2},
     "ln D alone, 3, τ 4": {"bias_eV": 0.0, "hidden_ln_D": 3.0, "hidden_decay": 4},
@@ -55,7 +53,6 @@ COLUMNS = (
 VARIANTS = {
     "default": RULE,
     "n_compare 1": replace(RULE, n_compare=1),
-    "window 2": replace(RULE, window=2),
     "n_compare 1, window 2": replace(RULE, n_compare=1, window=2),
     "window 5": replace(RULE, window=5),
     "n_compare 4, window 6": replace(RULE, n_compare=4, window=6),

@@ -276,15 +276,17 @@ def test_a_rule_out_of_range_is_refused(change, message):
 
 
 @pytest.mark.parametrize("every_round", [True, False])
-def test_the_earliest_convergence_is_what_it_takes(every_round):
-    campaign = Campaign(bias_eV=0.0, error_ln_D=0.02)
+@pytest.mark.parametrize("changes", [{}, {"n_compare": 4}, {"window": 2, "n_compare": 1}, {"window": 4}])
+def test_the_earliest_convergence_is_what_it_takes(every_round, changes):
+    rule = replace(RULE, **changes)
+    campaign = Campaign(bias_eV=0.0, error_ln_D=0.01, seed_eV=0.0)
     rounds: list[dict] = []
-    while not rounds or judge(rounds, RULE).verdict != "converged":
+    while not rounds or judge(rounds, rule).verdict != "converged":
         k = len(rounds)
         rounds.append(campaign.round(k))
-        if every_round or has_settled(rounds, RULE):
+        if every_round or has_settled(rounds, rule):
             rounds[-1] |= campaign.md(k)
-    assert len(rounds) == earliest_convergence(RULE, every_round=every_round)
+    assert len(rounds) == earliest_convergence(rule, every_round=every_round)
 
 
 @pytest.mark.parametrize(
