@@ -154,7 +154,7 @@ def test_wrapped_positions_in_a_skew_cell():
     fractional = walk @ np.linalg.inv(cell)
     wrapped = (fractional - np.floor(fractional)) @ cell
     numbers = [3, 3, 9, 9]
-    options = {"mobile": "Li", "hop_length_A": 1.0, "tracer": False}
+    options = {"mobile": "Li", "hop_length_A": 1.0, "liquid": True}
     expected = diffusivity_of_positions(walk, numbers, cell, 100.0, unwrapped=True, **options)
     found = diffusivity_of_positions(wrapped, numbers, cell, 100.0, **options)
     assert found.msd.msd_A2 == pytest.approx(expected.msd.msd_A2, rel=1e-6)
