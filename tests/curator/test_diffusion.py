@@ -381,7 +381,7 @@ def silver_iodide() -> Frame:
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize(
-    ("temperature_K", "duration_ps", "status"), [(800.0, 10.0, "refused"), (550.0, 24.0, "measured")]
+    ("temperature_K", "duration_ps", "status"), [(800.0, 12.0, "refused"), (550.0, 24.0, "measured")]
 )
 def test_a_superionic_crystal_is_measured_and_its_melt_refused(temperature_K: float, duration_ps: float, status: str):
     from curator.backends.pseudolabel import ChgnetCalculator
