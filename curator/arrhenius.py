@@ -215,5 +215,5 @@ def _bend(temperature_K: Floats, ln_D: Floats, weight: Floats, chi2: float) -> s
 def _least_squares(design: Floats, values: Floats, weight: Floats) -> tuple[Floats, float]:
     """Weighted least squares: the solution, and the sum of squared residuals."""
     root = np.sqrt(weight)
-    solution = np.linalg.lstsq(root[:, None] * design, root * values, rcond=None)[0]
+    solution = np.asarray(np.linalg.lstsq(root[:, None] * design, root * values, rcond=None)[0], dtype=np.float64)
     return solution, float((weight * (values - design @ solution) ** 2).sum())

@@ -82,9 +82,10 @@ def diffusion(
     if model is not None:
         if len(source) > 1:
             raise BadInput(f"--model: runs one structure; got {len(source)}")
-        settings = {"duration_ps": duration_ps + equilibration_ps, "timestep_fs": timestep_fs}
         measured = []
-        for trajectories in _run(source[0], model, temperature_K, replicas, settings, seed, out, trust):
+        for trajectories in _run(
+            source[0], model, temperature_K, duration_ps + equilibration_ps, timestep_fs, replicas, seed, out, trust
+        ):
             with bad_input():
                 measured.append(measure_diffusion(trajectories, **options))
         fit = fit_arrhenius(measured)
@@ -124,8 +125,9 @@ def _run(
     structure: str,
     model: str,
     temperatures_K: Sequence[float],
+    duration_ps: float,
+    timestep_fs: float,
     replicas: int,
-    settings: dict[str, float],
     seed: int,
     out: Path | None,
     trust: bool,
@@ -142,12 +144,12 @@ def _run(
             trajectories = []
             for replica in range(replicas):
                 name = f"T{temperature_K:g}-r{replica}"
-                row = bar.add_task(f"MD {temperature_K:g} K, replica {replica}", total=settings["duration_ps"])
+                row = bar.add_task(f"MD {temperature_K:g} K, replica {replica}", total=duration_ps)
                 trajectories.append(
                     run_md(
                         frame,
                         loaded.calculator(),
-                        MDSettings(temperature_K, **settings),
+                        MDSettings(temperature_K, duration_ps, timestep_fs),
                         seed=[seed, i, replica],
                         folder=None if out is None else out / name,
                         model=loaded.hash,

@@ -222,7 +222,10 @@ def diffusivity_of_positions(
     residence_ps = n_carriers * time_ps / walk.n_hops
     by_ion = measure_tracer(each, interval_ps, length_A, residence_ps) if tracer else None
     collective_tensor = diffusivity_tensor(paths, interval_ps, walk, n_carriers)
-    tracer_tensor = by_ion and diffusivity_tensor(each, interval_ps, by_ion)
+    tracer_tensor = None if by_ion is None else diffusivity_tensor(each, interval_ps, by_ion)
+    haven_ratio = None
+    if by_ion is not None:
+        haven_ratio = by_ion.coefficient.D_A2_per_ps * int(is_mobile.sum()) / walk.coefficient.D_A2_per_ps
     guessed_A = length_A if hop_length_A is None else None
     reasons = _cautions(walk, by_ion, interval_ps, residence_ps, n_carriers, guessed_A)
     plane = describe(tracer_tensor or collective_tensor)
@@ -231,10 +234,10 @@ def diffusivity_of_positions(
         status="measured",
         reasons=(*reasons, plane) if plane else reasons,
         collective=shared(walk.coefficient, n_carriers),
-        tracer=by_ion and by_ion.coefficient,
+        tracer=None if by_ion is None else by_ion.coefficient,
         collective_tensor=collective_tensor,
         tracer_tensor=tracer_tensor,
-        haven_ratio=by_ion and by_ion.coefficient.D_A2_per_ps * int(is_mobile.sum()) / walk.coefficient.D_A2_per_ps,
+        haven_ratio=haven_ratio,
         replica_error_A2_per_ps=walk.replica_error_A2_per_ps and walk.replica_error_A2_per_ps / n_carriers,
     )
 

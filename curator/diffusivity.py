@@ -82,12 +82,12 @@ class Diffusivity:
     @property
     def D_A2_per_ps(self) -> float | None:
         """Main diffusivity in Å²/ps, or None."""
-        return self.main and self.main.D_A2_per_ps
+        return None if self.main is None else self.main.D_A2_per_ps
 
     @property
     def error_A2_per_ps(self) -> float | None:
         """Its standard error, or None."""
-        return self.main and self.main.error_A2_per_ps
+        return None if self.main is None else self.main.error_A2_per_ps
 
 
 def as_json(result: Diffusivity | Arrhenius) -> dict[str, object]:

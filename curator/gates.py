@@ -16,7 +16,7 @@ from curator.walk import MIN_MODES, SHORTEST_PS, Floats, Plateau, fit_walk, spec
 
 FEW_HOPS = 10
 """Below this many hops there is a bound and no diffusivity."""
-MAX_RELATIVE_ERROR = 0.4
+MAX_RELATIVE_ERROR = 0.45
 """Nor is there one above this: too few hops to tell them from motion in place."""
 EXPLODED_T_RATIO = 3.0
 """Atoms that move at more than this many times the temperature have flown apart, or time and temperature are wrong."""

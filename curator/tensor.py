@@ -91,8 +91,9 @@ def diffusivity_tensor(paths: Sequence[Floats], interval_ps: float, walk: Measur
     D, error = components(power)
     axes = np.linalg.eigh(D)[1].T[::-1]
     principal, principal_error = components(axes @ power @ axes.T)
-    values = (D, error, np.diagonal(principal), np.diagonal(principal_error))
-    return Tensor(*(value / n_parts for value in values), axes)
+    return Tensor(
+        D / n_parts, error / n_parts, np.diagonal(principal) / n_parts, np.diagonal(principal_error) / n_parts, axes
+    )
 
 
 def describe(tensor: Tensor) -> str:

@@ -120,7 +120,10 @@ def _read_h5md(path: Path) -> _Found:
         species = np.asarray(group["species/value"] if "value" in group["species"] else group["species"])
         edges = group["box/edges"]
         cells = np.asarray(edges["value"] if isinstance(edges, h5py.Group) else edges, dtype=np.float64) * A_per_unit
-        periodic = [b"periodic" in np.bytes_(side) for side in group["box"].attrs["boundary"]]
+        periodic = [
+            "periodic" in (side.decode() if isinstance(side, bytes) else side)
+            for side in group["box"].attrs["boundary"]
+        ]
     if species.ndim == 2:
         if (species != species[0]).any():
             raise ValueError(f"{path}: its species change from frame to frame")
