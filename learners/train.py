@@ -176,7 +176,7 @@ def fit(
         merge(module)
         error.model = MaceModel(architecture, module, {"diverged": str(error), "epoch": run.best_epoch})
         raise
-    trainable = sum(p.numel() for p in run.parameters)
+    n_trainable = sum(p.numel() for p in run.parameters)
     module.load_state_dict(run.best_state)
     adapters = merge(module)
     metadata = {
@@ -199,7 +199,7 @@ def fit(
         curve=tuple(run.curve),
         e0=e0_estimate,
         n_parameters=n_parameters,
-        n_trainable=trainable,
+        n_trainable=n_trainable,
         cpu_s=spent_s + time.process_time() - start_cpu_s,
         adapters=adapters,
     )

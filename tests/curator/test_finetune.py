@@ -14,16 +14,42 @@ from typer.testing import CliRunner
 from curator.backends.classical import FumiTosiLiF
 from curator.commands import app
 from curator.errors import BadInput
-from curator.learners.foundation import load_foundation
-from curator.learners.mace import load_model
+from curator.learners.architecture import Architecture, Head, build_module
+from curator.learners.mace import MaceModel
 from curator.learners.strategies import STRATEGIES
+
+TINY = Architecture(
+    (3, 9, 11),
+    r_max=3.2,
+    heads=(Head("target", (-1.25, -3.5, -0.75)),),
+    avg_num_neighbors=12.0,
+    n_interactions=1,
+    hidden_irreps="8x0e",
+    max_ell=1,
+    mlp_irreps="4x0e",
+    radial_mlp=(8,),
+)
+E0S = dict(zip(TINY.atomic_numbers, TINY.heads[0].e0s_eV, strict=True))
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four rattled frames of 8 atoms whose energies are near the foundation's."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds a foundation, ``model``, and ``labelled.extxyz``."""
+    folder = tmp_path_factory.mktemp("finetune")
+    foundation = MaceModel(TINY, build_module(TINY, seed=3))
+    foundation.save(folder / "model")
+    write_labelled(folder / "labelled.extxyz", foundation)
+    return folder
+
+
+@pytest.fixture
+def labelled(folder: Path) -> Path:
+    return folder / "labelled.extxyz"
+
+
+def write_labelled(path: Path, foundation: MaceModel) -> None:
+    """Four rattled frames of 8 atoms with the foundation's energies."""
     images = []
-    foundation = load_foundation("mini-halides", device="cpu")
     for seed in range(4):
         atoms = bulk("LiF", "rocksalt", a=4.0, cubic=True)
         atoms.rattle(0.05, seed=seed)
@@ -34,14 +60,14 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         atoms.calc = None
         atoms.arrays["REF_forces"] = forces
         images.append(atoms)
-    path = tmp_path_factory.mktemp("finetune") / "labelled.extxyz"
     write(path, images)
-    return path
 
 
-def finetune(*arguments: object) -> dict[str, Any]:
+def finetune(labelled: Path, *arguments: object) -> dict[str, Any]:
     """What the command says as JSON."""
-    command = ["finetune", *map(str, arguments), "--epochs", "1", "--json", "--replay-frames", "2"]
+    replay = () if "--replay" in arguments else ("--replay", labelled)
+    options = ("--model", labelled.parent / "model", "--epochs", "1", "--replay-frames", "2", "--json")
+    command = ["finetune", str(labelled), *map(str, (*arguments, *replay, *options))]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0
     told: dict[str, Any] = json.loads(done.stdout)
@@ -55,9 +81,10 @@ def test_every_strategy(strategy: str, labelled: Path, tmp_path: Path) -> None:
     trains_all = strategy in ("scratch", "naive", "multihead_replay", "pseudolabel_replay")
     assert (told["n_trainable"] == told["n_parameters"]) == trains_all
     assert (tmp_path / "model" / "adapters.safetensors").exists() == ("lora" in strategy)
-    model = load_model(tmp_path / "model")
-    assert model.heads == (("target", "replay") if "replay" in strategy else ("target",))
-    assert model.metadata["strategy"]["name"] == strategy  # type: ignore[index]
+    model = json.loads((tmp_path / "model" / "model.json").read_text())
+    heads = [head["name"] for head in model["architecture"]["heads"]]
+    assert heads == (["target", "replay"] if "replay" in strategy else ["target"])
+    assert model["metadata"]["strategy"]["name"] == strategy
 
 
 def test_options_of_adapters_replay_and_atomic_energies(labelled: Path, tmp_path: Path) -> None:
@@ -71,11 +98,10 @@ def test_options_of_adapters_replay_and_atomic_energies(labelled: Path, tmp_path
         del atoms.arrays["REF_forces"]
     write(bare, images)
     replay = ("--strategy", "pseudolabel_replay", "--replay", bare, "--replay-choice", "farthest")
-    e0s = load_foundation("mini-halides", device="cpu").e0s()
-    given = f"Li={e0s[3] + 0.01},F={e0s[9] - 0.01}"
+    given = f"Li={E0S[3] + 0.01},F={E0S[9] - 0.01}"
     told = finetune(labelled, *replay, "--e0", given, "--out", tmp_path / "b")
-    assert told["e0"]["3"] == pytest.approx(e0s[3] + 0.01)
-    assert told["e0"]["11"] == e0s[11]
+    assert told["e0"]["3"] == pytest.approx(E0S[3] + 0.01)
+    assert told["e0"]["11"] == E0S[11]
     assert told["start_energy_rmse_eV_per_atom"] < 1e-3
 
 
@@ -99,14 +125,13 @@ def test_bad_input_is_told(options: tuple[str, ...], complaint: str, labelled: P
 
 
 def test_isolated_atoms_of_the_file_serve(labelled: Path, tmp_path: Path) -> None:
-    e0s = load_foundation("mini-halides", device="cpu").e0s()
     images = read(labelled, index=":")
     for symbol, number in (("Li", 3), ("F", 9)):
         atom = Atoms(symbol)
-        atom.info |= {"REF_energy": e0s[number] + 0.02, "config_type": "IsolatedAtom"}
+        atom.info |= {"REF_energy": E0S[number] + 0.02, "config_type": "IsolatedAtom"}
         atom.arrays["REF_forces"] = np.zeros((1, 3))
         images.append(atom)
-    path = tmp_path / "with-atoms.extxyz"
+    path = labelled.with_name("with-atoms.extxyz")
     write(path, images)
     told = finetune(path, "--strategy", "naive", "--e0", "isolated", "--out", tmp_path / "model")
-    assert told["e0"]["3"] == pytest.approx(e0s[3] + 0.02)
+    assert told["e0"]["3"] == pytest.approx(E0S[3] + 0.02)
