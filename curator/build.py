@@ -148,7 +148,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             hop = _read_hop(system.hop, file, folder)
     elif search is not None:
         with naming("system.hop"):
-            found = [each.hop for each in _search(unit, mobile, search, supercell)]
+            found = [each.hop for each in search_hops(unit, mobile, search, supercell)]
         hop, heldout, whole = found[0], next(iter(found[1:]), None), found[0].initial
     if search is not None and system.heldout_hop is not None:
         raise BadInput("system.heldout_hop: the next of the hops that system.hop finds is held out; leave this one out")
@@ -306,72 +306,9 @@ def _check_charge(file: CampaignFile) -> None:
             )
 
 
-def seed_structure(
-    plan: Plan, lattice_constant_A: float | None, relaxed: Frame | None
-) -> tuple[Frame, Hop | None, Hop | None]:
-    """Structure the campaign explores, its hop and its held-out hop, once the lattice is known.
-
-    Of hops that are searched for it is the shortest that is returned; see `curator.followed`.
-
-    Parameters
-    ----------
-    lattice_constant_A
-        Lattice constant of a shipped builder's conventional cell.
-    relaxed
-        The user's structure with its final cell, before it is repeated.
-    """
-    system = plan.file.system
-    hop, heldout = plan.hop, plan.heldout_hop
-    if plan.search is not None:
-        assert hop is not None
-        return with_charge(plan, hop.initial), hop, heldout
-    if isinstance(plan.structure, str):
-        seed = build_seed(
-            plan.structure,
-            lattice_constant_A,
-            plan.supercell,
-            charge=system.charge,
-            multiplicity=system.multiplicity,
-        )
-        frame = seed.frame
-        hop = hop if system.hop is not None else seed.hop
-        heldout = heldout if system.heldout_hop is not None else seed.heldout
-    else:
-        assert relaxed is not None
-        frame = with_charge(plan, frame_from_atoms(atoms_from_frame(relaxed).repeat(plan.supercell)))
-    return frame, _hop_in(hop, frame), _hop_in(heldout, frame)
-
-
-def hops_of(plan: Plan, unit: Frame) -> tuple[NamedHop, ...]:
-    """Hops that a plan asks to look for in a crystal, by its unit cell."""
-    assert plan.search is not None
-    return _search(with_charge(plan, unit), plan.mobile, plan.search, plan.supercell)
-
-
-def _search(unit: Frame, mobile: str, search: HopSearch, supercell: tuple[int, int, int]) -> tuple[NamedHop, ...]:
+def search_hops(unit: Frame, mobile: str, search: HopSearch, supercell: tuple[int, int, int]) -> tuple[NamedHop, ...]:
+    """Hops that a campaign file asks to look for in a crystal, by its unit cell."""
     return enumerate_hops(unit, mobile, search.mechanism, supercell, search.max_length_A)[: search.at_most]
-
-
-def _hop_in(hop: Hop | None, frame: Frame) -> Hop | None:
-    """The hop in the cell of a frame."""
-    if hop is None:
-        return None
-    saddle = None if hop.saddle is None else _strained_to(hop.saddle, frame)
-    return Hop(_strained_to(hop.initial, frame), _strained_to(hop.final, frame), saddle)
-
-
-def _strained_to(frame: Frame, like: Frame) -> Frame:
-    """The frame in the cell of another, at the same fractional coordinates."""
-    if np.array_equal(frame.cell, like.cell):
-        return frame
-    fractional = np.linalg.solve(frame.cell.T, frame.positions.T).T
-    return Frame(frame.numbers, fractional @ like.cell, like.cell, frame.pbc, frame.charge, frame.multiplicity)
-
-
-def with_charge(plan: Plan, frame: Frame) -> Frame:
-    """The frame with the campaign's charge and multiplicity."""
-    system = plan.file.system
-    return Frame(frame.numbers, frame.positions, frame.cell, frame.pbc, system.charge, system.multiplicity)
 
 
 def is_builder(structure: str, folder: Path) -> bool:

@@ -143,7 +143,7 @@ def diffusivity_of_positions(
     """Diffusivity from the positions of one or several trajectories, wrapped or not.
 
     See `curator.walk.fit_walk` for the estimate, `curator.coefficient.measure_walk` for its error and
-    ``curator/gates.py`` for what leads to a bound or a refusal.
+    ``curator/refusals.py`` for what leads to a bound or a refusal.
 
     Parameters
     ----------

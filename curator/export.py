@@ -68,7 +68,8 @@ def _lammps_input(folder: CampaignFolder, round_: int, out: Path) -> list[Path]:
     frame, hop, _ = structure_in_cell(plan, folder)
     found = [] if hop is None else anchor_frames(folder.round(round_) / "measure", hop)
     settings = plan.file.measure.diffusion or Diffusion()
-    duration_ps = settings.duration_ps + settings.equilibration_ps
+    # LAMMPS takes one length for all temperatures, which a user may change.
+    duration_ps = max(settings.durations_ps) + settings.equilibration_ps
     return write_lammps_input(
         out,
         found[0] if found else frame,

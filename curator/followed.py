@@ -12,10 +12,10 @@ import numpy as np
 
 from curator.backends.executor import Task
 from curator.barrier import Barrier
-from curator.build import hops_of
 from curator.context import Context, run_tasks, values_of
 from curator.datasets.frame import Frame
 from curator.datasets.sources import Hop
+from curator.lattice import hops_of
 from curator.state import CampaignFolder, Json, read_json, write_json
 from curator.tasks import barrier_of
 

@@ -10,11 +10,12 @@ from ase.geometry import complete_cell
 
 from curator.backends.base import LabelFailed
 from curator.backends.labellers import label_frame, make_labeller
-from curator.build import Plan, build_plan, n_anchor_labels, n_exam_labels, naming, seed_structure
+from curator.build import Plan, build_plan, n_anchor_labels, n_exam_labels, naming
 from curator.config import read_campaign_file
 from curator.convergence import earliest_convergence
 from curator.datasets.frame import Frame
 from curator.errors import BadInput
+from curator.lattice import seed_structure
 from curator.learners.mace import MaceModel
 from curator.md import run_md
 from curator.selection import N_RANDOM_MIN

@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 
 from curator.anchor import Anchor, measure_anchor
 from curator.backends.executor import Task
-from curator.build import Plan, foundation_reference, naming, resolve, seed_structure
+from curator.build import Plan, foundation_reference, naming, resolve
 from curator.context import FOUNDATION, Context, run_tasks, values_of
 from curator.datasets.extxyz import write_records
 from curator.datasets.frame import Frame
@@ -18,6 +18,7 @@ from curator.datasets.label import Record
 from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.errors import BadInput, CuratorError
 from curator.followed import followed_hops, rank_hops
+from curator.lattice import seed_structure
 from curator.learners.foundation import MINI_HALIDES, load_foundation
 from curator.learners.mace import MaceModel
 from curator.learners.replay import probe_records, replay_records

@@ -23,7 +23,7 @@ from defaults import SEEDS, markdown
 
 from curator.backends.labellers import make_labeller
 from curator.barrier import find_barrier
-from curator.build import Plan, build_plan, seed_structure
+from curator.build import Plan, build_plan
 from curator.config import read_campaign_file
 from curator.datasets.extxyz import read_own_records
 from curator.datasets.frame import atoms_from_frame
@@ -36,7 +36,8 @@ from curator.learners.metrics import force_rmse
 from curator.learners.replay import Choice, probe_records, replay_records
 from curator.learners.strategies import LossWeights, strategy
 from curator.learners.train import fit
-from curator.state import CampaignFolder, campaign_folder, read_json, write_json
+from curator.setup import structure_in_cell
+from curator.state import CampaignFolder, campaign_folder, write_json
 
 EPOCHS = 30
 REPLAY_FRAMES = 64
@@ -98,7 +99,7 @@ def gap_meV(model: MaceModel, plan: Plan, hop: Hop | None) -> float:
 def examine(folder: CampaignFolder, changes: dict[str, Any], seed: int) -> dict[str, float]:
     """What one training run gives, in meV and meV/Å."""
     plan = build_plan(read_campaign_file(folder.campaign_file), folder.path)
-    _, hop, heldout = seed_structure(plan, read_json(folder.setup / "cell.json")["cell_A"][0][0], None)
+    _, hop, heldout = structure_in_cell(plan, folder)
     model, cpu_s = train(folder, changes, seed)
     published = [record for record in Journal(folder.journal).read() if isinstance(record, Record)]
     test = [record for record in published if record.provenance.reason == "test"]

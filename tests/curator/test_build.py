@@ -5,11 +5,12 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
-from curator.build import build_plan, n_exam_labels, seed_structure
+from curator.build import build_plan, n_exam_labels
 from curator.config import CampaignFile
 from curator.datasets.frame import Frame, atoms_from_frame
 from curator.datasets.sources import build_seed
 from curator.errors import BadInput
+from curator.lattice import seed_structure
 from curator.rule import StopRule
 
 

@@ -14,7 +14,7 @@ from curator.backends.base import LabellerSpec
 from curator.backends.executor import SerialExecutor
 from curator.backends.labellers import make_labeller
 from curator.barrier import Barrier
-from curator.build import build_plan, hops_of
+from curator.build import build_plan
 from curator.config import CampaignFile
 from curator.context import Context
 from curator.datasets.fence import acquire
@@ -22,6 +22,7 @@ from curator.datasets.frame import Frame
 from curator.datasets.journal import Journal
 from curator.datasets.sources import Hop
 from curator.followed import followed_hops, rank_hops
+from curator.lattice import hops_of
 from curator.progress import Display
 from curator.state import CampaignFolder, read_json
 
