@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import chi2
 
-from curator import gates
+from curator import refusals
 from curator.arrhenius import Arrhenius, fit_arrhenius
 from curator.coefficient import N_RESIDENCES, MeasuredWalk, measure_tracer, measure_walk, shared
 from curator.diffusivity import Diffusivity, as_json, refused
@@ -187,9 +187,9 @@ def diffusivity_of_positions(
     kept = [in_mass_frame(run, numbers) if liquid else in_host_frame(run, is_host) for run in long_enough]
     time_ps = sum(len(run) - 1 for run in kept) * interval_ps
     empty = Diffusivity(mobile, temperature_K, "refused", (), time_ps=time_ps, n_trajectories=len(runs))
-    if reason := gates.exploded(kept, numbers, interval_ps, temperature_K):
+    if reason := refusals.exploded(kept, numbers, interval_ps, temperature_K):
         return refused(empty, reason)
-    if not liquid and (reason := gates.melted(kept, numbers, is_mobile, is_host, interval_ps)):
+    if not liquid and (reason := refusals.melted(kept, numbers, is_mobile, is_host, interval_ps)):
         return refused(empty, reason)
     length_A = hop_length_A if hop_length_A is not None else neighbour_distance(runs[0][0], is_mobile, cell, pbc)
     ions = [(run - run[0])[:, is_mobile] for run in kept]
@@ -208,11 +208,11 @@ def diffusivity_of_positions(
         stride_ps=stride * interval_ps,
         msd=msd_curve(paths, interval_ps),
     )
-    if reason := gates.too_few_hops(walk, time_ps):
+    if reason := refusals.too_few_hops(walk, time_ps):
         return _bound(known, reason, walk, n_carriers, n_walks=paths[0].shape[1] // 3)
     for reason in (
-        gates.not_diffusive(paths, walk.plateau, interval_ps),
-        gates.not_stationary(paths, walk, interval_ps),
+        refusals.not_diffusive(paths, walk.plateau, interval_ps),
+        refusals.not_stationary(paths, walk, interval_ps),
     ):
         if reason:
             return refused(known, reason)
