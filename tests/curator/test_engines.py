@@ -13,8 +13,8 @@ from curator.backends.classical import FumiTosiLiF
 from curator.datasets.frame import atoms_from_frame
 from curator.diffusion import measure_diffusion
 from curator.md import run_md
-from curator.positions import load_positions
 from curator.trajectory import MDSettings
+from curator.trajectory_files import load_positions
 
 _spec = importlib.util.spec_from_file_location(
     "bench_classical", Path(__file__).parents[1] / "benchmarks" / "bench_classical.py"
