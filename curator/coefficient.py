@@ -13,6 +13,8 @@ MIN_REPLICAS = 4
 """Fewest trajectories whose scatter is believed as an error."""
 N_RESIDENCES = 2.0
 """Residence times of a carrier over which hops that remember each other must be seen."""
+N_ERRORS_OF_MEMORY = 2.0
+"""Standard errors by which self-diffusion over a longer time must differ for hops to count as correlated."""
 DISAGREE = 0.99
 """Replicas disagree if their scatter exceeds what the error leaves to chance with this probability."""
 
@@ -113,18 +115,61 @@ def measure_tracer(
     paths, interval_ps, hop_length_A
         As for `measure_walk`.
     residence_ps
-        Time between two hops of a carrier in ps. Where the paths are not some twenty times as long, the longest stride
-        is taken that they allow.
+        Time between two hops of a carrier in ps. Where the paths are too short, the longest stride is taken that they
+        allow.
 
     Returns
     -------
     MeasuredWalk
         Or None if the paths are too short.
     """
-    n_frames = max(len(path) for path in paths) - 1
-    longest_ps = max((stride * interval_ps for stride in STRIDES if MIN_PERIODS * stride <= n_frames), default=0.0)
-    wanted_ps = max(SHORTEST_PS, min(N_RESIDENCES * residence_ps, longest_ps))
-    return measure_walk(paths, interval_ps, hop_length_A, wanted_ps) or measure_walk(paths, interval_ps, hop_length_A)
+    wanted_ps = max(SHORTEST_PS, N_RESIDENCES * residence_ps)
+    n_frames = max((len(path) - 1 for path in paths), default=0)
+    strides = [stride for stride in STRIDES if MIN_PERIODS * stride <= n_frames]
+    allowed_ps = [stride * interval_ps for stride in strides if SHORTEST_PS <= stride * interval_ps < wanted_ps]
+    for shortest_ps in (wanted_ps, *reversed(allowed_ps)):
+        if found := measure_walk(paths, interval_ps, hop_length_A, shortest_ps):
+            return found
+    return measure_walk(paths, interval_ps, hop_length_A)
+
+
+def measure_sum(
+    paths: Sequence[Floats], ions: Sequence[Floats], interval_ps: float, hop_length_A: float, n_carriers: int
+) -> MeasuredWalk | None:
+    """Diffusion coefficient of the summed displacement of ions.
+
+    A single defect forgets every hop. Several carriers may not, and the three coordinates of a sum are too few to
+    tell; but each ion is a witness. Where the self-diffusion coefficient over two residence times differs from that
+    over a shorter time, by two standard errors, the sum is looked at over two residence times as well.
+
+    Parameters
+    ----------
+    paths
+        Summed displacements in Å, each of shape ``(n_frames, 3)``.
+    ions
+        Displacements of all ions, each of shape ``(n_frames, 3 n_ions)``.
+    interval_ps, hop_length_A
+        As for `measure_walk`.
+    n_carriers
+        Carriers that hop.
+
+    Returns
+    -------
+    MeasuredWalk
+        Or None if the paths are too short.
+    """
+    walk = measure_walk(paths, interval_ps, hop_length_A)
+    if walk is None or n_carriers == 1 or walk.n_hops <= 0:
+        return walk
+    residence_ps = n_carriers * sum(len(path) - 1 for path in paths) * interval_ps / walk.n_hops
+    over_long = measure_tracer(ions, interval_ps, hop_length_A, residence_ps)
+    if over_long is None or over_long.plateau.fit.stride <= walk.plateau.fit.stride:
+        return walk
+    short, long = fit_walk(ions, interval_ps, walk.plateau.fit.stride), over_long.plateau.fit
+    variance = long.error_A2_per_ps**2 - short.error_A2_per_ps**2
+    if abs(short.D_A2_per_ps - long.D_A2_per_ps) <= N_ERRORS_OF_MEMORY * np.sqrt(max(variance, 0.0)):
+        return walk
+    return measure_tracer(paths, interval_ps, hop_length_A, residence_ps)
 
 
 def chi2_coefficient(D: float, error: float) -> Coefficient:

@@ -9,7 +9,7 @@ from scipy.stats import chi2
 
 from curator import refusals
 from curator.arrhenius import Arrhenius, fit_arrhenius
-from curator.coefficient import N_RESIDENCES, MeasuredWalk, measure_tracer, measure_walk, shared
+from curator.coefficient import N_RESIDENCES, MeasuredWalk, measure_sum, measure_tracer, shared
 from curator.diffusivity import Diffusivity, as_json, refused
 from curator.liquid import correct_for_finite_size
 from curator.positions import (
@@ -195,7 +195,7 @@ def diffusivity_of_positions(
     ions = [(run - run[0])[:, is_mobile] for run in kept]
     each = [run.reshape(len(run), -1) for run in ions]
     paths = each if liquid else [run.sum(axis=1) for run in ions]
-    walk = measure_walk(paths, interval_ps, length_A) if paths else None
+    walk = measure_sum(paths, each, interval_ps, length_A, n_carriers) if paths else None
     if walk is None:
         return refused(
             empty, f"too short: {time_ps:g} ps are left after {equilibration_ps:g} ps of equilibration; run longer"
