@@ -19,7 +19,7 @@ from kinisi.diffusion import Diffusion
 from kinisi.displacement import calculate_msd, calculate_mstd
 from kinisi.parser import Parser
 
-from curator.coefficient import measure_tracer, measure_walk
+from curator.coefficient import measure_sum, measure_tracer
 from curator.walk import Floats
 
 _spec = importlib.util.spec_from_file_location("kmc", Path(__file__).parents[1] / "curator" / "kmc.py")
@@ -105,13 +105,14 @@ COMPARED = (
 """Settings, and the ions that carry a defect; 0 for independent carriers."""
 
 
-def ours(runs: Sequence[Floats], residence_ps: float, *, collective: bool) -> tuple[Estimate, int]:
+def ours(runs: Sequence[Floats], n_carriers: int, residence_ps: float, *, collective: bool) -> tuple[Estimate, int]:
     """Our estimate from the sum over the ions, or from each of them, and its stride."""
+    ions = [run.reshape(len(run), -1) for run in runs]
     if collective:
-        walk = measure_walk([run.sum(axis=1) for run in runs], INTERVAL_PS, kmc.HOP_LENGTH_A)
+        sums = [run.sum(axis=1) for run in runs]
+        walk = measure_sum(sums, ions, INTERVAL_PS, kmc.HOP_LENGTH_A, n_carriers)
     else:
-        paths = [run.reshape(len(run), -1) for run in runs]
-        walk = measure_tracer(paths, INTERVAL_PS, kmc.HOP_LENGTH_A, residence_ps)
+        walk = measure_tracer(ions, INTERVAL_PS, kmc.HOP_LENGTH_A, residence_ps)
     assert walk is not None
     return (walk.coefficient.D_A2_per_ps, *walk.coefficient.ci95_A2_per_ps), walk.plateau.fit.stride
 
@@ -219,7 +220,7 @@ def our_table(n_repeats: int) -> None:
             runs = setting.runs(rng)
             for of, estimates in found.items():
                 began = time.process_time()
-                estimates.append(ours(runs, 1 / setting.rate_per_ps, collective=of == "sum")[0])
+                estimates.append(ours(runs, setting.n_carriers, 1 / setting.rate_per_ps, collective=of == "sum")[0])
                 cpu_s[of] += time.process_time() - began
         for of, estimates in found.items():
             true = setting.D_A2_per_ps * (n if of == "sum" else 1)
@@ -252,7 +253,7 @@ def comparison(n_repeats: int) -> None:
             for of, estimator in names:
                 began = time.process_time()
                 if estimator == "ours":
-                    estimate, stride = ours(runs, 1 / setting.rate_per_ps, collective=of == "sum")
+                    estimate, stride = ours(runs, setting.n_carriers, 1 / setting.rate_per_ps, collective=of == "sum")
                 else:
                     estimate = others[estimator](runs, stride, collective=of == "sum")
                 found[of, estimator].append(estimate)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from curator.coefficient import Coefficient, chi2_coefficient, measure_tracer, measure_walk, shared
+from curator.coefficient import Coefficient, chi2_coefficient, measure_sum, measure_tracer, measure_walk, shared
 
 _spec = importlib.util.spec_from_file_location("kmc", Path(__file__).with_name("kmc.py"))
 assert _spec is not None
@@ -133,3 +133,25 @@ def test_the_replica_error_is_that_of_their_mean():
 def test_too_short_is_nothing():
     assert measure_walk([np.zeros((20, 3))], INTERVAL_PS, 1.0) is None
     assert measure_tracer([np.zeros((20, 3))], INTERVAL_PS, 1.0, 10.0) is None
+
+
+def test_sum_of_carriers_that_remember_their_hops():
+    """The sum alone cannot tell that its ions hop back; with them as witnesses the interval holds the known D."""
+    n_carriers, n_hops, time_ps = 16, 1000, 100.0
+    rng = np.random.default_rng(0)
+    covered = {"sum alone": 0, "with its ions": 0}
+    for _ in range(60):
+        runs = [
+            kmc.hoppers(rng, n_carriers, n_hops / (2 * n_carriers * time_ps), time_ps, INTERVAL_PS, correlation=-0.2)
+            for _ in range(2)
+        ]
+        D = n_carriers * kmc.known_D(n_hops / (2 * n_carriers * time_ps), -0.2)
+        sums, ions = [run.sum(axis=1) for run in runs], [run.reshape(len(run), -1) for run in runs]
+        for name, walk in (
+            ("sum alone", measure_walk(sums, INTERVAL_PS, kmc.HOP_LENGTH_A)),
+            ("with its ions", measure_sum(sums, ions, INTERVAL_PS, kmc.HOP_LENGTH_A, n_carriers)),
+        ):
+            low, high = walk.coefficient.ci95_A2_per_ps
+            covered[name] += low < D < high
+    assert covered["sum alone"] < 30
+    assert covered["with its ions"] >= 52
