@@ -151,7 +151,11 @@ class Select(_Section):
         0.125, ge=0, le=1, description="Share drawn at random, at least 4 frames unless 0: the control arm."
     )
     hop_share: float = Field(
-        0.25, ge=0, le=1, description="Share from around the hop whose barrier is followed: thermal frames on its path."
+        0.0,
+        ge=0,
+        le=1,
+        description="Share from around the hop whose barrier is followed: thermal frames on its path. Off, since labels "
+        "there were worth no more than others where the anchor is learnt (docs/defaults.md).",
     )
     test_frames: int = Field(16, ge=2, description="Test frames, drawn at random in round 0 and never trained on.")
     contact_labels: int = Field(

@@ -18,7 +18,7 @@ from defaults import SEEDS, run_missing
 from curator.uncertainty import FreshErrors, pool_fresh_errors, reliability
 
 LONG: dict[str, dict[str, Any]] = {
-    "select": {"labels_per_round": 26},
+    "select": {"labels_per_round": 26, "hop_share": 0.0},
     "stop": {"max_rounds": 6, "max_labels": 200},
 }
 NAME = "long"
