@@ -154,8 +154,8 @@ class Select(_Section):
         0.0,
         ge=0,
         le=1,
-        description="Share from around the hop whose barrier is followed: thermal frames on its path. Off, since labels "
-        "there were worth no more than others where the anchor is learnt (docs/defaults.md).",
+        description="Share from around the hop whose barrier is followed: thermal frames on its path. "
+        "docs/defaults.md tells why it is off.",
     )
     test_frames: int = Field(16, ge=2, description="Test frames, drawn at random in round 0 and never trained on.")
     contact_labels: int = Field(
