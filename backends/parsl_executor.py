@@ -29,6 +29,10 @@ from curator.backends.executor import (
 from curator.backends.guard import TOKEN_VARIABLE, WORKER_VARIABLE
 
 
+SETTLE_S = 0.05
+"""Pause before a task; a task takes seconds."""
+
+
 class ParslExecutor(CountingExecutor):
     """Runs tasks with Parsl in worker processes of one thread each on this machine.
 
@@ -212,6 +216,9 @@ class _Parsl:
 
 def _run_in_worker(payload: bytes) -> tuple[bool, Any, float]:
     """Attempt a task in a worker, whose id goes to the processes that the task starts."""
+    # A thread of the worker may still be sending its last result: a task that kills the worker meanwhile would leave
+    # the lock of Parsl's queue held for ever, and every other worker waiting for it.
+    time.sleep(SETTLE_S)
     os.environ[WORKER_VARIABLE] = str(os.getpid())
     return attempt(_call, (payload,), traced=True)
 

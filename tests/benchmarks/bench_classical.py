@@ -1,6 +1,6 @@
 """Diffusion in a crystal whose answer is known: an interstitial in classical LiF, run by LAMMPS, measured by curator.
 
-``python tests/benchmarks/bench_classical.py [WORK]`` takes ten minutes of one core, and keeps the trajectories
+``python tests/benchmarks/bench_classical.py [WORK]`` takes a quarter of an hour of one core, and keeps the trajectories
 in WORK, if that is given, to measure them again. The potential is that of `FumiTosiLiF`, the cell is fixed at its
 lattice constant at 0 K, and LAMMPS runs the input that ``curator export`` writes with the potential exchanged. The
 activation energy of the interstitial from its diffusivities is to be the barrier of its hop, and the diffusivity is to
@@ -30,9 +30,8 @@ from curator.trajectory_files import load_positions
 LATTICE_CONSTANT_A = 4.0314
 TEMPERATURES_K = (600.0, 800.0, 1000.0)
 EQUILIBRATION_PS = 2.0
-REPLICAS = 4
-DURATION_PS = {2: 125.0, 3: 50.0}
-"""Length of a trajectory after equilibration, by the number of cubic cells along an edge."""
+REPLICAS, DURATION_PS = {2: 8, 3: 4}, {2: 125.0, 3: 50.0}
+"""Trajectories at each temperature and their length after equilibration, by the number of cells along an edge."""
 POTENTIAL = Path(__file__).parents[1] / "lif-fumi-tosi.lammps"
 
 
@@ -56,14 +55,14 @@ def relaxed_cell(n: int) -> Cell:
 
 
 def lammps_diffusivities(
-    cell: Cell, folder: Path, duration_ps: float, temperatures_K: Sequence[float] = TEMPERATURES_K, seed: int = 0
+    cell: Cell, folder: Path, temperatures_K: Sequence[float] = TEMPERATURES_K
 ) -> list[Diffusivity]:
     """Diffusivity at each temperature from trajectories of LAMMPS; those that are in the folder are not run again."""
-    runs = [MDSettings(temperature_K, duration_ps + EQUILIBRATION_PS) for temperature_K in temperatures_K]
+    runs = [MDSettings(temperature_K, DURATION_PS[cell.n] + EQUILIBRATION_PS) for temperature_K in temperatures_K]
     known = {"equilibration_ps": EQUILIBRATION_PS, "hop_length_A": cell.hop_length_A, "mobile": "Li"}
     log = folder / "log.lammps"
     if not (log.exists() and "Total wall time" in log.read_text()):
-        write_lammps_input(folder, cell.minimum, runs, replicas=REPLICAS, seed=seed, **known)
+        write_lammps_input(folder, cell.minimum, runs, replicas=REPLICAS[cell.n], **known)
         run_lammps(folder, "-var", "potential", str(POTENTIAL))
     found = []
     for run in runs:
@@ -121,7 +120,7 @@ def main(work: Path) -> None:
     small: list[Diffusivity] = []
     for n in (2, 3):
         cell = relaxed_cell(n)
-        diffusivities = lammps_diffusivities(cell, work / f"{n}", DURATION_PS[n])
+        diffusivities = lammps_diffusivities(cell, work / f"{n}")
         fit = fit_arrhenius(diffusivities)
         assert fit is not None
         print("\n".join(table(cell, diffusivities, fit)))

@@ -35,9 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 * (MAX_HOURS + 1))]
 @pytest.fixture(scope="module")
 def teacher(lammps_engine: Callable, runs_folder: Path) -> Arrhenius:
     """Activation energy of the teacher itself, from LAMMPS, at the temperatures of the campaign."""
-    fit = fit_arrhenius(
-        bench.lammps_diffusivities(bench.relaxed_cell(2), runs_folder / "teacher", 100.0, TEMPERATURES_K)
-    )
+    fit = fit_arrhenius(bench.lammps_diffusivities(bench.relaxed_cell(2), runs_folder / "teacher", TEMPERATURES_K))
     assert fit is not None
     return fit
 
