@@ -28,7 +28,6 @@ from curator.backends.executor import (
 )
 from curator.backends.guard import TOKEN_VARIABLE, WORKER_VARIABLE
 
-
 SETTLE_S = 0.05
 """Pause before a task; a task takes seconds."""
 
