@@ -1,9 +1,10 @@
 """What each part of a campaign is worth: small campaigns with one setting changed, over several seeds.
 
 ``python tests/benchmarks/defaults.py WORK [VARIANT ...]`` runs the variants that are missing in WORK, each on one core
-(ten minutes a campaign), and prints the table of everything that is there. A campaign is the shipped LiF template, cut
-down: one member, 0.8 ps of exploring, no measuring dynamics; and with a quarter of each round's labels around the hop,
-whose worth is one of the questions. Started twice at once, two processes share the work.
+(a quarter of an hour a campaign), adds them to the record beside this file, and prints the table of the record. A
+campaign is the shipped LiF template, cut down: one member, 0.8 ps of exploring, no measuring dynamics; and with a
+quarter of each round's labels around the hop, whose worth is one of the questions. Started twice at once, two processes
+share the work.
 """
 
 import copy
@@ -21,8 +22,10 @@ from rich.console import Console
 
 from curator.campaign import run
 from curator.config import read_campaign_file
+from curator.state import write_json
 
 SEEDS = (1, 2, 3)
+RECORD = Path(__file__).with_suffix(".json")
 TEMPLATE = Path(__file__).parents[2] / "curator" / "templates" / "lif.yaml"
 SMALL: dict[str, dict[str, Any]] = {
     "explore": {"duration_ps": 0.8},
@@ -119,7 +122,7 @@ def markdown(found: Mapping[str, Mapping[int, Mapping[str, float]]]) -> str:
             mean = values.mean() if len(values) else np.nan
             error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
             missing = f" ({len(seeds) - len(values)} have none)" if len(values) < len(seeds) else ""
-            cells.append(f"{mean:{'+' if minus else ''}.0f} ± {error:.0f}{missing}")
+            cells.append(f"{mean:{'+' if minus else ''}.3g} ± {error:.2g}{missing}")
         return f"| {name} | {len(seeds)} | " + " | ".join(cells) + " |"
 
     head = ["| | seeds | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (1 + len(columns))]
@@ -129,17 +132,27 @@ def markdown(found: Mapping[str, Mapping[int, Mapping[str, float]]]) -> str:
     return "\n".join([*head, *means, "", f"Less those of “{first}”, seed by seed:", "", *head, *changes])
 
 
-def table(work: Path) -> str:
-    """The table of every variant that has results."""
-    found: dict[str, dict[int, dict[str, float]]] = {}
+def recorded(work: Path) -> dict[str, dict[int, dict[str, float]]]:
+    """The record, with what is finished in WORK added to it."""
+    record: dict[str, dict[str, dict[str, float]]] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     for name in VARIANTS:
-        by_seed = {seed: results(work / name.replace(" ", "-") / f"seed-{seed}") for seed in SEEDS}
-        found[name] = {seed: numbers for seed, numbers in by_seed.items() if numbers is not None}
-    return markdown(found)
+        for seed in SEEDS:
+            numbers = results(work / name.replace(" ", "-") / f"seed-{seed}")
+            if numbers is not None:
+                record.setdefault(name, {})[str(seed)] = {key: round(value, 2) for key, value in numbers.items()}
+    write_json(RECORD, record)
+    found = json.loads(RECORD.read_text())
+    return {
+        name: {
+            int(seed): {key: np.nan if value is None else value for key, value in numbers.items()}
+            for seed, numbers in sorted(found.get(name, {}).items())
+        }
+        for name in VARIANTS
+    }
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     work = Path(sys.argv[1])
     run_missing(work, {name: VARIANTS[name] for name in sys.argv[2:] or VARIANTS})
-    print(table(work))
+    print(markdown(recorded(work)))
