@@ -42,7 +42,7 @@ def mean_squared_displacement(evidence: Evidence) -> Said:
                 if (temperature := number(row, "temperature_K")) is not None
                 and (value := number(row, "D_A2_per_ps")) is not None
             }
-            caption = f"Round {idx}: where a curve runs along its dashed line, 6 D t, the defect diffuses."
+            caption = f"Round {idx}: where a curve runs along its dashed line, 6 D t, the ions diffuse."
             return caption, figures_diffusion.mean_squared_displacement(curves, measured)
     return f"No mean squared displacement yet: {no_diffusion(evidence)}.", None
 

@@ -1,13 +1,13 @@
 """A diffusion coefficient and its error: that of the fit, that of counting hops, and that of replicas."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import digamma
 from scipy.stats import chi2, norm, t
 
-from curator.walk import MIN_PERIODS, SHORTEST_PS, STRIDES, Floats, Plateau, fit_walk, plateau
+from curator.walk import MIN_PERIODS, SHORTEST_PS, STRIDES, Floats, Plateau, agree, fit_walk, plateau, spectrum
 
 MIN_REPLICAS = 4
 """Fewest trajectories whose scatter is believed as an error."""
@@ -44,6 +44,10 @@ class MeasuredWalk:
         Standard error from the scatter of four or more paths alone, or None.
     replicas_disagree
         Whether that is so much larger than the error of fit and counting that it was taken instead.
+    widened
+        By how much that made the error larger; 1 where it was not taken.
+    remembers
+        Whether the ions of a sum were seen to remember their hops; None where that is not known.
     """
 
     coefficient: Coefficient
@@ -51,6 +55,8 @@ class MeasuredWalk:
     n_hops: float
     replica_error_A2_per_ps: float | None
     replicas_disagree: bool
+    widened: float = 1.0
+    remembers: bool | None = None
 
 
 def measure_walk(
@@ -93,11 +99,13 @@ def measure_walk(
     n_hops = 2 * D * time_ps * paths[0].shape[1] / hop_length_A**2
     if n_hops > 0:
         error = float(np.hypot(error, D / np.sqrt(n_hops)))
+    modelled = error
     scatter, n = _scatter(paths, interval_ps, found.fit.stride)
     disagree = bool(scatter is not None and error > 0 and (n - 1) * (scatter / error) ** 2 > chi2.ppf(DISAGREE, n - 1))
     if scatter is not None and disagree:
         error = scatter * float(t.ppf(0.975, n - 1) / norm.ppf(0.975))
-    return MeasuredWalk(chi2_coefficient(D, error), found, n_hops, scatter, disagree)
+    widened = error / modelled if modelled > 0 else 1.0
+    return MeasuredWalk(chi2_coefficient(D, error), found, n_hops, scatter, disagree, widened)
 
 
 def measure_tracer(
@@ -165,11 +173,13 @@ def measure_sum(
     over_long = measure_tracer(ions, interval_ps, hop_length_A, residence_ps)
     if over_long is None or over_long.plateau.fit.stride <= walk.plateau.fit.stride:
         return walk
-    short, long = fit_walk(ions, interval_ps, walk.plateau.fit.stride), over_long.plateau.fit
-    variance = long.error_A2_per_ps**2 - short.error_A2_per_ps**2
-    if abs(short.D_A2_per_ps - long.D_A2_per_ps) <= N_ERRORS_OF_MEMORY * np.sqrt(max(variance, 0.0)):
-        return walk
-    return measure_tracer(paths, interval_ps, hop_length_A, residence_ps)
+    long = over_long.plateau.fit
+    short = fit_walk(ions, interval_ps, walk.plateau.fit.stride)
+    if agree(spectrum(ions), short, long, interval_ps, N_ERRORS_OF_MEMORY):
+        seen = long.stride * interval_ps >= N_RESIDENCES * residence_ps
+        return replace(walk, remembers=False if seen else None)
+    longer = measure_tracer(paths, interval_ps, hop_length_A, residence_ps)
+    return None if longer is None else replace(longer, remembers=True)
 
 
 def chi2_coefficient(D: float, error: float) -> Coefficient:

@@ -33,7 +33,7 @@ VerdictName = Literal["converged", "not_yet", "undetermined"]
 
 FIRST_MD_PS: float = 100.0
 """Molecular dynamics to buy where there has been none to scale from."""
-LONGER_HELPS = ("too short", "not diffusive yet")
+LONGER_HELPS = ("too short", "not diffusive yet", "not stationary")
 """How the reasons begin for which a diffusivity is refused that a longer trajectory would give."""
 
 
@@ -127,7 +127,7 @@ def _judge_property(
     if not now.points:
         longest_ps = max(r.time_ps for r in history)
         return _undetermined(["no molecular dynamics was run in this round"], longest_ps or FIRST_MD_PS, None)
-    if unclear := _unmeasured(now, plan):
+    if unclear := _unmeasured(now, plan, n_labels):
         return unclear
     assert now.Ea is not None
     Ea = now.Ea.with_error_of(seed_eV)
@@ -163,11 +163,13 @@ def _judge_property(
     return Verdict("converged", told, NextPurchase("none", 0, ""))
 
 
-def _unmeasured(now: FinishedRound, plan: MDPlan | None) -> Verdict | None:
+def _unmeasured(now: FinishedRound, plan: MDPlan | None, n_labels: float) -> Verdict | None:
     """Verdict on a round in which not every temperature was measured, or None."""
     missing = [point for point in now.points if not point.is_measured]
     texts = [f"{p.temperature_K:.0f} K is not measured: {'; '.join(p.reasons) or 'no hop'}" for p in missing]
     refused = [reason for p in missing if p.status == "refused" for reason in p.reasons or ("",)]
+    if any(reason.startswith("exploded") for reason in refused):
+        return _not_yet([*texts, "label frames from there: raise explore.temperatures_K, or buy more labels"], n_labels)
     if any(not reason.startswith(LONGER_HELPS) for reason in refused):
         remedy = "more of the same will not help: change measure.diffusion.temperatures_K"
         return Verdict("undetermined", (*texts, remedy), NextPurchase("none", 0, ""))

@@ -20,9 +20,9 @@ from curator.positions import (
     species_masks,
     unwrap,
 )
-from curator.tensor import describe, diffusivity_tensor
+from curator.tensor import describe, diffusivity_tensor, raised
 from curator.trajectory import Trajectory
-from curator.walk import Floats, msd_curve
+from curator.walk import MIN_MODES, MIN_PERIODS, SHORTEST_PS, Floats, msd_curve
 
 __all__ = [
     "Arrhenius",
@@ -178,6 +178,8 @@ def diffusivity_of_positions(
             raise ValueError("positions must be finite numbers")
     if liquid:
         n_carriers = 1
+    if hop_length_A is not None and not hop_length_A > 0:
+        raise ValueError(f"hop length {hop_length_A:g} Å must be positive")
     if not interval_ps > 0 or n_carriers < 1:
         raise ValueError(f"frame interval {frame_interval_fs} fs and {n_carriers} carriers must be positive")
 
@@ -197,8 +199,12 @@ def diffusivity_of_positions(
     paths = each if liquid else [run.sum(axis=1) for run in ions]
     walk = measure_sum(paths, each, interval_ps, length_A, n_carriers) if paths else None
     if walk is None:
+        longest_ps = max((len(run) - 1 for run in kept), default=0) * interval_ps
         return refused(
-            empty, f"too short: {time_ps:g} ps are left after {equilibration_ps:g} ps of equilibration; run longer"
+            empty,
+            f"too short: the longest trajectory has {longest_ps:g} ps after {equilibration_ps:g} ps of equilibration, "
+            f"all have {time_ps:g} ps; give {MIN_PERIODS * SHORTEST_PS:g} ps each and {MIN_MODES * SHORTEST_PS:g} ps "
+            "in all, or more",
         )
     stride = walk.plateau.fit.stride
     known = replace(
@@ -206,7 +212,7 @@ def diffusivity_of_positions(
         n_hops=walk.n_hops,
         hop_length_A=length_A,
         stride_ps=stride * interval_ps,
-        msd=msd_curve(paths, interval_ps),
+        msd=msd_curve([path / np.sqrt(n_carriers) for path in paths], interval_ps),
     )
     if reason := refusals.too_few_hops(walk, time_ps):
         return _bound(known, reason, walk, n_carriers, n_walks=paths[0].shape[1] // 3)
@@ -271,7 +277,7 @@ def _measured_liquid(
         status="measured",
         reasons=(*reasons, reason) if reason else reasons,
         tracer=tracer,
-        tracer_tensor=diffusivity_tensor(paths, interval_ps, walk),
+        tracer_tensor=raised(diffusivity_tensor(paths, interval_ps, walk), added or 0.0),
         finite_size_A2_per_ps=added,
         replica_error_A2_per_ps=walk.replica_error_A2_per_ps,
     )
@@ -299,7 +305,7 @@ def _cautions(
             "replicas disagree: they scatter more than their hops explain, and the error is that scatter; run longer, "
             "or look for states that are rarely left"
         )
-    seen_ps = {"collective": stride_ps} if n_carriers > 1 else {}
+    seen_ps = {"collective": stride_ps} if n_carriers > 1 and walk.remembers is not False else {}
     if tracer:
         seen_ps["tracer"] = tracer.plateau.fit.stride * interval_ps
     short = [name for name, ps in seen_ps.items() if ps < N_RESIDENCES * residence_ps]

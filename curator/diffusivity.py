@@ -51,7 +51,7 @@ class Diffusivity:
     pressure_GPa
         Mean pressure, or None.
     msd
-        Mean squared displacement of the summed mobile species in the frame of the host, or None.
+        Mean squared displacement of the summed mobile species in the frame of the host, per carrier, or None.
     """
 
     mobile: str

@@ -20,6 +20,7 @@ from scipy.special import lambertw
 from curator.datasets.units import KB_EV_PER_K
 from curator.equivalence import MARGIN_OVER_ERROR
 from curator.history import FinishedRound, MeasuredPoint
+from curator.refusals import MAX_RELATIVE_ERROR
 from curator.rule import StopRule
 
 Floats = NDArray[np.float64]
@@ -206,7 +207,9 @@ def _variance_ln_D(point: MeasuredPoint) -> float:
     """Variance of ln D at the time simulated so far; where there is no D, of the hops that were counted, or of one."""
     if point.is_measured and point.ln_D is not None:
         return point.ln_D.error**2
-    return EXCESS_VARIANCE / max(point.hops, 1.0)
+    # Bounded for want of time rather than of hops: its error is above the largest that is measured.
+    least = MAX_RELATIVE_ERROR**2 if point.status == "bound" else 0.0
+    return max(EXCESS_VARIANCE / max(point.hops, 1.0), least)
 
 
 def _wanted(tolerance: float, others: Sequence[float]) -> float:

@@ -118,16 +118,17 @@ def _plan_lines(content: Json) -> list[str]:
     chance = f"; the chance of training adds {errors['seeds']:.3f} eV" if errors["seeds"] else ""
     gap = "" if errors["gap"] is None else f"; the barrier's gap to the reference is {errors['gap']:+.3f} eV"
     points = plan["temperatures"]
+    enough = errors["sampling"] is not None and errors["sampling"] <= plan["wanted_error_eV"]
     times = ", ".join(f"{t['temperature_K']:g} K {t['time_ps']:.0f} of {t['needed_ps']:.0f}" for t in points)
     n = plan.get("workers") or 1
     hours = "" if plan.get("wall_hours") is None else f"; {_hours(plan['wall_hours'])} with {n} worker{'s' * (n > 1)}"
     lines = [
         f"  a tolerance of {content['tolerance_eV']:g} eV asks for a statistical error of Ea of {wanted}{today}"
         f"{chance}{gap}",
-        f"  MD that reaches it, ps: {times}{hours}",
+        f"  {'as much again' if enough else 'MD that reaches it'}, ps: {times}{hours}",
     ]
     best = plan["best"]
-    if best and best["time_ps"] < CHEAPER * sum(t["needed_ps"] for t in points):
+    if best and not enough and best["time_ps"] < CHEAPER * sum(t["needed_ps"] for t in points):
         at = ", ".join(f"{T:.0f}" for T in best["temperatures_K"])
         lines.append(
             f"  at {at} K it would take {best['time_ps']:.0f} ps in all; rounds agree only at the same temperatures, "

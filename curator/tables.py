@@ -122,8 +122,9 @@ def diffusion_table(evidence: Evidence) -> Table:
     if not rows:
         return Table(title, columns, rows, f"No diffusivity yet: {no_diffusion(evidence)}.")
     note = (
-        f"D is that of the summed displacement of all {mobile_species(evidence)} in the frame of the host, hence of "
-        "the defect; the tracer D is that of a single ion, and the Haven ratio their sum over D."
+        f"D is that of the summed displacement of all {mobile_species(evidence)} in the frame of the host, shared by "
+        "the carriers: that of the defect where a hop is followed, else of one of the mobile ions. The tracer D is "
+        "that of a single ion, and the Haven ratio the sum of these over that of D."
     )
     remarks = [str(reason) for reason in items(row, "arrhenius", "reasons")]
     if remarks:

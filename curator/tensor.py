@@ -1,7 +1,7 @@
 """Diffusivity tensors: how a walk differs from one direction to another."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.fft import dst
@@ -64,8 +64,10 @@ def diffusivity_tensor(paths: Sequence[Floats], interval_ps: float, walk: Measur
     for path in paths:
         increments = np.diff(path, axis=0)
         n = len(increments)
-        mode = np.arange(1, n // fit.stride + 1)
-        waves = dst(increments, type=1, axis=0, norm="ortho")[: len(mode)].reshape(len(mode), -1, 3)
+        mode = np.arange(1, min((n + 1) // fit.stride, n) + 1)
+        if not len(mode):
+            continue
+        waves = dst(increments, type=1, axis=0, norm="ortho")[: len(mode)].reshape(len(mode), path.shape[1] // 3, 3)
         powers.append(np.einsum("kwi,kwj->kij", waves, waves) / waves.shape[1])
         curves.append(2 - 2 * np.cos(mode * np.pi / (n + 1)))
     power, curve = np.concatenate(powers), np.concatenate(curves)
@@ -91,8 +93,18 @@ def diffusivity_tensor(paths: Sequence[Floats], interval_ps: float, walk: Measur
     D, error = components(power)
     axes = np.linalg.eigh(D)[1].T[::-1]
     principal, principal_error = components(axes @ power @ axes.T)
+    error, principal_error = walk.widened * error, walk.widened * principal_error
     return Tensor(
         D / n_parts, error / n_parts, np.diagonal(principal) / n_parts, np.diagonal(principal_error) / n_parts, axes
+    )
+
+
+def raised(tensor: Tensor, by_A2_per_ps: float) -> Tensor:
+    """The tensor with every principal value raised by the same amount."""
+    return replace(
+        tensor,
+        D_A2_per_ps=tensor.D_A2_per_ps + by_A2_per_ps * np.eye(3),
+        principal_A2_per_ps=tensor.principal_A2_per_ps + by_A2_per_ps,
     )
 
 

@@ -221,15 +221,16 @@ def plateau(paths: Sequence[Floats], interval_ps: float, shortest_ps: float = SH
             fits.append(fit_walk(whole, interval_ps, stride))
     for idx, fit in enumerate(fits):
         longer = fits[idx + 1 :]
-        if all(_agree(whole, fit, other, interval_ps) for other in longer):
+        if all(agree(whole, fit, other, interval_ps) for other in longer):
             return Plateau(fit, shortest=fits[0], n_agree=len(longer))
     return None
 
 
-def _agree(whole: Spectrum, fit: WalkFit, longer: WalkFit, interval_ps: float) -> bool:
+def agree(whole: Spectrum, fit: WalkFit, longer: WalkFit, interval_ps: float, n_errors: float = N_ERRORS) -> bool:
+    """Whether fits at a shorter and a longer stride to a spectrum agree within so many standard errors."""
     tau_ps = 2 * interval_ps
     errors = [_fisher_error(whole, f.stride, fit.D_A2_per_ps * tau_ps, fit.noise_A2) / tau_ps for f in (fit, longer)]
-    return abs(fit.D_A2_per_ps - longer.D_A2_per_ps) <= N_ERRORS * math.sqrt(max(errors[1] ** 2 - errors[0] ** 2, 0.0))
+    return abs(fit.D_A2_per_ps - longer.D_A2_per_ps) <= n_errors * math.sqrt(max(errors[1] ** 2 - errors[0] ** 2, 0.0))
 
 
 def msd_curve(paths: Sequence[Floats], interval_ps: float, n_lags: int = 40) -> MSDCurve:

@@ -241,7 +241,7 @@ def test_an_explosion_is_refused():
 def test_too_short_is_refused():
     found = measure([kmc.collinear(np.random.default_rng(1), 1.0, 10, 0.1)], equilibration_ps=2.0)
     assert found.status == "refused"
-    assert found.reasons[0].startswith("too short: 8 ps are left")
+    assert found.reasons[0].startswith("too short: the longest trajectory has 8 ps")
 
 
 def test_trajectories_must_belong_together():

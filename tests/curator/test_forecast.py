@@ -36,10 +36,10 @@ def test_md_that_measures_is_counted_in_every_round_that_runs_it(
 
 
 def test_every_temperature_counts_with_its_own_length(tmp_path: Path):
-    diffusion = {"temperatures_K": [700, 1000], "replicas": 3, "duration_ps": [40, 10], "equilibration_ps": 1}
+    diffusion = {"temperatures_K": [700, 1000], "replicas": 3, "duration_ps": [40, 5], "equilibration_ps": 1}
     told = added_up(tmp_path, measure={"diffusion": diffusion})
-    assert told.numbers["measure_ps"] == 3 * (41 + 11)
-    assert any("a trajectory of 10 ps is too short" in line for line in told.lines)
+    assert told.numbers["measure_ps"] == 3 * (41 + 6)
+    assert any("a trajectory of 5 ps is too short" in line for line in told.lines)
 
 
 def test_waiting_for_a_core_costs_nothing(tmp_path: Path):
