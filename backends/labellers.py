@@ -48,7 +48,8 @@ class CalculatorLabeller:
             return LabelFailed("geometry", problem, key)
         bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=atoms.info)
         try:
-            self.calculator.calculate(bare, ["energy", "forces", "stress"], all_changes)
+            wanted = ["energy", "forces", "stress"] if bare.pbc.all() else ["energy", "forces"]
+            self.calculator.calculate(bare, wanted, all_changes)
             results = self.calculator.results
             energy, forces, stress = results["energy"], results["forces"], results.get("stress")
         except Exception as error:

@@ -179,6 +179,10 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
         )
     with naming("learn.e0"):
         e0 = e0_choice(file.learn.e0)
+    if not chosen.from_foundation and e0 == "foundation":
+        raise BadInput(
+            f"learn.e0: {chosen.name} starts from random weights and has no E0s of a foundation; use estimated"
+        )
     barrier = _follows_barrier(file, hop)
     _check_budget(file, barrier, heldout)
     _check_charge(file)

@@ -50,7 +50,7 @@ from curator.round import (
     label_test_frames,
     train,
 )
-from curator.setup import Setup, foundation_hash, gather_inputs, has_inputs, keep_inputs, set_up
+from curator.setup import Setup, check_kept_replay, foundation_hash, gather_inputs, has_inputs, keep_inputs, set_up
 from curator.state import CampaignFolder, Json, campaign_folder, log_event, plain_json, read_json, write_json
 from curator.summary import campaign_json, exploration_runs, round_cost, verdict_json
 
@@ -93,6 +93,8 @@ def run(target: Path, console: Console, *, trust: bool = False) -> Json:
         theory = make_labeller(plan.labeller).theory
     _refuse_other_campaign(folder, plan, theory)
     inputs = None if has_inputs(folder) else gather_inputs(plan, base, trust=trust)
+    if inputs is None:
+        check_kept_replay(plan, folder)
     folder.path.mkdir(parents=True, exist_ok=True)
     with acquire(folder.journal) as fence:
         journal = Journal(folder.journal, fence)
@@ -235,6 +237,12 @@ def _as_it_began(context: Context, round_: int, base: Path) -> Context:
         write_json(path, file.model_dump(mode="json", include=set(ROUND_KEYS)))
         return context
     kept = read_json(path)
+    if not context.training_file(round_).exists() and kept["learn"] != (
+        learn := file.model_dump(mode="json", include={"learn"})["learn"]
+    ):
+        # A training that was refused is mended in the file.
+        kept["learn"] = learn
+        write_json(path, kept)
     if kept == file.model_dump(mode="json", include=set(ROUND_KEYS)):
         return context
     began = CampaignFile.model_validate(file.model_dump(mode="json") | kept)

@@ -245,7 +245,7 @@ def finetune(
     from curator.learners.e0 import isolated_atom
     from curator.learners.loop import TrainingDiverged
     from curator.learners.lora import save_adapters
-    from curator.learners.mace import export_model
+    from curator.learners.mace import export_model, keep_head
     from curator.learners.replay import replay_records
     from curator.learners.strategies import strategy as row_of
     from curator.learners.train import fit
@@ -275,6 +275,8 @@ def finetune(
             raise BadInput(
                 f"--replay: {strategy} needs frames to replay and {model} brings none; give a file, or use naive"
             )
+        if row.replay == "pseudolabels" and len(base.heads) > 1:
+            base = keep_head(base, base.head)
         with bad_input():
             replayed = replay_records(
                 replay or "mini-halides",

@@ -72,6 +72,8 @@ def barrier(
     trust: Trust = False,
 ) -> None:
     """Find migration barriers, lowest first; every saddle point is proved to be one."""
+    if supercell is not None and min(supercell) < 1:
+        raise BadInput(f"--supercell: repeats must be at least 1; got {' '.join(map(str, supercell))}")
     source = labeller_named(model, trust)
     if final is not None and initial is None and structure is not None:
         initial, structure = Path(structure), None
@@ -106,6 +108,7 @@ def barrier(
     cell = todo.hops[0][1].initial.cell
     # The numbers of the easiest hop stand by themselves as well.
     content = rows[0] | {
+        "path_eV": rows[0]["energies_eV"],
         "model": model,
         "n_atoms": len(todo.hops[0][1].initial),
         "cell_A": cell,

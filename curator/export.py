@@ -64,7 +64,10 @@ def export_campaign(target: Path, out: Path) -> list[Path]:
 
 def _lammps_input(folder: CampaignFolder, round_: int, out: Path) -> list[Path]:
     """Input that measures what the campaign measures, or would by default if it leaves diffusion out."""
-    plan = build_plan(read_campaign_file(folder.campaign_file), folder.campaign_file.resolve().parent)
+    file = read_campaign_file(folder.campaign_file)
+    # Where it ran need not be where it is exported.
+    file = file.model_copy(update={"run": file.run.model_copy(update={"device": "cpu"})})
+    plan = build_plan(file, folder.campaign_file.resolve().parent)
     frame, hop, _ = structure_in_cell(plan, folder)
     found = [] if hop is None else anchor_frames(folder.round(round_) / "measure", hop)
     settings = plan.file.measure.diffusion or Diffusion()

@@ -85,6 +85,7 @@ def write_lammps_input(
         mobile=mobile,
         elements=elements,
         replicas=replicas,
+        boundary=" ".join("p" if periodic else "f" for periodic in start.pbc),
         seed=seed + 1,  # LAMMPS wants seeds above zero
     )
     folder.mkdir(parents=True, exist_ok=True)

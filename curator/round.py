@@ -225,6 +225,7 @@ def train(context: Context, round_: int) -> list[TrainedMember]:
     write_records(folder / "train.extxyz", training)
     write_records(folder / "valid.extxyz", validation)
     replays = context.plan.strategy.replay != "none"
+    replay_valid = context.folder.setup / "replay-valid.extxyz"
     before = _warm_bases(context, round_)
     jobs = []
     for member in range(learn.members):
@@ -236,7 +237,7 @@ def train(context: Context, round_: int) -> list[TrainedMember]:
                 train=folder / "train.extxyz",
                 valid=folder / "valid.extxyz",
                 replay_train=context.folder.setup / "replay-train.extxyz" if replays else None,
-                replay_valid=context.folder.setup / "replay-valid.extxyz" if replays else None,
+                replay_valid=replay_valid if replays and replay_valid.exists() else None,
                 strategy=context.plan.strategy,
                 e0=context.plan.e0,
                 bootstrap=member > 0,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -20,7 +20,7 @@ from curator.errors import BadInput, CuratorError
 from curator.followed import followed_hops, rank_hops
 from curator.lattice import seed_structure
 from curator.learners.foundation import MINI_HALIDES, load_foundation
-from curator.learners.mace import MaceModel
+from curator.learners.mace import MaceModel, keep_head
 from curator.learners.replay import probe_records, replay_records
 from curator.state import CampaignFolder, Json, Stage, read_json, write_json
 from curator.tasks import RelaxedCell, relax_cell
@@ -68,6 +68,8 @@ class Inputs:
     ----------
     foundation
         The model to start from.
+    replay
+        Whether the frames to replay have their own labels or the foundation's.
     replay_train, replay_valid
         Frames to replay; empty without replay.
     probe
@@ -75,6 +77,7 @@ class Inputs:
     """
 
     foundation: MaceModel
+    replay: Literal["data", "pseudolabels"]
     replay_train: Sequence[Record]
     replay_valid: Sequence[Record]
     probe: Sequence[Record]
@@ -95,6 +98,9 @@ def gather_inputs(plan: Plan, folder: Path, *, trust: bool) -> Inputs:
     """
     with naming("foundation"):
         model = load_foundation(foundation_reference(plan, folder), trust=trust, device="cpu")
+        if plan.strategy.replay == "pseudolabels" and len(model.heads) > 1:
+            # What it replays is then its own, not that of the foundation it was once fine-tuned from.
+            model = keep_head(model, model.head)
     check_elements(plan, model)
     check_replay(plan)
     learn = plan.file.learn
@@ -118,7 +124,8 @@ def gather_inputs(plan: Plan, folder: Path, *, trust: bool) -> Inputs:
             )
             if not replay[0]:
                 raise BadInput(f"learn.replay: {source} holds no frame to train on that {plan.file.foundation} knows")
-    return Inputs(model, replay[0], replay[1], [probe[i] for i in idx])
+    kind: Literal["data", "pseudolabels"] = "pseudolabels" if plan.strategy.replay == "pseudolabels" else "data"
+    return Inputs(model, kind, replay[0], replay[1], [probe[i] for i in idx])
 
 
 def has_inputs(folder: CampaignFolder) -> bool:
@@ -143,11 +150,28 @@ def keep_inputs(inputs: Inputs, folder: CampaignFolder) -> None:
     ):
         if records:
             write_records(folder.setup / f"{name}.extxyz", records)
-    write_json(folder.setup / INPUTS_KEPT, {"foundation": inputs.foundation.hash})
+    write_json(folder.setup / INPUTS_KEPT, {"foundation": inputs.foundation.hash, "replay": inputs.replay})
+
+
+def check_kept_replay(plan: Plan, folder: CampaignFolder) -> None:
+    """Raise :class:`BadInput` if a campaign that has begun did not keep what its strategy is to replay."""
+    wanted, kept = plan.strategy.replay, read_json(folder.setup / INPUTS_KEPT).get("replay", "data")
+    if wanted == "none":
+        return
+    if not (folder.setup / "replay-train.extxyz").exists():
+        raise BadInput(f"learn.strategy: {plan.strategy.name} needs replay frames, and this campaign began without any")
+    if wanted != kept:
+        raise BadInput(
+            f"learn.strategy: {plan.strategy.name} replays {wanted}, and this campaign began with {kept}; "
+            "start a new campaign from its frames"
+        )
 
 
 def check_elements(plan: Plan, model: MaceModel) -> None:
-    """Raise :class:`BadInput` if the foundation lacks an element of the system."""
+    """Raise :class:`BadInput` if the foundation lacks an element of the system, or one that E0s are given for."""
+    if not isinstance(plan.e0, str) and (unknown := set(plan.e0) - set(model.elements)):
+        symbols = ", ".join(chemical_symbols[number] for number in sorted(unknown))
+        raise BadInput(f"learn.e0: {plan.file.foundation} does not know {symbols}; leave it out")
     frames = [_template(plan), *plan.starts]
     missing = {int(number) for frame in frames for number in frame.numbers} - set(model.elements)
     if missing:

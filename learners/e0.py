@@ -86,7 +86,7 @@ def choose_e0s(
         return fit_e0s(elements, records, known)
     frames = [record for record in records if not is_isolated_atom(record)]
     predicted = [p.energy for p in model.predict([record.frame for record in frames], ("energy",))]
-    fitted, best = _fit(model, records, predicted, known), _fit(model, frames, predicted, {})
+    best = _fit(model, frames, predicted, {})
     if choice == "foundation":
         chosen = E0Estimate(model.e0s(), rank_deficient=False, message=None)
     elif choice == "average":
@@ -94,8 +94,11 @@ def choose_e0s(
         present = {int(z) for record in records for z in record.frame.numbers}
         values = {z: average.values[z] if z in present else e0 for z, e0 in model.e0s().items()}
         chosen = dataclasses.replace(average, values=values)
+    elif choice == "estimated":
+        # Isolated atoms say nothing of it: a foundation's E0s may hold binding energy.
+        chosen = best
     else:
-        chosen = fitted
+        chosen = _fit(model, records if choice == "isolated" else frames, predicted, known)
     error, least = (_energy_rmse(model, e, frames, predicted) for e in (chosen, best))
     if error**2 - least**2 > MAX_EXCESS_eV_PER_ATOM**2:
         name = choice if isinstance(choice, str) else "as given"

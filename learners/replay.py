@@ -76,6 +76,8 @@ def replay_records(
         order = rng.permutation(len(train)).tolist()
         n_valid = min(max(1, round(VALID_SHARE * len(train))), len(train) - 1)
         valid, train = [train[i] for i in sorted(order[:n_valid])], [train[i] for i in sorted(order[n_valid:])]
+    if not train:
+        raise ValueError(f"{reference} holds {len(valid)} replay frames for validation and none to train on")
     if n is not None:
         if choose == "farthest":
             assert model is not None

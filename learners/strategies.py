@@ -97,6 +97,13 @@ class Strategy:
                 f"{self.lora_rank} and {self.lora_alpha}"
             )
 
+        if self.lora_rank and not self.from_foundation:
+            raise ValueError(
+                f"strategy {self.name!r} starts from random weights, which adapters would freeze; drop lora_rank"
+            )
+        if self.lora_alpha is not None and not self.lora_rank:
+            raise ValueError(f"strategy {self.name!r} has no adapters that a lora_alpha could scale; drop it")
+
     def learning_rate_at(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0."""
         if self.schedule == "exponential":
