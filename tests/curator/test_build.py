@@ -112,6 +112,12 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, system: dict[str, object],
         assert word in str(caught.value)
 
 
+def test_random_weights_have_no_e0s_of_a_foundation(tmp_path: Path):
+    content = {"system": {"structure": "lif-interstitial"}, "learn": {"strategy": "scratch", "e0": "foundation"}}
+    with pytest.raises(BadInput, match=r"learn\.e0: scratch starts from random weights"):
+        build_plan(CampaignFile.model_validate(content), tmp_path)
+
+
 def test_seeds_of_tasks_differ(tmp_path: Path):
     plan = build_plan(campaign(), tmp_path)
     seeds = {plan.seed_of(round_, stage, index) for round_ in range(-1, 3) for stage in range(6) for index in range(3)}

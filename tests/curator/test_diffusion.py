@@ -244,6 +244,29 @@ def test_too_short_is_refused():
     assert found.reasons[0].startswith("too short: the longest trajectory has 8 ps")
 
 
+def test_a_replica_too_short_for_the_stride_does_not_matter():
+    runs = [kmc.collinear(np.random.default_rng(n), 1.0, time_ps, 0.1) for n, time_ps in enumerate((100.0, 0.6))]
+    found = measure(runs, tracer=True)
+    assert found.status == "measured"
+    assert np.trace(found.collective_tensor.D_A2_per_ps) / 3 == pytest.approx(found.D_A2_per_ps, rel=0.2)
+
+
+def test_a_hop_has_a_length():
+    with pytest.raises(ValueError, match="hop length 0 Å must be positive"):
+        measure([kmc.collinear(np.random.default_rng(1), 1.0, 20, 0.1)], hop_length_A=0.0)
+
+
+def test_carriers_that_forget_their_hops_raise_no_caution():
+    rng = np.random.default_rng(3)
+    ions = kmc.hoppers(rng, 4, 0.5, 600.0, 0.1)
+    positions = np.concatenate([ions, np.zeros((len(ions), 4, 3))], axis=1)
+    numbers, options = [3] * 4 + [9] * 4, {"mobile": "Li", "hop_length_A": kmc.HOP_LENGTH_A, "unwrapped": True}
+    found = diffusivity_of_positions(positions, numbers, np.eye(3) * 50, 100.0, n_carriers=4, tracer=False, **options)
+    assert found.status == "measured"
+    assert not any("correlated" in reason for reason in found.reasons)
+    assert found.msd.msd_A2[-1] / (6 * found.msd.lag_ps[-1]) == pytest.approx(found.D_A2_per_ps, rel=1.0)
+
+
 def test_trajectories_must_belong_together():
     positions = kmc.collinear(np.random.default_rng(1), 1.0, 10, 0.1)
     one, hot = (trajectory(positions, kmc.NUMBERS, kmc.CELL, temperature_K) for temperature_K in (800, 900))

@@ -151,6 +151,14 @@ def test_isolated_policy_takes_labelled_atoms_and_names_the_missing(model: MaceM
     assert scratch.start_energy_rmse is None
 
 
+def test_estimated_e0s_do_not_ask_isolated_atoms(model: MaceModel, make_record: MakeRecord) -> None:
+    """A foundation's E0s may hold binding energy, by which those of single atoms are off."""
+    records = shifted(model, [lif(0), lif(1)], make_record)
+    both = [*records, *(isolated_atom(z, 5.0, "test") for z in (3, 9))]
+    found = [choose_e0s("estimated", some, model=model, elements=model.elements) for some in (records, both)]
+    assert found[0].values == pytest.approx(found[1].values)
+
+
 def test_average_policy_fits_compositions_alone(model: MaceModel, make_record: MakeRecord) -> None:
     structures = [lif(0), lif(1)]
     records = [make_record(atoms, sum({3: -2.0, 9: -5.0}[z] for z in atoms.numbers)) for atoms in structures]
