@@ -148,6 +148,6 @@ def test_diffusivity_of_a_model(tmp_path: Path, curator_here):
     told = json.loads(succeeded(curator_here(*run, "--out", tmp_path / "md")))
     assert [point["temperature_K"] for point in told["diffusion"]] == [700, 900]
     assert [point["status"] for point in told["diffusion"]] == ["refused"] * 2
-    assert told["diffusion"][0]["reasons"][0].startswith("too short: 0.1 ps are left")
+    assert told["diffusion"][0]["reasons"][0].startswith("too short: the longest trajectory has 0.1 ps")
     assert told["arrhenius"] is None
     assert {path.name for path in (tmp_path / "md").iterdir()} == {"T700-r0", "T900-r0"}
