@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -192,6 +193,8 @@ def test_a_driver_that_dies_leaves_no_process(tmp_path: Path) -> None:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # A shell that runs the tests in the background has them ignore Ctrl-C, and ignoring is inherited.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
         drivers[number] = mark, driver
     for mark, _ in drivers.values():

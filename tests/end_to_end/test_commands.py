@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,10 @@ def succeeded(done) -> str:
 def test_ctrl_c_says_that_nothing_is_lost(tmp_path: Path, write_campaign):
     folder = write_campaign(tmp_path / "tiny")
     command = [sys.executable, "-m", "curator", "run", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # A shell that runs the tests in the background has them ignore Ctrl-C, and ignoring is inherited.
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, preexec_fn=listen, **pipes) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("tiny:")
         process.send_signal(signal.SIGINT)
