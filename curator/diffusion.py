@@ -22,7 +22,7 @@ from curator.positions import (
 )
 from curator.tensor import describe, diffusivity_tensor, raised
 from curator.trajectory import Trajectory
-from curator.walk import MIN_MODES, MIN_PERIODS, SHORTEST_PS, Floats, msd_curve
+from curator.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS, Floats, msd_curve
 
 __all__ = [
     "Arrhenius",
@@ -203,7 +203,7 @@ def diffusivity_of_positions(
         return refused(
             empty,
             f"too short: the longest trajectory has {longest_ps:g} ps after {equilibration_ps:g} ps of equilibration, "
-            f"all have {time_ps:g} ps; give {MIN_PERIODS * SHORTEST_PS:g} ps each and {MIN_MODES * SHORTEST_PS:g} ps "
+            f"all have {time_ps:g} ps; give {LONGEST_AT_LEAST_PS:g} ps each and {ALL_AT_LEAST_PS:g} ps "
             "in all, or more",
         )
     stride = walk.plateau.fit.stride

@@ -22,11 +22,8 @@ from curator.selection import N_RANDOM_MIN
 from curator.setup import gather_inputs
 from curator.state import Json, campaign_folder
 from curator.trajectory import MDSettings
-from curator.walk import MIN_MODES, MIN_PERIODS
-from curator.walk import SHORTEST_PS as SHORTEST_STRIDE_PS
+from curator.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS
 
-SHORTEST_PS = MIN_PERIODS * SHORTEST_STRIDE_PS
-"""The estimator of diffusivities wants a trajectory as long as this."""
 N_STEPS_TIMED = 10
 TRAINING_OVER_PREDICTION = 3.0
 """Cost of one training step over that of a prediction on the same frames: two more passes."""
@@ -171,7 +168,7 @@ def _notes(plan: Plan, n_rounds: int) -> tuple[str, ...]:
             f"labels will be; give select.labels_per_round {2 * N_RANDOM_MIN} or more, or select.random_share 0"
         )
     diffusion = plan.file.measure.diffusion
-    needed_ps = 0.0 if diffusion is None else max(SHORTEST_PS, MIN_MODES * SHORTEST_STRIDE_PS / diffusion.replicas)
+    needed_ps = 0.0 if diffusion is None else max(LONGEST_AT_LEAST_PS, ALL_AT_LEAST_PS / diffusion.replicas)
     if diffusion is not None and (shortest_ps := min(diffusion.durations_ps)) < needed_ps:
         notes.append(
             f"  note: a trajectory of {shortest_ps:g} ps is too short to measure a diffusivity in; "

@@ -96,9 +96,10 @@ def gather_inputs(plan: Plan, folder: Path, *, trust: bool) -> Inputs:
     BadInput
         If the model is not there, does not know an element of the system, or replay has nothing to replay.
     """
+    pseudolabels = plan.strategy.replay == "pseudolabels"
     with naming("foundation"):
         model = load_foundation(foundation_reference(plan, folder), trust=trust, device="cpu")
-        if plan.strategy.replay == "pseudolabels" and len(model.heads) > 1:
+        if pseudolabels and len(model.heads) > 1:
             # What it replays is then its own, not that of the foundation it was once fine-tuned from.
             model = keep_head(model, model.head)
     check_elements(plan, model)
@@ -120,12 +121,11 @@ def gather_inputs(plan: Plan, folder: Path, *, trust: bool) -> Inputs:
                 rng,
                 choose=learn.replay_choice,
                 model=model,
-                pseudolabels=plan.strategy.replay == "pseudolabels",
+                pseudolabels=pseudolabels,
             )
             if not replay[0]:
                 raise BadInput(f"learn.replay: {source} holds no frame to train on that {plan.file.foundation} knows")
-    kind: Literal["data", "pseudolabels"] = "pseudolabels" if plan.strategy.replay == "pseudolabels" else "data"
-    return Inputs(model, kind, replay[0], replay[1], [probe[i] for i in idx])
+    return Inputs(model, "pseudolabels" if pseudolabels else "data", replay[0], replay[1], [probe[i] for i in idx])
 
 
 def has_inputs(folder: CampaignFolder) -> bool:

@@ -23,6 +23,9 @@ MIN_PERIODS = 8
 """Fewest strides in the longest path: with fewer modes a constant cannot be told from a parabola."""
 SHORTEST_PS = 1.0
 """Shortest stride of a diffusivity in ps: some ten vibrations."""
+LONGEST_AT_LEAST_PS = MIN_PERIODS * SHORTEST_PS
+ALL_AT_LEAST_PS = MIN_MODES * SHORTEST_PS
+"""What the longest path, and all paths together, must last for a diffusivity to be fitted at the shortest stride."""
 N_ERRORS = 3.5
 """Standard errors by which strides may differ. Up to twenty are compared: at two errors, chance alone would move one
 walk in six to a worse stride, and the interval would miss too often."""

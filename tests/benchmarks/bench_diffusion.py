@@ -6,7 +6,7 @@ diffusive, as ours found it. MD is how much of it takes an estimator to the erro
 The standard error of a coverage is 0.5 % with 2000 repeats and 1.5 % with 200.
 """
 
-import importlib.util
+import importlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,11 +22,8 @@ from kinisi.parser import Parser
 from curator.coefficient import measure_sum, measure_tracer
 from curator.walk import Floats
 
-_spec = importlib.util.spec_from_file_location("kmc", Path(__file__).parents[1] / "curator" / "kmc.py")
-assert _spec is not None
-assert _spec.loader is not None
-kmc = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(kmc)
+sys.path.insert(0, str(Path(__file__).parents[1] / "curator"))
+import kmc
 
 INTERVAL_PS = 0.1
 TRACER_CORRELATION = 0.354

@@ -1,19 +1,11 @@
 """Errors of diffusion coefficients: does the 95 % interval cover the known answer in 95 % of the walks?"""
 
-import importlib.util
-from pathlib import Path
-
+import kmc
 import numpy as np
 import pytest
 from scipy.stats import chi2
 
 from curator.coefficient import Coefficient, chi2_coefficient, measure_sum, measure_tracer, measure_walk, shared
-
-_spec = importlib.util.spec_from_file_location("kmc", Path(__file__).with_name("kmc.py"))
-assert _spec is not None
-assert _spec.loader is not None
-kmc = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(kmc)
 
 INTERVAL_PS = 0.1
 

@@ -1,10 +1,10 @@
 """Diffusivities against kinetic Monte Carlo, and everything that must be refused."""
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import kmc
 import numpy as np
 import pytest
 from ase.data import atomic_masses
@@ -21,12 +21,6 @@ from curator.diffusion import (
 )
 from curator.md import MDSettings, Trajectory, run_md
 from curator.walk import fit_walk
-
-_spec = importlib.util.spec_from_file_location("kmc", Path(__file__).with_name("kmc.py"))
-assert _spec is not None
-assert _spec.loader is not None
-kmc = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(kmc)
 
 D_PER_RATE = kmc.HOP_LENGTH_A**2 / 6
 

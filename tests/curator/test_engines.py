@@ -1,10 +1,10 @@
 """Molecular dynamics and diffusivities against LAMMPS, for a potential that both know: classical LiF, 65 atoms."""
 
-import importlib.util
 import math
 from collections.abc import Callable
 from pathlib import Path
 
+import bench_classical as bench
 import numpy as np
 import pytest
 
@@ -15,14 +15,6 @@ from curator.diffusion import measure_diffusion
 from curator.md import run_md
 from curator.trajectory import MDSettings
 from curator.trajectory_files import load_positions
-
-_spec = importlib.util.spec_from_file_location(
-    "bench_classical", Path(__file__).parents[1] / "benchmarks" / "bench_classical.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-bench = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(bench)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 COMMON_K = 800.0

@@ -1,8 +1,6 @@
 """Gates: what must be refused is, and what is only noisy is not."""
 
-import importlib.util
-from pathlib import Path
-
+import kmc
 import numpy as np
 import pytest
 from ase.data import atomic_masses
@@ -10,12 +8,6 @@ from ase.data import atomic_masses
 from curator import refusals
 from curator.coefficient import measure_walk
 from curator.datasets.units import FS, KB_EV_PER_K
-
-_spec = importlib.util.spec_from_file_location("kmc", Path(__file__).with_name("kmc.py"))
-assert _spec is not None
-assert _spec.loader is not None
-kmc = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(kmc)
 
 
 def test_atoms_that_fly_apart_have_exploded_and_thermal_ones_have_not():

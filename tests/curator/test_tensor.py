@@ -1,20 +1,12 @@
 """Diffusivity tensors of walks that are slower in some directions."""
 
-import importlib.util
-from pathlib import Path
-
+import kmc
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from curator.coefficient import measure_walk
 from curator.tensor import Tensor, describe, diffusivity_tensor
-
-_spec = importlib.util.spec_from_file_location("kmc", Path(__file__).with_name("kmc.py"))
-assert _spec is not None
-assert _spec.loader is not None
-kmc = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(kmc)
 
 
 def measured(

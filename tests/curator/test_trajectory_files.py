@@ -1,9 +1,9 @@
 """The same walk from every format, and files that are no trajectories."""
 
-import importlib.util
 from pathlib import Path
 
 import h5py
+import kmc
 import numpy as np
 import pytest
 from ase import Atoms
@@ -12,12 +12,6 @@ from ase.io.vasp import write_vasp_xdatcar
 
 from curator.diffusion import diffusivity_of_positions
 from curator.trajectory_files import load_positions
-
-_spec = importlib.util.spec_from_file_location("kmc", Path(__file__).with_name("kmc.py"))
-assert _spec is not None
-assert _spec.loader is not None
-kmc = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(kmc)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The shipped campaign with the classical teacher, run until it converges, against the teacher's own diffusion."""
 
-import importlib.util
 import json
 import math
 import os
@@ -10,18 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bench_classical as bench
 import pytest
 import yaml
 
 from curator.arrhenius import Arrhenius, fit_arrhenius
-
-_spec = importlib.util.spec_from_file_location(
-    "bench_classical", Path(__file__).parents[1] / "benchmarks" / "bench_classical.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-bench = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(bench)
 
 TEMPLATE = Path(__file__).parents[2] / "curator" / "templates" / "classical.yaml"
 TOLERANCE_EV = 0.08
