@@ -1,5 +1,6 @@
 """What makes labels: the protocol, its failure as a value, and the test every labeller must pass."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args, runtime_checkable
@@ -44,20 +45,39 @@ class LabellerSpec:
     Attributes
     ----------
     kind
-        ``pseudolabel`` or ``classical``.
+        ``pseudolabel``, ``classical``, ``dft`` or ``semiempirical``.
     model
         ``chgnet:r2scan``, ``chgnet:0.3.0``, ``chgnet:0.2.0``, a MACE model (``mini-halides``,
-        ``mace:medium-mpa-0``, a path), or ``lif-fumi-tosi``.
+        ``mace:medium-mpa-0``, a path), ``lif-fumi-tosi``, or the code of ``dft``: ``espresso``.
     device
         ``cpu``, ``cuda`` or ``auto``.
     trust
         Whether a pickled model that is not a known foundation model may be loaded.
+    settings
+        JSON object with the settings of a code, such as those of
+        `curator.backends.espresso_input.EspressoSettings`.
+    command
+        How a program is run; empty for the code's own default.
+    walltime_s
+        Longest time of one run of a program in seconds.
+    scratch
+        Folder in which programs run and failed calculations are kept; a temporary one if empty.
     """
 
-    kind: Literal["pseudolabel", "classical"]
+    kind: Literal["pseudolabel", "classical", "dft", "semiempirical"]
     model: str
     device: str = "auto"
     trust: bool = False
+    settings: str = "{}"
+    command: str = ""
+    walltime_s: float = 86400.0
+    scratch: str = ""
+
+
+def cpu_seconds() -> float:
+    """CPU seconds of this process and of the programs it has run and waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def one_line(error: BaseException) -> str:

@@ -1,10 +1,12 @@
 """The part of an ASE calculator that is the same for every potential that knows all its properties at once."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
+
+from curator.backends.base import LabelFailed, Labeller
 
 
 class WholeCalculator(Calculator):  # type: ignore[misc]
@@ -23,3 +25,27 @@ class WholeCalculator(Calculator):  # type: ignore[misc]
     @abstractmethod
     def evaluate(self, atoms: Atoms) -> dict[str, Any]:
         """Properties of ``atoms`` by ASE's names, in ASE's units."""
+
+
+class LabellerCalculator(WholeCalculator):
+    """ASE calculator that asks a labeller, to relax a cell or a saddle at its level of theory.
+
+    Raises
+    ------
+    CalculationFailed
+        If there is no label of the atoms.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
+
+    def __init__(self, labeller: Labeller, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._labeller = labeller
+
+    def evaluate(self, atoms: Atoms) -> dict[str, Any]:
+        """Energy, forces and, where there is one, stress of ``atoms``."""
+        label = self._labeller.label(atoms)
+        if isinstance(label, LabelFailed):
+            raise CalculationFailed(f"{label.reason}: {label.message}")
+        results = {"energy": label.energy, "free_energy": label.energy, "forces": label.forces}
+        return results if label.stress is None else results | {"stress": label.stress}

@@ -1,6 +1,6 @@
 """Labellers by name, the task that labels one frame in a worker, and how its outcome is published."""
 
-import time
+import json
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -8,17 +8,13 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
-from ase.data import covalent_radii
-from ase.geometry import complete_cell
-from matscipy.neighbours import neighbour_list
 
-from curator.backends.base import LabelFailed, Labeller, LabellerSpec, one_line
+from curator.backends.base import LabelFailed, Labeller, LabellerSpec, cpu_seconds, one_line
+from curator.backends.calculator import LabellerCalculator
+from curator.backends.geometry import geometry_problem
 from curator.datasets.frame import Frame, atoms_from_frame
 from curator.datasets.journal import Failure, Journal
 from curator.datasets.label import Label, Provenance, Record, Theory
-
-CLOSEST: float = 0.5
-"""Atoms closer than this fraction of the sum of their covalent radii are not worth a calculation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +37,7 @@ class CalculatorLabeller:
 
     def label(self, atoms: Atoms) -> Label | LabelFailed:
         """Label of ``atoms``, which are not changed; a failed calculation is returned, never raised."""
-        started = time.process_time()
+        started = cpu_seconds()
         key = self.theory.key
         problem = geometry_problem(atoms, self.cutoff_A)
         if problem is not None:
@@ -56,38 +52,7 @@ class CalculatorLabeller:
             return LabelFailed("crash", one_line(error), key)
         if not (np.isfinite(energy) and np.isfinite(forces).all() and (stress is None or np.isfinite(stress).all())):
             return LabelFailed("nonfinite", "energy, forces or stress are not finite numbers", key)
-        return Label(float(energy), forces, stress, key, time.process_time() - started)
-
-
-def geometry_problem(atoms: Atoms, cutoff_A: float) -> str | None:
-    """Tell what makes a configuration not worth a calculation; None if nothing does.
-
-    Parameters
-    ----------
-    atoms
-        Configuration to judge.
-    cutoff_A
-        Distance in Å within which every atom must have a neighbour.
-    """
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-        return "positions or cell are not finite numbers"
-    if atoms.pbc.any() and atoms.cell.rank < int(atoms.pbc.sum()):
-        return "a periodic direction has no cell vector"
-    i, j, distance = neighbour_list(
-        "ijd", positions=atoms.positions, cell=complete_cell(atoms.cell), pbc=atoms.pbc, cutoff=cutoff_A
-    )
-    lonely = np.flatnonzero(np.bincount(i, minlength=len(atoms)) == 0)
-    if len(lonely):
-        return f"atom {lonely[0]} ({atoms.symbols[lonely[0]]}) has no neighbour within {cutoff_A:g} Å"
-    allowed = CLOSEST * (covalent_radii[atoms.numbers[i]] + covalent_radii[atoms.numbers[j]])
-    worst = int(np.argmin(distance / allowed))
-    if distance[worst] < allowed[worst]:
-        a, b = int(i[worst]), int(j[worst])
-        return (
-            f"atoms {a} ({atoms.symbols[a]}) and {b} ({atoms.symbols[b]}) are {distance[worst]:.2f} Å apart, "
-            f"less than {allowed[worst]:.2f} Å"
-        )
-    return None
+        return Label(float(energy), forces, stress, key, cpu_seconds() - started)
 
 
 @lru_cache(maxsize=8)
@@ -110,15 +75,24 @@ def labeller_calculator(spec: LabellerSpec) -> Calculator:
     ValueError
         If the name is unknown.
     """
-    return _new_labeller(spec).calculator
+    labeller = _new_labeller(spec)
+    return labeller.calculator if isinstance(labeller, CalculatorLabeller) else LabellerCalculator(labeller)
+
+
+def at_charge(spec: LabellerSpec, charge: int, multiplicity: int) -> LabellerSpec:
+    """The same labeller for frames of another charge and multiplicity, where that is part of its settings."""
+    settings = json.loads(spec.settings)
+    if "charge" not in settings:
+        return spec
+    return replace(spec, settings=json.dumps(settings | {"charge": charge, "multiplicity": multiplicity}))
 
 
 def label_frame(spec: LabellerSpec, frame: Frame) -> Label | LabelFailed:
     """Label one frame: the task that runs in a worker. ``cpu_s`` counts the calculation, not loading the model."""
     labeller = make_labeller(spec)
-    started = time.process_time()
+    started = cpu_seconds()
     outcome = labeller.label(atoms_from_frame(frame))
-    return replace(outcome, cpu_s=time.process_time() - started) if isinstance(outcome, Label) else outcome
+    return replace(outcome, cpu_s=cpu_seconds() - started) if isinstance(outcome, Label) else outcome
 
 
 def publish_outcome(
@@ -137,7 +111,11 @@ def publish_outcome(
         journal.publish(Failure(frame, outcome.theory, outcome.reason, outcome.message, provenance), theory)
 
 
-def _new_labeller(spec: LabellerSpec) -> CalculatorLabeller:
+def _new_labeller(spec: LabellerSpec) -> Labeller:
+    if spec.kind == "dft":
+        from curator.backends.espresso import make_espresso
+
+        return make_espresso(spec)
     if spec.kind == "classical":
         if spec.model != "lif-fumi-tosi":
             raise ValueError(f"no classical potential {spec.model!r}; there is lif-fumi-tosi")

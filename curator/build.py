@@ -18,6 +18,7 @@ from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.errors import BadInput, is_disk_full
 from curator.hops import NamedHop, default_supercell, enumerate_hops
+from curator.labelling import labeller_of, model_reference, resolve
 from curator.learners.strategies import E0_POLICIES, E0Choice, Strategy, strategy
 from curator.rule import StopRule
 
@@ -186,6 +187,17 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
     barrier = _follows_barrier(file, hop)
     _check_budget(file, barrier, heldout)
     _check_charge(file)
+    everything = {symbol for frame in (whole, *starts) for symbol in atoms_from_frame(frame).get_chemical_symbols()}
+    with naming("label"):
+        labeller = labeller_of(
+            file.label,
+            everything,
+            folder,
+            charge=system.charge,
+            multiplicity=system.multiplicity,
+            device=file.run.device,
+            trust=trust,
+        )
     if file.run.device == "cuda" and not torch.cuda.is_available():
         raise BadInput("run.device: there is no CUDA device here; use auto or cpu")
     return Plan(
@@ -198,12 +210,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
         follows_barrier=barrier,
         heldout_hop=heldout,
         starts=starts,
-        labeller=LabellerSpec(
-            kind=file.label.kind,
-            model=_model_reference(file.label.model, folder),
-            device=file.run.device,
-            trust=trust,
-        ),
+        labeller=labeller,
         strategy=chosen,
         e0=e0,
         rule=_stop_rule(file, barrier),
@@ -303,6 +310,8 @@ def _check_budget(file: CampaignFile, barrier: bool, heldout: Hop | None) -> Non
 
 
 def _check_charge(file: CampaignFile) -> None:
+    if file.label.kind == "dft":
+        return
     for name, value in (("charge", file.system.charge), ("multiplicity", file.system.multiplicity)):
         if value:
             raise BadInput(
@@ -320,23 +329,9 @@ def is_builder(structure: str, folder: Path) -> bool:
     return not (Path(structure).suffix or "/" in structure or (folder / structure).exists())
 
 
-def resolve(reference: str, folder: Path) -> str:
-    """A path made absolute from the campaign folder; any other text as it is."""
-    path = Path(reference).expanduser()
-    return str(path if path.is_absolute() else (folder / path).resolve())
-
-
-def _model_reference(reference: str, folder: Path) -> str:
-    """A model by name stays as it is, a model by path is resolved."""
-    if ":" in reference or reference == "mini-halides":
-        return reference
-    looks_like_path = "/" in reference or reference.endswith(".model") or (folder / reference).exists()
-    return resolve(reference, folder) if looks_like_path else reference
-
-
 def foundation_reference(plan: Plan, folder: Path) -> str:
     """The foundation's name, or its path made absolute."""
-    return _model_reference(plan.file.foundation, folder)
+    return model_reference(plan.file.foundation, folder)
 
 
 def _read_one(folder: Path, path: str, charge: int, multiplicity: int) -> Frame:

@@ -66,6 +66,7 @@ RECORDED_PACKAGES = (
     "numpy",
     "parsl",
     "pymatgen",
+    "quacc",
     "scikit-learn",
     "torch",
 )
@@ -89,7 +90,7 @@ def run(target: Path, console: Console, *, trust: bool = False) -> Json:
     folder = campaign_folder(target)
     base = folder.campaign_file.resolve().parent
     plan = build_plan(read_campaign_file(folder.campaign_file), base, trust=trust)
-    with naming("label.model"):
+    with naming("label"):
         theory = make_labeller(plan.labeller).theory
     _refuse_other_campaign(folder, plan, theory)
     inputs = None if has_inputs(folder) else gather_inputs(plan, base, trust=trust)

@@ -12,7 +12,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -21,8 +20,10 @@ from pydantic import (
     model_validator,
 )
 
+from curator.config_label import Label
 from curator.datasets.sources import Mechanism
 from curator.errors import BadInput
+from curator.section import Section
 
 Temperature = Annotated[float, Field(gt=0, le=10000)]
 
@@ -47,11 +48,7 @@ EXPLORE_EQUILIBRATION_PS = 0.2
 """Left out at the start of each exploring run, in ps."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class HopFiles(_Section):
+class HopFiles(Section):
     """A hop of the mobile species, given by its two end points."""
 
     initial: str = Field(description="Structure file of the configuration before the hop.")
@@ -59,7 +56,7 @@ class HopFiles(_Section):
     saddle: str | None = Field(None, description="A guess of the saddle; tried before CI-NEB.")
 
 
-class HopSearch(_Section):
+class HopSearch(Section):
     """Hops of the mobile species in a perfect crystal, found by symmetry; the easiest in the foundation is followed."""
 
     mechanism: Mechanism = Field(description="vacancy, interstitial, or interstitialcy: it makes the defect, too.")
@@ -80,7 +77,7 @@ _FILES, _SEARCH = "files of a hop", "search for a hop"
 AnyHop = Annotated[Annotated[HopFiles, Tag(_FILES)] | Annotated[HopSearch, Tag(_SEARCH)], Discriminator(_kind_of_hop)]
 
 
-class System(_Section):
+class System(Section):
     """What diffuses, and in what."""
 
     structure: str = Field(
@@ -117,7 +114,7 @@ class System(_Section):
         return value
 
 
-class Explore(_Section):
+class Explore(Section):
     """Molecular dynamics that proposes frames."""
 
     temperatures_K: Temperatures = Field((600.0, 900.0, 1200.0), description="Temperatures in K.")
@@ -137,7 +134,7 @@ class Explore(_Section):
         return self
 
 
-class Select(_Section):
+class Select(Section):
     """Which candidates are worth a label."""
 
     method: Method = Field("uncertain+fps", description="How frames are chosen.")
@@ -166,16 +163,7 @@ class Select(_Section):
     valid_share: float = Field(0.15, gt=0, lt=0.5, description="Share of trajectories kept for early stopping.")
 
 
-class Label(_Section):
-    """Where labels come from."""
-
-    kind: Literal["pseudolabel", "classical"] = Field("pseudolabel", description="Kind of source.")
-    model: str = Field(
-        "chgnet:r2scan", description="chgnet:r2scan, chgnet:0.3.0, chgnet:0.2.0, a MACE model, or lif-fumi-tosi."
-    )
-
-
-class Learn(_Section):
+class Learn(Section):
     """How the model is fine-tuned."""
 
     strategy: str = Field(
@@ -212,7 +200,7 @@ class Learn(_Section):
     )
 
 
-class Diffusion(_Section):
+class Diffusion(Section):
     """Molecular dynamics that measures."""
 
     temperatures_K: Temperatures = Field((500.0, 700.0, 1000.0), description="Temperatures in K.")
@@ -247,7 +235,7 @@ class Diffusion(_Section):
         return (self.duration_ps,) * len(self.temperatures_K)
 
 
-class Measure(_Section):
+class Measure(Section):
     """What decides whether the campaign has converged."""
 
     barrier: bool | None = Field(
@@ -261,7 +249,7 @@ class Measure(_Section):
     exam: bool = Field(True, description="Label a second hop and ten fresh frames at the end; never trained on.")
 
 
-class Stop(_Section):
+class Stop(Section):
     """The budget, and what counts as converged beside ``measure.diffusion.tolerance_eV``."""
 
     max_rounds: int = Field(8, ge=1, description="Most rounds.")
@@ -283,7 +271,7 @@ class Stop(_Section):
     )
 
 
-class Run(_Section):
+class Run(Section):
     """Where the work runs."""
 
     executor: Literal["local", "serial"] = Field(
@@ -293,7 +281,7 @@ class Run(_Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device of the models.")
 
 
-class CampaignFile(_Section):
+class CampaignFile(Section):
     """A campaign of active learning towards a diffusion property."""
 
     name: str = Field("campaign", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the campaign.")
@@ -337,18 +325,21 @@ def read_campaign_file(path: Path) -> CampaignFile:
     try:
         return CampaignFile.model_validate(content)
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        # A bad item makes its list look too short as well: only the deepest problem is worth a line.
-        deepest = [
-            p for p in problems if not any(q is not p and q["loc"][: len(p["loc"])] == p["loc"] for q in problems)
-        ]
-        lines = [_explained(problem) for problem in deepest]
-        shown = lines[:3] if len(lines) <= 3 else [*lines[:2], f"and {len(lines) - 2} more problems"]
-        raise BadInput("\n".join(f"{path}: {line}" for line in shown)) from None
+        raise BadInput("\n".join(f"{path}: {line}" for line in explained(error))) from None
 
 
-def _explained(problem: Any) -> str:
-    location = [str(part) for part in problem["loc"] if part not in (_FILES, _SEARCH, "one", "each")]
+def explained(error: ValidationError, *within: str) -> list[str]:
+    """Up to three lines that each name a key, ``within`` a section, and say what is wrong with it."""
+    problems = error.errors(include_url=False)
+    # A bad item makes its list look too short as well: only the deepest problem is worth a line.
+    deepest = [p for p in problems if not any(q is not p and q["loc"][: len(p["loc"])] == p["loc"] for q in problems)]
+    lines = [_explained(problem, within) for problem in deepest]
+    return lines[:3] if len(lines) <= 3 else [*lines[:2], f"and {len(lines) - 2} more problems"]
+
+
+def _explained(problem: Any, within: tuple[str, ...]) -> str:
+    choices = (_FILES, _SEARCH, "one", "each")
+    location = [*within, *(str(part) for part in problem["loc"] if part not in choices)]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])

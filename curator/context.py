@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from curator.backends.base import FailureReason, LabelFailed
+from curator.backends.base import FailureReason, LabelFailed, LabellerSpec
 from curator.backends.executor import Done, Executor, Failed, Outcome, Role, Task
 from curator.backends.labellers import label_frame, publish_outcome
 from curator.build import Plan
@@ -48,6 +48,11 @@ class Context:
     journal: Journal
     executor: Executor
     display: Display
+
+    @property
+    def labeller(self) -> LabellerSpec:
+        """The plan's labeller; programs that it runs do so in the campaign's folder."""
+        return replace(self.plan.labeller, scratch=str(self.folder.calculations))
 
     @property
     def foundation(self) -> ModelAt:
@@ -164,7 +169,7 @@ def buy_labels(
 
     if missing:
         tasks = [
-            Task(label_frame, (context.plan.labeller, wanted[index][0]), f"label {wanted[index][1].source}")
+            Task(label_frame, (context.labeller, wanted[index][0]), f"label {wanted[index][1].source}")
             for index in missing
         ]
         run_tasks(context, "label", tasks, round_=round_, stage=stage, on_outcome=publish)

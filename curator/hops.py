@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from curator.backends.labellers import geometry_problem
+from curator.backends.geometry import geometry_problem
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, Mechanism
 from curator.voids import find_voids

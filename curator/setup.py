@@ -10,7 +10,8 @@ from ase.data import chemical_symbols
 
 from curator.anchor import Anchor, measure_anchor
 from curator.backends.executor import Task
-from curator.build import Plan, foundation_reference, naming, resolve
+from curator.backends.labellers import at_charge
+from curator.build import Plan, foundation_reference, naming
 from curator.context import FOUNDATION, Context, run_tasks, values_of
 from curator.datasets.extxyz import write_records
 from curator.datasets.frame import Frame
@@ -18,6 +19,7 @@ from curator.datasets.label import Record
 from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.errors import BadInput, CuratorError
 from curator.followed import followed_hops, rank_hops
+from curator.labelling import resolve
 from curator.lattice import seed_structure
 from curator.learners.foundation import MINI_HALIDES, load_foundation
 from curator.learners.mace import MaceModel, keep_head
@@ -221,7 +223,8 @@ def _fix_cell(context: Context) -> tuple[Frame, Hop | None, Hop | None]:
     if not out.exists():
         relaxed = RelaxedCell(template, 0, 0.0, True)
         if cell != "given":
-            source = plan.labeller if cell == "labeller" else context.foundation
+            charged = at_charge(context.labeller, template.charge, template.multiplicity)
+            source = charged if cell == "labeller" else context.foundation
             tasks = [Task(relax_cell, (source, template, builder), f"relax the cell with the {cell}")]
             outcomes = run_tasks(context, "label", tasks, round_=-1, stage=f"relax the cell with the {cell}")
             relaxed = cast(RelaxedCell, values_of(outcomes, "relaxation of the cell")[0])

@@ -86,6 +86,11 @@ class CampaignFolder:
         return self.path / "setup"
 
     @property
+    def calculations(self) -> Path:
+        """Where programs such as pw.x run; what failed stays."""
+        return self.path / "calculations"
+
+    @property
     def workers(self) -> Path:
         """Logs of the executor."""
         return self.path / "workers"

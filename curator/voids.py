@@ -7,7 +7,7 @@ from pymatgen.core import Lattice
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import Voronoi, cKDTree
 
-from curator.backends.labellers import CLOSEST
+from curator.backends.geometry import CLOSEST
 from curator.datasets.frame import Frame
 
 Floats = NDArray[np.float64]

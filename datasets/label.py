@@ -63,6 +63,9 @@ class Label:
         Key of the level of theory.
     cpu_s
         CPU seconds it took to calculate; 0 for an imported label.
+    remedy
+        What helped a calculation that had failed at first; empty if nothing had to. The journal keeps it, the store
+        does not.
 
     Raises
     ------
@@ -75,6 +78,7 @@ class Label:
     stress: NDArray[np.float64] | None
     theory: str
     cpu_s: float = 0.0
+    remedy: str = ""
 
     def __post_init__(self) -> None:
         forces = np.array(self.forces, dtype=np.float64)

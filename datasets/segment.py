@@ -112,6 +112,7 @@ def encode(entry: Entry) -> bytes:
     else:
         label = content.label
         meta |= {"energy": label.energy, "cpu_s": label.cpu_s, "has_stress": label.stress is not None}
+        meta |= {"remedy": label.remedy} if label.remedy else {}
         arrays += [label.forces] if label.stress is None else [label.forces, label.stress]
     text = json.dumps(meta).encode()
     parts = [array if array.dtype == "<i4" else array.astype("<f8") for array in arrays]
@@ -163,7 +164,8 @@ def _decode(payload: bytes) -> Entry:
     else:
         forces = array("<f8", n_atoms, 3)
         stress = array("<f8", 6) if meta["has_stress"] else None
-        content = Record(frame, Label(meta["energy"], forces, stress, meta["theory_key"], meta["cpu_s"]), provenance)
+        label = Label(meta["energy"], forces, stress, meta["theory_key"], meta["cpu_s"], meta.get("remedy", ""))
+        content = Record(frame, label, provenance)
     theory = None if meta["theory"] is None else Theory(**meta["theory"])
     return Entry(content, theory, meta["token"], meta["time"])
 

@@ -1,0 +1,68 @@
+"""The section ``label`` of the campaign file: where labels come from."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from curator.section import Section
+
+_ANYWHERE = ("kind", "walltime_h")
+KEYS: dict[str, tuple[str, ...]] = {
+    "pseudolabel": ("model",),
+    "classical": ("model",),
+    "espresso": (
+        "code",
+        "preset",
+        "pseudopotentials",
+        "cutoff_Ry",
+        "kpoint_spacing_per_A",
+        "convergence_Ry",
+        "smearing_Ry",
+        "input_data",
+        "command",
+    ),
+}
+"""Keys that mean something to a kind of label, or to a code of kind ``dft``."""
+
+
+class Label(Section):
+    """Where labels come from."""
+
+    kind: Literal["pseudolabel", "classical", "dft"] = Field("pseudolabel", description="Kind of source.")
+    model: str = Field(
+        "chgnet:r2scan", description="chgnet:r2scan, chgnet:0.3.0, chgnet:0.2.0, a MACE model, or lif-fumi-tosi."
+    )
+    code: Literal["espresso"] = Field("espresso", description="dft: the program that calculates.")
+    preset: Literal["pbe", "pbe-strict", "pbe-quick"] = Field(
+        "pbe", description="espresso: cutoff, k-points and convergence of insulators; the keys below override it."
+    )
+    pseudopotentials: str | dict[str, str] | None = Field(
+        None, description="espresso: folder of UPF files whose names begin with the element, or a file by element."
+    )
+    cutoff_Ry: float | None = Field(None, gt=0, description="espresso: plane-wave cutoff of the orbitals in Ry.")
+    kpoint_spacing_per_A: float | None = Field(
+        None, gt=0, description="espresso: largest distance of k-points in 1/Å, with the factor 2π."
+    )
+    convergence_Ry: float | None = Field(
+        None, gt=0, description="espresso: error of the energy in Ry at which a calculation ends."
+    )
+    smearing_Ry: float = Field(
+        0.0, ge=0, description="espresso: Gaussian smearing in Ry; 0 for the fixed occupations of an insulator."
+    )
+    input_data: dict[str, dict[str, Any]] = Field(
+        {}, description="espresso: further input of pw.x by namelist, such as system: {input_dft: pbesol}."
+    )
+    command: str | None = Field(
+        None, description="How the program is run: pw.x by default, or mpirun -np 4 pw.x -nk 2."
+    )
+    walltime_h: float = Field(24.0, gt=0, description="Longest time of one calculation in hours.")
+
+    @model_validator(mode="after")
+    def _keys_of_the_kind(self) -> Self:
+        kind = self.code if self.kind == "dft" else self.kind
+        fields = type(self).model_fields.items()
+        given = {name for name, field in fields if getattr(self, name) != field.get_default()}
+        strange = sorted(given - {*_ANYWHERE, *KEYS[kind]})
+        if strange:
+            raise ValueError(f"{strange[0]} means nothing to {kind}, which knows {', '.join(KEYS[kind])}")
+        return self

@@ -1,0 +1,112 @@
+"""From the section ``label`` of a campaign file to the labeller that it names."""
+
+import json
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from curator.backends.base import LabellerSpec
+from curator.config_label import Label
+from curator.errors import BadInput
+
+
+def labeller_of(
+    label: Label,
+    symbols: set[str],
+    folder: Path,
+    *,
+    charge: int = 0,
+    multiplicity: int = 0,
+    device: str = "auto",
+    trust: bool = False,
+) -> LabellerSpec:
+    """Labeller that a section names.
+
+    Parameters
+    ----------
+    label
+        The section.
+    symbols
+        Elements that are to be labelled.
+    folder
+        Where relative paths begin.
+    charge, multiplicity
+        Of every frame.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or a setting is wrong.
+    """
+    if label.kind != "dft":
+        return LabellerSpec(label.kind, model_reference(label.model, folder), device, trust)
+    return LabellerSpec(
+        "dft",
+        label.code,
+        settings=json.dumps(_espresso(label, symbols, folder, charge, multiplicity), sort_keys=True),
+        command=label.command or "",
+        walltime_s=3600 * label.walltime_h,
+    )
+
+
+def _espresso(label: Label, symbols: set[str], folder: Path, charge: int, multiplicity: int) -> dict[str, object]:
+    from curator.backends.espresso_input import PRESETS, find_pseudopotentials
+
+    given = label.pseudopotentials
+    if given is None:
+        raise ValueError(
+            "label.pseudopotentials: is missing; name a folder of UPF files, such as those of pseudo-dojo.org (PBE, "
+            "norm-conserving, standard)"
+        )
+    if isinstance(given, str):
+        files = find_pseudopotentials(Path(resolve(given, folder)), symbols)
+    else:
+        files = {symbol: resolve(path, folder) for symbol, path in given.items()}
+    overrides = {name: getattr(label, name) for name in PRESETS[label.preset] if getattr(label, name) is not None}
+    return {
+        **PRESETS[label.preset],
+        **overrides,
+        "pseudopotentials": files,
+        "smearing_Ry": label.smearing_Ry,
+        "input_data": label.input_data,
+        "charge": charge,
+        "multiplicity": multiplicity,
+    }
+
+
+def read_label_file(path: Path) -> Label:
+    """The section ``label`` of a YAML file, which may hold nothing else.
+
+    Raises
+    ------
+    BadInput
+        If it cannot be read or holds a key that is not allowed.
+    """
+    from curator.config import explained
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInput(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+    section = content.get("label", content) if isinstance(content, dict) else content
+    if not isinstance(section, dict):
+        raise BadInput(f"{path}: must hold the keys of label, such as 'kind: dft'")
+    try:
+        return Label.model_validate(section)
+    except ValidationError as error:
+        raise BadInput("\n".join(f"{path}: {line}" for line in explained(error, "label"))) from None
+
+
+def resolve(reference: str, folder: Path) -> str:
+    """A path made absolute from the campaign folder."""
+    path = Path(reference).expanduser()
+    return str(path if path.is_absolute() else (folder / path).resolve())
+
+
+def model_reference(reference: str, folder: Path) -> str:
+    """A model by name stays as it is, a model by path is resolved."""
+    if ":" in reference or reference == "mini-halides":
+        return reference
+    looks_like_path = "/" in reference or reference.endswith(".model") or (folder / reference).exists()
+    return resolve(reference, folder) if looks_like_path else reference
