@@ -1,8 +1,8 @@
 """What really happened in a run of pw.x: its files are believed, its exit status and its last line are not.
 
 pw.x ends with status 2 both when it did not converge and when its time was over, and says "JOB DONE." either way; with
-``scf_must_converge=.false.`` it even succeeds. A pseudopotential that is missing may be replaced by another of the same
-name that came with the program.
+``scf_must_converge=.false.`` it even succeeds, and calls the last step converged. A pseudopotential that is missing may
+be replaced by another of the same name that came with the program.
 """
 
 import re
@@ -20,6 +20,7 @@ _ACHIEVED, _NOT_ACHIEVED = "convergence has been achieved", "convergence NOT ach
 _MEMORY = re.compile(r"cannot allocate|not enough memory|out of memory|insufficient memory|allocation failed", re.I)
 _ROUTINE = re.compile(r"Error in routine\s+(\S+)\s*\((-?\d+)\):\s*\n\s*(.+)")
 _SCF_ROUTINES = ("cdiaghg", "rdiaghg", "c_bands", "cegterg", "regterg", "mix_rho", "electrons")
+_ACCURACY = re.compile(r"estimated scf accuracy\s*<\s*(\S+)\s*Ry")
 _PSEUDO = re.compile(r"PseudoPot\. #\s*\d+ for\s+(\S+)\s+read from file:\s*\n\s*(.+?)\s*\n\s*MD5 check sum:\s*(\w+)")
 
 
@@ -62,7 +63,7 @@ def what_ended(folder: Path, status: int | None, md5_of: Mapping[str, str], func
     wrong = _wrong_pseudopotential(output, md5_of)
     if wrong:
         return Ended("crash", wrong)
-    if _NOT_ACHIEVED in output:
+    if _NOT_ACHIEVED in output or _only_says_converged(output):
         return Ended("scf", f"not converged after {_n_iterations(output)} SCF steps{_accuracy(output)}")
     routine = _ROUTINE.search(output) or _ROUTINE.search(crash)
     if routine:
@@ -90,8 +91,15 @@ def _n_iterations(output: str) -> int:
     return len(re.findall(r"iteration #", output))
 
 
+def _only_says_converged(output: str) -> bool:
+    """Whether the estimated accuracy never fell below the threshold, whatever the output says at its end."""
+    threshold = re.search(r"scf convergence threshold\s*=\s*(\S+)", output)
+    reached = _ACCURACY.findall(output)
+    return threshold is not None and bool(reached) and float(reached[-1]) > float(threshold[1])
+
+
 def _accuracy(output: str) -> str:
-    found = re.findall(r"estimated scf accuracy\s*<\s*(\S+)\s*Ry", output)
+    found = _ACCURACY.findall(output)
     return f", estimated accuracy {found[-1]} Ry" if found else ""
 
 

@@ -81,10 +81,10 @@ def labeller_calculator(spec: LabellerSpec) -> Calculator:
 
 def at_charge(spec: LabellerSpec, charge: int, multiplicity: int) -> LabellerSpec:
     """The same labeller for frames of another charge and multiplicity, where that is part of its settings."""
-    settings = json.loads(spec.settings)
-    if "charge" not in settings:
+    if spec.kind != "dft":
         return spec
-    return replace(spec, settings=json.dumps(settings | {"charge": charge, "multiplicity": multiplicity}))
+    settings = json.loads(spec.settings) | {"charge": charge, "multiplicity": multiplicity}
+    return replace(spec, settings=json.dumps(settings, sort_keys=True))
 
 
 def label_frame(spec: LabellerSpec, frame: Frame) -> Label | LabelFailed:

@@ -18,7 +18,7 @@ from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.errors import BadInput, is_disk_full
 from curator.hops import NamedHop, default_supercell, enumerate_hops
-from curator.labelling import labeller_of, model_reference, resolve
+from curator.labelling import key_of, labeller_of, model_reference, resolve
 from curator.learners.strategies import E0_POLICIES, E0Choice, Strategy, strategy
 from curator.rule import StopRule
 
@@ -188,7 +188,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
     _check_budget(file, barrier, heldout)
     _check_charge(file)
     everything = {symbol for frame in (whole, *starts) for symbol in atoms_from_frame(frame).get_chemical_symbols()}
-    with naming("label"):
+    with naming(key_of(file.label)):
         labeller = labeller_of(
             file.label,
             everything,

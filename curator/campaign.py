@@ -29,6 +29,7 @@ from curator.datasets.label import Theory
 from curator.datasets.notice import Notice
 from curator.errors import BadInput, is_disk_full
 from curator.exam import take_exam
+from curator.labelling import key_of
 from curator.measure import (
     Diffusion,
     diffusion_json,
@@ -90,7 +91,7 @@ def run(target: Path, console: Console, *, trust: bool = False) -> Json:
     folder = campaign_folder(target)
     base = folder.campaign_file.resolve().parent
     plan = build_plan(read_campaign_file(folder.campaign_file), base, trust=trust)
-    with naming("label"):
+    with naming(key_of(plan.file.label)):
         theory = make_labeller(plan.labeller).theory
     _refuse_other_campaign(folder, plan, theory)
     inputs = None if has_inputs(folder) else gather_inputs(plan, base, trust=trust)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from curator.arguments import Model, Seed, Structure, bad_input, check_known, labeller_named, load, show, structure_of
+from curator.arguments import Model, Seed, Structure, bad_input, check_known, load, show, structure_of
 from curator.cli import AsJson, Trust, app
 from curator.config import EXPLORE_EQUILIBRATION_PS
 from curator.datasets.frame import Frame
@@ -139,63 +139,6 @@ def select(
     content = {"idx": chosen.idx, "reasons": chosen.reasons, "scores": chosen.scores, "out": out}
     lines = [f"{idx:>6}  {reason}" for idx, reason in zip(chosen.idx, chosen.reasons, strict=True)]
     show(as_json, content, [*lines, f"wrote {len(images)} frames to {out}"])
-
-
-@app.command()
-def label(
-    frames: Annotated[Path, typer.Argument(help="Frames to label.")],
-    out: Annotated[Path, typer.Option("--out", help="extxyz file with MACE's REF_ keys.")] = Path("labelled.extxyz"),
-    with_: Annotated[
-        str, typer.Option("--with", help="chgnet:r2scan, lif-fumi-tosi, a MACE model, ...")
-    ] = "chgnet:r2scan",
-    workers: Annotated[int, typer.Option("--workers", min=1)] = 1,
-    trust: Trust = False,
-) -> None:
-    """Label frames; finished labels are kept beside the output, so that a killed run loses none."""
-    from curator.backends.base import LabelFailed
-    from curator.backends.executor import Failed, Task, open_executor
-    from curator.backends.labellers import label_frame, make_labeller, publish_outcome
-    from curator.datasets.extxyz import read_frames, write_records
-    from curator.datasets.fence import acquire
-    from curator.datasets.journal import Journal
-    from curator.datasets.label import Provenance, Record
-
-    with bad_input():
-        loaded = read_frames(frames)
-    spec = labeller_named(with_, trust)
-    theory = make_labeller(spec).theory
-    folder = out.with_name(f"{out.name}.journal")
-    origins = [
-        Provenance(-1, f"label/{frames.name}", f"{frames.name}/{i}", "train", "import") for i in range(len(loaded))
-    ]
-    with acquire(folder) as fence:
-        journal = Journal(folder, fence)
-        todo = [i for i, frame in enumerate(loaded) if (frame.hash, theory.key) not in journal.published]
-        tasks = [Task(label_frame, (spec, loaded[i]), f"label {i}") for i in todo]
-        kind: Any = "serial" if workers == 1 else "local"
-        with (
-            open_executor(kind, workers, folder / "workers") as executor,
-            Progress(console=Console(stderr=True), transient=True) as bar,
-        ):
-            row = bar.add_task("label", total=len(loaded), completed=len(loaded) - len(todo))
-            for outcome in executor.run("label", tasks):
-                idx = todo[outcome.index]
-                if isinstance(outcome, Failed):
-                    # Says nothing about the frame, which may be tried again.
-                    print(f"frame {idx}: {outcome.error}")
-                else:
-                    if isinstance(outcome.value, LabelFailed):
-                        print(f"frame {idx}: {outcome.value.reason}: {outcome.value.message}")
-                    publish_outcome(journal, loaded[idx], outcome.value, origins[idx], theory)
-                bar.advance(row)
-        labels = journal.labels(theory.key)
-    records = [Record(f, labels[f.hash], o) for f, o in zip(loaded, origins, strict=True) if f.hash in labels]
-    if not records:
-        raise CuratorError(f"none of {len(loaded)} frames could be labelled with {with_}")
-    write_records(out, records)
-    print(f"wrote {len(records)} labels of {theory.key} to {out}; {len(loaded) - len(records)} failed")
-    if len(records) < len(loaded):
-        raise typer.Exit(1)
 
 
 @app.command()

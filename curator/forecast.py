@@ -15,6 +15,7 @@ from curator.config import read_campaign_file
 from curator.convergence import earliest_convergence
 from curator.datasets.frame import Frame
 from curator.errors import BadInput
+from curator.labelling import key_of
 from curator.lattice import seed_structure
 from curator.learners.mace import MaceModel
 from curator.md import run_md
@@ -49,7 +50,7 @@ def forecast(target: Path, *, trust: bool = False) -> Forecast:
     base = folder.campaign_file.resolve().parent
     plan = build_plan(read_campaign_file(folder.campaign_file), base, trust=trust)
     model = gather_inputs(plan, base, trust=trust).foundation
-    with naming("label.model"):
+    with naming(key_of(plan.file.label)):
         theory = make_labeller(plan.labeller).theory
     frame = _structure(plan)
     label_s, step_s, predict_s = (
@@ -67,12 +68,12 @@ def _structure(plan: Plan) -> Frame:
 
 
 def _label_seconds(plan: Plan, frame: Frame) -> float:
-    label_frame(plan.labeller, frame)
-    began = time.process_time()
+    if plan.labeller.kind != "dft":
+        label_frame(plan.labeller, frame)  # the first one warms up, where a model is to be loaded
     label = label_frame(plan.labeller, frame)
     if isinstance(label, LabelFailed):
         raise BadInput(f"label: the labeller fails on the structure itself: {label.reason}, {label.message}")
-    return time.process_time() - began
+    return label.cpu_s
 
 
 def _step_seconds(model: MaceModel, frame: Frame) -> float:

@@ -11,6 +11,11 @@ from curator.config_label import Label
 from curator.errors import BadInput
 
 
+def key_of(label: Label) -> str:
+    """Key of the campaign file that a bad labeller is blamed on."""
+    return "label" if label.kind == "dft" else "label.model"
+
+
 def labeller_of(
     label: Label,
     symbols: set[str],
@@ -56,7 +61,7 @@ def _espresso(label: Label, symbols: set[str], folder: Path, charge: int, multip
     given = label.pseudopotentials
     if given is None:
         raise ValueError(
-            "label.pseudopotentials: is missing; name a folder of UPF files, such as those of pseudo-dojo.org (PBE, "
+            "pseudopotentials: is missing; name a folder of UPF files, such as those of pseudo-dojo.org (PBE, "
             "norm-conserving, standard)"
         )
     if isinstance(given, str):

@@ -78,6 +78,10 @@ def status_lines(content: Json) -> list[str]:
             f"{1000 * force['model']:>11.0f} ({1000 * force['foundation']:.0f})"
             f"{'':>12}{_eV(item['barrier_eV']):>10} ({_eV(item['barrier_reference_eV'])})"
         )
+    failed = content.get("failed_labels")
+    if failed:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in failed.items())
+        lines.append(f"  without a label, in quarantine: {reasons}; curator label CAMPAIGN --retry tries them again")
     measured = next((item for item in reversed(content["rounds"]) if item["diffusion"]), None)
     for point in measured["diffusion"] if measured else []:
         lines.append(_diffusion_line(point))

@@ -124,6 +124,7 @@ def campaign_json(context: Context, setup: Setup, rounds: Sequence[Json], *, fin
         "mobile": context.plan.mobile,
         "n_labels_total": len(context.journal.published),
         "n_failed_labels": len(context.journal.quarantined),
+        "failed_labels": context.journal.failed_by_reason(context.theory.key),
         "setup": {
             "cell_A": cell["cell_A"],
             "n_atoms": len(setup.frame),

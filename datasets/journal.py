@@ -8,6 +8,7 @@ whole on disk.
 import errno
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -93,6 +94,10 @@ class Journal:
         """Read the last failure of every frame that has no label at this level of theory, by frame hash."""
         failures = {c.frame.hash: c for c in self.read() if isinstance(c, Failure) and c.theory == theory}
         return {frame: failure for frame, failure in failures.items() if (frame, theory) not in self._labelled}
+
+    def failed_by_reason(self, theory: str) -> dict[str, int]:
+        """Count the frames without a label at this level of theory by what went wrong, the most frequent first."""
+        return dict(Counter(failure.reason for failure in self.failures(theory).values()).most_common())
 
     @property
     def splits(self) -> dict[str, Split]:
