@@ -188,7 +188,7 @@ def make_espresso(spec: LabellerSpec) -> EspressoLabeller:
     """
     settings = EspressoSettings(**json.loads(spec.settings))
     command = spec.command or PROGRAM
-    scratch = Path(spec.scratch) if spec.scratch else Path(tempfile.gettempdir()) / f"curator-{os.getuid()}"
+    scratch = Path(spec.scratch).absolute() if spec.scratch else Path(tempfile.gettempdir()) / f"curator-{os.getuid()}"
     theory = espresso_theory(settings, split_command(command)[1])
     return EspressoLabeller(theory, settings, command, spec.walltime_s, scratch)
 
