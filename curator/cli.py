@@ -83,16 +83,53 @@ def init(
 
 
 @app.command()
-def check(target: Target = DEFAULT_TARGET, trust: Trust = False, as_json: AsJson = False) -> None:
+def check(
+    target: Target = DEFAULT_TARGET,
+    convergence: Annotated[
+        bool,
+        typer.Option("--convergence", help="Calculate one cell at several cutoffs and k-points, where labels are DFT."),
+    ] = False,
+    trust: Trust = False,
+    as_json: AsJson = False,
+) -> None:
     """Check a campaign file and forecast what it will cost."""
     from curator.forecast import forecast
 
+    if convergence:
+        _check_convergence(target, as_json)
+        return
     told = forecast(target, trust=trust)
     if as_json:
         print(json.dumps(told.numbers, indent=1))
     else:
         for line in told.lines:
             print(line)
+
+
+def _check_convergence(target: Path, as_json: bool) -> None:
+    from dataclasses import asdict, replace
+
+    import numpy as np
+
+    from curator.build import build_plan
+    from curator.config import read_campaign_file
+    from curator.dft_convergence import convergence_lines, measure_convergence, plot_convergence
+    from curator.lattice import unit_cell
+    from curator.state import campaign_folder
+
+    folder = campaign_folder(target)
+    plan = build_plan(read_campaign_file(folder.campaign_file), folder.campaign_file.resolve().parent)
+    if plan.labeller.kind != "dft":
+        raise BadInput(f"label.kind: {plan.labeller.kind} has no cutoff and no k-points; --convergence is for dft")
+    folder.path.mkdir(parents=True, exist_ok=True)
+    spec = replace(plan.labeller, scratch=str(folder.calculations))
+    points = measure_convergence(spec, unit_cell(plan), np.random.default_rng(plan.file.seed))
+    picture = folder.path / "dft-convergence.png"
+    plot_convergence(points, picture)
+    if as_json:
+        print(json.dumps([asdict(point) for point in points], indent=1))
+    else:
+        print("\n".join([*convergence_lines(points), f"  drawn in {picture}"]))
 
 
 @app.command()

@@ -4,7 +4,7 @@ import numpy as np
 
 from curator.build import Plan, search_hops
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
-from curator.datasets.sources import Hop, build_seed
+from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.hops import NamedHop
 
 
@@ -70,3 +70,12 @@ def with_charge(plan: Plan, frame: Frame) -> Frame:
     """The frame with the campaign's charge and multiplicity."""
     system = plan.file.system
     return Frame(frame.numbers, frame.positions, frame.cell, frame.pbc, system.charge, system.multiplicity)
+
+
+def unit_cell(plan: Plan) -> Frame:
+    """Conventional cell of a shipped builder with textbook lattice constant, or the user's structure."""
+    if isinstance(plan.structure, Frame):
+        return plan.structure
+    return rocksalt(
+        build_seed(plan.structure, None, plan.supercell).host_formula, build_seed(plan.structure).lattice_constant_A
+    )

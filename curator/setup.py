@@ -16,11 +16,11 @@ from curator.context import FOUNDATION, Context, run_tasks, values_of
 from curator.datasets.extxyz import write_records
 from curator.datasets.frame import Frame
 from curator.datasets.label import Record
-from curator.datasets.sources import Hop, build_seed, rocksalt
+from curator.datasets.sources import Hop
 from curator.errors import BadInput, CuratorError
 from curator.followed import followed_hops, rank_hops
 from curator.labelling import resolve
-from curator.lattice import seed_structure
+from curator.lattice import seed_structure, unit_cell
 from curator.learners.foundation import MINI_HALIDES, load_foundation
 from curator.learners.mace import MaceModel, keep_head
 from curator.learners.replay import probe_records, replay_records
@@ -174,7 +174,7 @@ def check_elements(plan: Plan, model: MaceModel) -> None:
     if not isinstance(plan.e0, str) and (unknown := set(plan.e0) - set(model.elements)):
         symbols = ", ".join(chemical_symbols[number] for number in sorted(unknown))
         raise BadInput(f"learn.e0: {plan.file.foundation} does not know {symbols}; leave it out")
-    frames = [_template(plan), *plan.starts]
+    frames = [unit_cell(plan), *plan.starts]
     missing = {int(number) for frame in frames for number in frame.numbers} - set(model.elements)
     if missing:
         symbols = ", ".join(chemical_symbols[number] for number in sorted(missing))
@@ -205,21 +205,12 @@ def _frame_of_cell(folder: CampaignFolder) -> Frame:
     return Frame(content["numbers"], content["positions"], content["cell_A"], content["pbc"])
 
 
-def _template(plan: Plan) -> Frame:
-    """Conventional cell of a shipped builder with textbook lattice constant, or the user's structure."""
-    if isinstance(plan.structure, Frame):
-        return plan.structure
-    return rocksalt(
-        build_seed(plan.structure, None, plan.supercell).host_formula, build_seed(plan.structure).lattice_constant_A
-    )
-
-
 def _fix_cell(context: Context) -> tuple[Frame, Hop | None, Hop | None]:
     plan = context.plan
     out = context.folder.setup / "cell.json"
     cell = plan.file.system.cell
     builder = isinstance(plan.structure, str)
-    template = _template(plan)
+    template = unit_cell(plan)
     if not out.exists():
         relaxed = RelaxedCell(template, 0, 0.0, True)
         if cell != "given":
