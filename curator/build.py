@@ -12,13 +12,14 @@ from ase.data import atomic_numbers, chemical_symbols
 from ase.geometry import find_mic
 
 from curator.backends.base import LabellerSpec
+from curator.backends.labellers import make_labeller
 from curator.config import CampaignFile, HopFiles, HopSearch
 from curator.datasets.extxyz import read_frames
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.errors import BadInput, is_disk_full
 from curator.hops import NamedHop, default_supercell, enumerate_hops
-from curator.labelling import key_of, labeller_of, model_reference, resolve
+from curator.labelling import key_of, labeller_of, model_reference, pseudolabeller, resolve
 from curator.learners.strategies import E0_POLICIES, E0Choice, Strategy, strategy
 from curator.rule import StopRule
 
@@ -59,6 +60,8 @@ class Plan:
         Further structures to explore from.
     labeller
         What makes labels.
+    also
+        What labels the same frames beside it, for comparison only; None for nothing.
     strategy
         Row of the strategy table, with the user's overrides.
     e0
@@ -77,6 +80,7 @@ class Plan:
     heldout_hop: Hop | None
     starts: tuple[Frame, ...]
     labeller: LabellerSpec
+    also: LabellerSpec | None
     strategy: Strategy
     e0: E0Choice
     rule: StopRule
@@ -198,6 +202,11 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             device=file.run.device,
             trust=trust,
         )
+    also = None
+    if file.label.also is not None:
+        with naming("label.also"):
+            also = pseudolabeller(file.label.also, folder, file.run.device, trust)
+            make_labeller(also)
     if file.run.device == "cuda" and not torch.cuda.is_available():
         raise BadInput("run.device: there is no CUDA device here; use auto or cpu")
     return Plan(
@@ -211,6 +220,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
         heldout_hop=heldout,
         starts=starts,
         labeller=labeller,
+        also=also,
         strategy=chosen,
         e0=e0,
         rule=_stop_rule(file, barrier),

@@ -55,7 +55,16 @@ from curator.setup import Setup, check_kept_replay, foundation_hash, gather_inpu
 from curator.state import CampaignFolder, Json, campaign_folder, log_event, plain_json, read_json, write_json
 from curator.summary import campaign_json, exploration_runs, round_cost, verdict_json
 
-FIXED_KEYS = ("system", "foundation", "label", "seed", "learn.replay", "learn.replay_frames", "learn.replay_choice")
+FIXED_KEYS = (
+    "system",
+    "foundation",
+    "label.kind",
+    "label.model",
+    "seed",
+    "learn.replay",
+    "learn.replay_frames",
+    "learn.replay_choice",
+)
 """Keys that may not change once a campaign has begun: they would mix two campaigns."""
 ROUND_KEYS = ("explore", "select", "learn", "measure")
 """Sections that a round keeps as they were when it began; a change holds from the next round on."""
@@ -301,7 +310,7 @@ def _refuse_other_campaign(folder: CampaignFolder, plan: Plan, theory: Theory) -
     before, now = resolved["campaign"], plan.file.model_dump(mode="json")
     changed_for_good = [key for key in FIXED_KEYS if _value(before, key) != _value(now, key)]
     if not changed_for_good and resolved["theory"]["key"] != theory.key:
-        changed_for_good = ["what label.model stands for"]
+        changed_for_good = ["what label stands for"]
     if not changed_for_good and resolved["structures"] != _structure_hashes(plan):
         changed_for_good = ["a structure file of system"]
     if changed_for_good:

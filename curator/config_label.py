@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from curator.section import Section
 
-_ANYWHERE = ("kind", "walltime_h")
+_ANYWHERE = ("kind", "also", "walltime_h")
 KEYS: dict[str, tuple[str, ...]] = {
     "pseudolabel": ("model",),
     "classical": ("model",),
@@ -31,6 +31,11 @@ class Label(Section):
     kind: Literal["pseudolabel", "classical", "dft"] = Field("pseudolabel", description="Kind of source.")
     model: str = Field(
         "chgnet:r2scan", description="chgnet:r2scan, chgnet:0.3.0, chgnet:0.2.0, a MACE model, or lif-fumi-tosi."
+    )
+    also: str | None = Field(
+        None,
+        description="A model, such as chgnet:r2scan, that labels the same frames beside, for comparison; nothing is "
+        "trained on its labels.",
     )
     code: Literal["espresso"] = Field("espresso", description="dft: the program that calculates.")
     preset: Literal["pbe", "pbe-strict", "pbe-quick"] = Field(

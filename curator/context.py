@@ -8,7 +8,7 @@ from typing import cast
 
 from curator.backends.base import FailureReason, LabelFailed, LabellerSpec
 from curator.backends.executor import Done, Executor, Failed, Outcome, Role, Task
-from curator.backends.labellers import label_frame, publish_outcome
+from curator.backends.labellers import label_frame, make_labeller, publish_outcome
 from curator.build import Plan
 from curator.datasets.frame import Frame
 from curator.datasets.journal import Journal
@@ -142,10 +142,26 @@ def buy_labels(
 ) -> list[Label | LabelFailed]:
     """Labels of frames, in their order; published to the journal as they arrive, then folded into the store.
 
-    A frame whose label is published already is not calculated again, nor one whose calculation is known to fail.
+    A frame whose label is published already is not calculated again, nor one whose calculation is known to fail. Where
+    the campaign asks for labels of another source beside, those are made as well; nothing is trained on them.
     """
+    labels = _buy(context, context.labeller, context.theory, wanted, round_, stage)
+    if context.plan.also is not None:
+        theory = make_labeller(context.plan.also).theory
+        _buy(context, context.plan.also, theory, wanted, round_, f"{stage} with {theory.method} too")
+    return labels
+
+
+def _buy(
+    context: Context,
+    spec: LabellerSpec,
+    theory: Theory,
+    wanted: Sequence[tuple[Frame, Provenance]],
+    round_: int,
+    stage: str,
+) -> list[Label | LabelFailed]:
     known: dict[int, Label | LabelFailed] = {}
-    labels, failures = context.journal.labels(context.theory.key), context.journal.failures(context.theory.key)
+    labels, failures = context.journal.labels(theory.key), context.journal.failures(theory.key)
     for index, (frame, _) in enumerate(wanted):
         if frame.hash in labels:
             known[index] = labels[frame.hash]
@@ -159,19 +175,16 @@ def buy_labels(
         frame, provenance = wanted[index]
         if isinstance(outcome, Failed):
             # A task that died says nothing about its frame, and may be tried again; a labeller's own word is final.
-            known[index] = LabelFailed("crash", outcome.error, context.theory.key)
+            known[index] = LabelFailed("crash", outcome.error, theory.key)
             return
         result = known[index] = outcome.value
-        publish_outcome(context.journal, frame, result, provenance, context.theory)
+        publish_outcome(context.journal, frame, result, provenance, theory)
         if isinstance(result, LabelFailed):
             about = {"round": round_, "stage": stage, "frame": frame.hash, "reason": result.reason}
             log_event(context.folder, "label_failed", **about, message=result.message)
 
     if missing:
-        tasks = [
-            Task(label_frame, (context.labeller, wanted[index][0]), f"label {wanted[index][1].source}")
-            for index in missing
-        ]
+        tasks = [Task(label_frame, (spec, wanted[index][0]), f"label {wanted[index][1].source}") for index in missing]
         run_tasks(context, "label", tasks, round_=round_, stage=stage, on_outcome=publish)
     _fold(context, [(wanted[index], known[index]) for index in range(len(wanted))])
     return [known[index] for index in range(len(wanted))]

@@ -44,8 +44,10 @@ def labeller_of(
     ValueError
         If a file is missing or a setting is wrong.
     """
-    if label.kind != "dft":
-        return LabellerSpec(label.kind, model_reference(label.model, folder), device, trust)
+    if label.kind == "classical":
+        return LabellerSpec(label.kind, label.model)
+    if label.kind == "pseudolabel":
+        return pseudolabeller(label.model, folder, device, trust)
     return LabellerSpec(
         "dft",
         label.code,
@@ -53,6 +55,11 @@ def labeller_of(
         command=label.command or "",
         walltime_s=3600 * label.walltime_h,
     )
+
+
+def pseudolabeller(model: str, folder: Path, device: str, trust: bool) -> LabellerSpec:
+    """Labeller of a model that a campaign file names."""
+    return LabellerSpec("pseudolabel", model_reference(model, folder), device, trust)
 
 
 def _espresso(label: Label, symbols: set[str], folder: Path, charge: int, multiplicity: int) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """What a round and a campaign add up to, as JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -97,6 +97,10 @@ def exploration_runs(folder: CampaignFolder, round_: int) -> list[Json]:
     return runs
 
 
+def _of_theory(keys: Collection[tuple[str, str]], theory: str) -> int:
+    return sum(key == theory for _, key in keys)
+
+
 def _calibration(context: Context, n_rounds: int) -> Json | None:
     """How reliable predicted errors were on the random shares of all rounds; None where there is too little."""
     evidence = {}
@@ -122,8 +126,8 @@ def campaign_json(context: Context, setup: Setup, rounds: Sequence[Json], *, fin
         "theory": context.theory.key,
         "foundation": {"reference": file.foundation, "hash": foundation_hash(context.folder)},
         "mobile": context.plan.mobile,
-        "n_labels_total": len(context.journal.published),
-        "n_failed_labels": len(context.journal.quarantined),
+        "n_labels_total": _of_theory(context.journal.published, context.theory.key),
+        "n_failed_labels": _of_theory(context.journal.quarantined, context.theory.key),
         "failed_labels": context.journal.failed_by_reason(context.theory.key),
         "setup": {
             "cell_A": cell["cell_A"],
