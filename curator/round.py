@@ -233,7 +233,6 @@ def train(context: Context, round_: int) -> list[TrainedMember]:
         jobs.append(
             TrainingJob(
                 base=base,
-                foundation=context.foundation,
                 train=folder / "train.extxyz",
                 valid=folder / "valid.extxyz",
                 replay_train=context.folder.setup / "replay-train.extxyz" if replays else None,

@@ -236,12 +236,10 @@ class TrainingJob:
     ----------
     base
         Model to start from; a strategy that starts from scratch takes only its architecture.
-    foundation
-        Model that gives pseudolabels.
     train, valid
         extxyz files with labels.
     replay_train, replay_valid
-        extxyz files of replayed frames, or None.
+        extxyz files of replayed frames, or None; pseudolabels were given when the campaign began.
     bootstrap
         Whether the training frames are drawn with replacement.
     seed
@@ -251,7 +249,6 @@ class TrainingJob:
     """
 
     base: ModelAt
-    foundation: ModelAt
     train: Path
     valid: Path
     replay_train: Path | None
@@ -266,7 +263,6 @@ class TrainingJob:
 def train_member(job: TrainingJob) -> TrainedMember:
     """Train one member of the committee; one that is trained is read, and a checkpoint is continued."""
     from curator.learners.committee import bootstrap
-    from curator.learners.replay import pseudolabelled
     from curator.learners.train import fit
 
     done = job.out / "trained.json"
@@ -284,18 +280,14 @@ def train_member(job: TrainingJob) -> TrainedMember:
     checkpoint = job.out.parent / f"{job.out.name}-checkpoint"
     base = job.base.load()
     from_foundation = job.strategy.from_foundation
-    replay_train, replay_valid = _records(job.replay_train), _records(job.replay_valid)
-    if job.strategy.replay == "pseudolabels":
-        foundation = job.foundation.load()
-        replay_train, replay_valid = (pseudolabelled(part, foundation) for part in (replay_train, replay_valid))
     model, report = fit(
         base if from_foundation else None,
         bootstrap(train, job.seed) if job.bootstrap else train,
         _records(job.valid),
         job.strategy,
         seed=job.seed,
-        replay_train=replay_train,
-        replay_valid=replay_valid,
+        replay_train=_records(job.replay_train),
+        replay_valid=_records(job.replay_valid),
         e0=job.e0,
         checkpoint=checkpoint,
         on_event=on_event,

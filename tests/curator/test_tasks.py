@@ -84,35 +84,32 @@ def test_without_a_last_layer_there_is_no_spread(model: ModelAt, frames: list[Fr
 
 
 def test_members_replay_what_the_foundation_says(model: ModelAt, frames: list[Frame], tmp_path: Path) -> None:
-    """Whatever labels the replayed frames bring, and also when training starts from the last round's model."""
+    """Also when training starts from the last round's model; and labels of any other origin are refused."""
     foundation = model.load()
-    labelled = pseudolabelled(
-        [
-            Record(f, Label(0.0, np.zeros((8, 3)), None, "t"), Provenance(0, "t", "g", "train", "random"))
-            for f in frames
-        ],
-        foundation,
-    )
-    wrong = [replace(record, label=replace(record.label, energy=0.0, theory="t")) for record in labelled]
-    for name, part in (("train", labelled[:2]), ("valid", labelled[2:]), ("replay", wrong[:2])):
+    bare = [
+        Record(f, Label(0.0, np.zeros((8, 3)), None, "t"), Provenance(0, "t", "g", "train", "random")) for f in frames
+    ]
+    labelled = pseudolabelled(bare, foundation)
+    for name, part in (("train", labelled[:2]), ("valid", labelled[2:]), ("wrong", bare[:2])):
         write_records(tmp_path / f"{name}.extxyz", part)
-    base = model
+    job = TrainingJob(
+        base=model,
+        train=tmp_path / "train.extxyz",
+        valid=tmp_path / "valid.extxyz",
+        replay_train=tmp_path / "train.extxyz",
+        replay_valid=tmp_path / "valid.extxyz",
+        strategy=strategy("pseudolabel_replay", max_epochs=1, learning_rate=1e-6),
+        e0={3: foundation.e0s()[3]},
+        bootstrap=False,
+        seed=0,
+        out=tmp_path / "round-0" / "member-0",
+    )
     for round_ in range(2):
-        job = TrainingJob(
-            base=base,
-            foundation=model,
-            train=tmp_path / "train.extxyz",
-            valid=tmp_path / "valid.extxyz",
-            replay_train=tmp_path / "replay.extxyz",
-            replay_valid=tmp_path / "replay.extxyz",
-            strategy=strategy("pseudolabel_replay", max_epochs=1, learning_rate=1e-6),
-            e0={3: foundation.e0s()[3]},
-            bootstrap=False,
-            seed=round_,
-            out=tmp_path / f"round-{round_}" / "member-0",
-        )
+        job = replace(job, seed=round_, out=tmp_path / f"round-{round_}" / "member-0")
         member = train_member(pickle.loads(pickle.dumps(job)))
         assert member.valid_force_rmse["replay"] < 1e-3
         assert member.e0[3] == foundation.e0s()[3]
-        base = ModelAt(job.out, "cpu")
-        assert base.load().metadata["foundation"] == foundation.hash
+        job = replace(job, base=ModelAt(job.out, "cpu"))
+        assert job.base.load().metadata["foundation"] == foundation.hash
+    with pytest.raises(ValueError, match="replay of another model"):
+        train_member(replace(job, replay_train=tmp_path / "wrong.extxyz", out=tmp_path / "round-2" / "member-0"))
