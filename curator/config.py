@@ -80,6 +80,13 @@ _FILES, _SEARCH = "files of a hop", "search for a hop"
 AnyHop = Annotated[Annotated[HopFiles, Tag(_FILES)] | Annotated[HopSearch, Tag(_SEARCH)], Discriminator(_kind_of_hop)]
 
 
+_POLICY, _VALUES = "policy of E0s", "E0s by element"
+E0 = Annotated[
+    Annotated[Literal["estimated", "foundation", "average"], Tag(_POLICY)] | Annotated[dict[str, float], Tag(_VALUES)],
+    Discriminator(lambda value: _VALUES if isinstance(value, dict) else _POLICY),
+]
+
+
 class System(_Section):
     """What diffuses, and in what."""
 
@@ -187,7 +194,7 @@ class Learn(_Section):
     members: int = Field(
         2, ge=1, le=16, description="Models trained each round; more than one give a spread of barriers."
     )
-    e0: Literal["estimated", "foundation", "average"] | dict[str, float] = Field(
+    e0: E0 = Field(
         "estimated", description="Energies of isolated atoms: a policy, or values in eV by element; the rest estimated."
     )
     warm_start: bool = Field(True, description="Start from the last round's model instead of from the foundation.")
@@ -348,7 +355,8 @@ def read_campaign_file(path: Path) -> CampaignFile:
 
 
 def _explained(problem: Any) -> str:
-    location = [str(part) for part in problem["loc"] if part not in (_FILES, _SEARCH, "one", "each")]
+    tags = (_FILES, _SEARCH, _POLICY, _VALUES, "one", "each")
+    location = [str(part) for part in problem["loc"] if part not in tags]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])
