@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from curator.backends.classical import FumiTosiLiF
 from curator.commands import app
+from curator.datasets.frame import frame_from_atoms
 from curator.errors import BadInput
 from curator.learners.architecture import Architecture, Head, build_module
-from curator.learners.mace import MaceModel
+from curator.learners.mace import MaceModel, load_model
 from curator.learners.strategies import STRATEGIES
 
 TINY = Architecture(
@@ -66,7 +67,8 @@ def write_labelled(path: Path, foundation: MaceModel) -> None:
 def finetune(labelled: Path, *arguments: object) -> dict[str, Any]:
     """What the command says as JSON."""
     replay = () if "--replay" in arguments else ("--replay", labelled)
-    options = ("--model", labelled.parent / "model", "--epochs", "1", "--replay-frames", "2", "--json")
+    model = () if "--model" in arguments else ("--model", labelled.parent / "model")
+    options = (*model, "--epochs", "1", "--replay-frames", "2", "--json")
     command = ["finetune", str(labelled), *map(str, (*arguments, *replay, *options))]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0
@@ -103,6 +105,26 @@ def test_options_of_adapters_replay_and_atomic_energies(labelled: Path, tmp_path
     assert told["e0"]["3"] == pytest.approx(E0S[3] + 0.01)
     assert told["e0"]["11"] == E0S[11]
     assert told["start_energy_rmse_eV_per_atom"] < 1e-3
+
+
+def test_scratch_takes_the_architecture_alone(labelled: Path, tmp_path: Path) -> None:
+    """The elements are those of the data, whether the foundation knows them or not."""
+    images = read(labelled, index=":")
+    for atoms in images:
+        atoms.symbols[atoms.symbols == "F"] = "Br"
+    write(tmp_path / "libr.extxyz", images)
+    scratch = ("--strategy", "scratch", "--out", tmp_path / "model")
+    finetune(tmp_path / "libr.extxyz", *scratch, "--model", labelled.parent / "model")
+    model = load_model(tmp_path / "model")
+    assert model.elements == (3, 35)
+    assert model.heads == ("target",)
+    assert model.r_max == TINY.r_max
+    n_neighbours = [len(model.graph(frame_from_atoms(atoms)).edge_index[0]) / len(atoms) for atoms in images]
+    assert min(n_neighbours) <= (model.architecture.avg_num_neighbors or 0) <= max(n_neighbours)
+    with pytest.raises(BadInput, match=r"labelled\.extxyz: holds F, which no training frame does"):
+        finetune(tmp_path / "libr.extxyz", *scratch, "--valid", labelled)
+    with pytest.raises(BadInput, match="does not know Br; choose a model that does"):
+        finetune(tmp_path / "libr.extxyz", "--strategy", "naive", "--model", labelled.parent / "model")
 
 
 @pytest.mark.parametrize(
