@@ -261,8 +261,13 @@ class TrainingJob:
 
 
 def train_member(job: TrainingJob) -> TrainedMember:
-    """Train one member of the committee; one that is trained is read, and a checkpoint is continued."""
+    """Train one member of the committee; one that is trained is read, and a checkpoint is continued.
+
+    If the loss becomes infinite, the weights kept so far are saved beside ``out``, in a folder that ends in
+    ``-diverged``, before the error is raised.
+    """
     from curator.learners.committee import bootstrap
+    from curator.learners.loop import TrainingDiverged
     from curator.learners.train import fit
 
     done = job.out / "trained.json"
@@ -280,19 +285,24 @@ def train_member(job: TrainingJob) -> TrainedMember:
     checkpoint = job.out.parent / f"{job.out.name}-checkpoint"
     base = job.base.load()
     from_foundation = job.strategy.from_foundation
-    model, report = fit(
-        base if from_foundation else None,
-        bootstrap(train, job.seed) if job.bootstrap else train,
-        _records(job.valid),
-        job.strategy,
-        seed=job.seed,
-        replay_train=_records(job.replay_train),
-        replay_valid=_records(job.replay_valid),
-        e0=job.e0,
-        checkpoint=checkpoint,
-        on_event=on_event,
-        architecture=None if from_foundation else base.architecture,
-    )
+    try:
+        model, report = fit(
+            base if from_foundation else None,
+            bootstrap(train, job.seed) if job.bootstrap else train,
+            _records(job.valid),
+            job.strategy,
+            seed=job.seed,
+            replay_train=_records(job.replay_train),
+            replay_valid=_records(job.replay_valid),
+            e0=job.e0,
+            checkpoint=checkpoint,
+            on_event=on_event,
+            architecture=None if from_foundation else base.architecture,
+        )
+    except TrainingDiverged as error:
+        if error.model is not None:
+            error.model.save(job.out.with_name(f"{job.out.name}-diverged"))
+        raise
     for event in report.curve:
         errors = event.valid_force_rmse
         curve.append((event.epoch, errors.get("target", np.nan), errors.get("replay", np.nan)))

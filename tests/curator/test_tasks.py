@@ -10,10 +10,12 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
-from curator.datasets.extxyz import write_records
+from curator.datasets.extxyz import read_own_records, write_records
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Label, Provenance, Record
 from curator.learners.distance import fit_gate
+from curator.learners.loop import TrainingDiverged
+from curator.learners.mace import load_model
 from curator.learners.replay import pseudolabelled
 from curator.learners.strategies import strategy
 from curator.tasks import (
@@ -113,3 +115,26 @@ def test_members_replay_what_the_foundation_says(model: ModelAt, frames: list[Fr
         assert job.base.load().metadata["foundation"] == foundation.hash
     with pytest.raises(ValueError, match="replay of another model"):
         train_member(replace(job, replay_train=tmp_path / "wrong.extxyz", out=tmp_path / "round-2" / "member-0"))
+
+
+def test_divergence_leaves_the_last_good_weights_beside(model: ModelAt, train_file: Path, tmp_path: Path) -> None:
+    records = read_own_records(train_file)
+    absurd = replace(records[0].label, forces=np.full((8, 3), 1e39))  # numbers, but not in single precision
+    write_records(train_file, [replace(records[0], label=absurd), records[1]])
+    job = TrainingJob(
+        base=model,
+        train=train_file,
+        valid=train_file,
+        replay_train=None,
+        replay_valid=None,
+        strategy=strategy("naive", max_epochs=1),
+        e0="estimated",
+        bootstrap=False,
+        seed=0,
+        out=tmp_path / "model" / "member-0",
+    )
+    with pytest.raises(TrainingDiverged, match=records[0].frame.hash[:12]):
+        train_member(job)
+    kept = load_model(tmp_path / "model" / "member-0-diverged").predict([records[1].frame])[0]
+    np.testing.assert_allclose(kept.forces, model.load().predict([records[1].frame])[0].forces, atol=1e-6)
+    assert not job.out.exists()
