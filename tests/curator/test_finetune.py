@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from curator.backends.classical import FumiTosiLiF
 from curator.commands import app
+from curator.datasets.extxyz import read_frames
 from curator.datasets.frame import frame_from_atoms
-from curator.errors import BadInput
+from curator.errors import BadInput, CuratorError
 from curator.learners.architecture import Architecture, Head, build_module
 from curator.learners.mace import MaceModel, load_model
 from curator.learners.strategies import STRATEGIES
@@ -144,6 +145,29 @@ def test_bad_input_is_told(options: tuple[str, ...], complaint: str, labelled: P
     strategy = () if options[0] in ("--strategy", "--replay-choice") else ("--strategy", "naive")
     with pytest.raises(BadInput, match=complaint):
         finetune(labelled, *strategy, *options, "--out", tmp_path / "model")
+
+
+@pytest.mark.parametrize("option", ["train", "--valid"])
+def test_empty_files_are_named(option: str, labelled: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.extxyz"
+    empty.touch()
+    arguments = (empty,) if option == "train" else (labelled, option, empty)
+    with pytest.raises(BadInput, match=r"empty\.extxyz"):
+        finetune(*arguments, "--model", labelled.parent / "model", "--strategy", "naive", "--out", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_divergence_names_the_frame_and_leaves_the_last_good_weights(labelled: Path, tmp_path: Path) -> None:
+    images = read(labelled, index=":")
+    images[1].arrays["REF_forces"][0, 0] = 1e39  # a number, but not in single precision
+    write(tmp_path / "absurd.extxyz", images)
+    culprit = read_frames(tmp_path / "absurd.extxyz")[1].hash[:12]
+    naive = ("--strategy", "naive", "--model", labelled.parent / "model", "--batch-size", 1)
+    with pytest.raises(CuratorError, match=rf"the loss became inf .*{culprit}.*holds weights of epoch 0"):
+        finetune(tmp_path / "absurd.extxyz", *naive, "--out", tmp_path / "model")
+    kept, foundation = (load_model(folder) for folder in (tmp_path / "model", labelled.parent / "model"))
+    frame = frame_from_atoms(images[0])
+    np.testing.assert_allclose(kept.predict([frame])[0].forces, foundation.predict([frame])[0].forces, atol=1e-6)
 
 
 def test_isolated_atoms_of_the_file_serve(labelled: Path, tmp_path: Path) -> None:
