@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
@@ -184,6 +185,7 @@ def finetune(
     from curator.build import e0_choice
     from curator.datasets.extxyz import MissingLabelError, read_isolated_atoms, read_records
     from curator.datasets.label import Theory
+    from curator.learners.architecture import for_elements
     from curator.learners.base import TrainEvent
     from curator.learners.e0 import isolated_atom
     from curator.learners.loop import TrainingDiverged
@@ -211,7 +213,12 @@ def finetune(
         atoms = read_isolated_atoms(train, energy_key=energy_key, use_calculator=use_calculator)
         training += [isolated_atom(number, energy, theory.key) for number, energy in atoms.items()]
     base = load(model, trust)
-    check_known(base, np.concatenate([record.frame.numbers for record in training]), model)
+    numbers = np.concatenate([record.frame.numbers for record in training])
+    if row.from_foundation:
+        check_known(base, numbers, model)
+    elif unlearnt := {int(z) for record in validation for z in record.frame.numbers} - {int(z) for z in numbers}:
+        symbols = ", ".join(chemical_symbols[z] for z in sorted(unlearnt))
+        raise BadInput(f"{valid}: holds {symbols}, which no training frame does; leave those frames out")
     replayed: tuple[list[Any], list[Any]] = ([], [])
     if row.replay != "none":
         if replay is None and model != "mini-halides":
@@ -250,7 +257,7 @@ def finetune(
                 replay_valid=replayed[1],
                 checkpoint=out.with_name(f"{out.name}.checkpoint"),
                 on_event=on_event,
-                architecture=None if row.from_foundation else base.architecture,
+                architecture=None if row.from_foundation else for_elements(base.architecture, numbers),
             )
         except TrainingDiverged as error:
             if error.model is None:

@@ -77,6 +77,13 @@ _FILES, _SEARCH = "files of a hop", "search for a hop"
 AnyHop = Annotated[Annotated[HopFiles, Tag(_FILES)] | Annotated[HopSearch, Tag(_SEARCH)], Discriminator(_kind_of_hop)]
 
 
+_POLICY, _VALUES = "policy of E0s", "E0s by element"
+E0 = Annotated[
+    Annotated[Literal["estimated", "foundation", "average"], Tag(_POLICY)] | Annotated[dict[str, float], Tag(_VALUES)],
+    Discriminator(lambda value: _VALUES if isinstance(value, dict) else _POLICY),
+]
+
+
 class System(Section):
     """What diffuses, and in what."""
 
@@ -175,7 +182,7 @@ class Learn(Section):
     members: int = Field(
         2, ge=1, le=16, description="Models trained each round; more than one give a spread of barriers."
     )
-    e0: Literal["estimated", "foundation", "average"] | dict[str, float] = Field(
+    e0: E0 = Field(
         "estimated", description="Energies of isolated atoms: a policy, or values in eV by element; the rest estimated."
     )
     warm_start: bool = Field(True, description="Start from the last round's model instead of from the foundation.")
@@ -338,8 +345,8 @@ def explained(error: ValidationError, *within: str) -> list[str]:
 
 
 def _explained(problem: Any, within: tuple[str, ...]) -> str:
-    choices = (_FILES, _SEARCH, "one", "each")
-    location = [*within, *(str(part) for part in problem["loc"] if part not in choices)]
+    tags = (_FILES, _SEARCH, _POLICY, _VALUES, "one", "each")
+    location = [*within, *(str(part) for part in problem["loc"] if part not in tags)]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])

@@ -226,14 +226,13 @@ def train(context: Context, round_: int) -> list[TrainedMember]:
     write_records(folder / "valid.extxyz", validation)
     replays = context.plan.strategy.replay != "none"
     replay_valid = context.folder.setup / "replay-valid.extxyz"
-    before = _warm_bases(context, round_)
+    before = warm_bases(context, round_)
     jobs = []
     for member in range(learn.members):
         base = before[min(member, len(before) - 1)]
         jobs.append(
             TrainingJob(
                 base=base,
-                foundation=context.foundation,
                 train=folder / "train.extxyz",
                 valid=folder / "valid.extxyz",
                 replay_train=context.folder.setup / "replay-train.extxyz" if replays else None,
@@ -262,10 +261,14 @@ def train(context: Context, round_: int) -> list[TrainedMember]:
     return members
 
 
-def _warm_bases(context: Context, round_: int) -> list[ModelAt]:
-    """Models to start from: the last round's, unless they were made by another strategy and may lack a head."""
-    if round_ == 0 or not context.plan.file.learn.warm_start:
+def warm_bases(context: Context, round_: int) -> list[ModelAt]:
+    """Models to start from: the last round's, unless they cannot be had or would not do.
+
+    Those of another strategy may lack a head; those with other E0s than the foundation's cannot keep these.
+    """
+    learn = context.plan.file.learn
+    if round_ == 0 or not learn.warm_start:
         return [context.foundation]
-    earlier = read_json(context.folder.round(round_ - 1) / "settings.json")
-    same = earlier["learn"]["strategy"] == context.plan.file.learn.strategy
+    earlier = read_json(context.folder.round(round_ - 1) / "settings.json")["learn"]
+    same = earlier["strategy"] == learn.strategy and (learn.e0 != "foundation" or earlier["e0"] == learn.e0)
     return context.members(round_ - 1) if same else [context.foundation]

@@ -236,12 +236,10 @@ class TrainingJob:
     ----------
     base
         Model to start from; a strategy that starts from scratch takes only its architecture.
-    foundation
-        Model that gives pseudolabels.
     train, valid
         extxyz files with labels.
     replay_train, replay_valid
-        extxyz files of replayed frames, or None.
+        extxyz files of replayed frames, or None; pseudolabels were given when the campaign began.
     bootstrap
         Whether the training frames are drawn with replacement.
     seed
@@ -251,7 +249,6 @@ class TrainingJob:
     """
 
     base: ModelAt
-    foundation: ModelAt
     train: Path
     valid: Path
     replay_train: Path | None
@@ -264,9 +261,13 @@ class TrainingJob:
 
 
 def train_member(job: TrainingJob) -> TrainedMember:
-    """Train one member of the committee; one that is trained is read, and a checkpoint is continued."""
+    """Train one member of the committee; one that is trained is read, and a checkpoint is continued.
+
+    If the loss becomes infinite, the weights kept so far are saved beside ``out``, in a folder that ends in
+    ``-diverged``, before the error is raised.
+    """
     from curator.learners.committee import bootstrap
-    from curator.learners.replay import pseudolabelled
+    from curator.learners.loop import TrainingDiverged
     from curator.learners.train import fit
 
     done = job.out / "trained.json"
@@ -284,23 +285,24 @@ def train_member(job: TrainingJob) -> TrainedMember:
     checkpoint = job.out.parent / f"{job.out.name}-checkpoint"
     base = job.base.load()
     from_foundation = job.strategy.from_foundation
-    replay_train, replay_valid = _records(job.replay_train), _records(job.replay_valid)
-    if job.strategy.replay == "pseudolabels":
-        foundation = job.foundation.load()
-        replay_train, replay_valid = (pseudolabelled(part, foundation) for part in (replay_train, replay_valid))
-    model, report = fit(
-        base if from_foundation else None,
-        bootstrap(train, job.seed) if job.bootstrap else train,
-        _records(job.valid),
-        job.strategy,
-        seed=job.seed,
-        replay_train=replay_train,
-        replay_valid=replay_valid,
-        e0=job.e0,
-        checkpoint=checkpoint,
-        on_event=on_event,
-        architecture=None if from_foundation else base.architecture,
-    )
+    try:
+        model, report = fit(
+            base if from_foundation else None,
+            bootstrap(train, job.seed) if job.bootstrap else train,
+            _records(job.valid),
+            job.strategy,
+            seed=job.seed,
+            replay_train=_records(job.replay_train),
+            replay_valid=_records(job.replay_valid),
+            e0=job.e0,
+            checkpoint=checkpoint,
+            on_event=on_event,
+            architecture=None if from_foundation else base.architecture,
+        )
+    except TrainingDiverged as error:
+        if error.model is not None:
+            error.model.save(job.out.with_name(f"{job.out.name}-diverged"))
+        raise
     for event in report.curve:
         errors = event.valid_force_rmse
         curve.append((event.epoch, errors.get("target", np.nan), errors.get("replay", np.nan)))

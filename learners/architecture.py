@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 # mace prints that it found no cuequivariance, which would spoil JSON on standard output. It comes before e3nn, which
 # torch 2.6 and later cannot import by itself: mace first lifts torch's loading check.
@@ -111,9 +112,15 @@ class Architecture:
         """Names of the heads."""
         return tuple(head.name for head in self.heads)
 
-    def e0_table(self) -> np.ndarray:
+    def e0_table(self) -> NDArray[np.float64]:
         """E0s in eV, float64, shape ``(n_heads, n_elements)``."""
         return np.array([head.e0s_eV for head in self.heads], dtype=np.float64)
+
+
+def for_elements(architecture: Architecture, numbers: NDArray[np.int32]) -> Architecture:
+    """The same architecture for the elements among ``numbers``; heads and mean coordination are left to the data."""
+    elements = tuple(np.unique(numbers).tolist())
+    return dataclasses.replace(architecture, atomic_numbers=elements, heads=(), avg_num_neighbors=None)
 
 
 def architecture_from_json(values: Mapping[str, object]) -> Architecture:

@@ -109,20 +109,6 @@ def choose_e0s(
     return dataclasses.replace(chosen, start_energy_rmse=error)
 
 
-def estimate_e0s(
-    model: MaceModel, records: Sequence[Record], known: Mapping[int, float] = MappingProxyType({})
-) -> E0Estimate:
-    """Model-aware E0s: the model's own, shifted to fit the labels of ``records`` by least squares.
-
-    Solves ``A x = E_label - E_model`` with the composition matrix ``A`` (frames by elements) and adds ``x`` to the
-    model's E0s (arXiv:2606.12704, section on E0 re-estimation). Where ``A`` has not full rank, ``x`` has the least
-    norm. An isolated atom among the records, or a value in ``known``, fixes the E0 of its element; an element in no
-    record keeps the model's.
-    """
-    frames = [record.frame for record in records if not is_isolated_atom(record)]
-    return _fit(model, records, [p.energy for p in model.predict(frames, ("energy",))], known)
-
-
 def fit_e0s(
     elements: Sequence[int], records: Sequence[Record], known: Mapping[int, float] = MappingProxyType({})
 ) -> E0Estimate:
@@ -166,6 +152,13 @@ def _energy_rmse(model: MaceModel, e0: E0Estimate, records: Sequence[Record], pr
 def _fit(
     model: MaceModel, records: Sequence[Record], predicted: Sequence[float], known: Mapping[int, float]
 ) -> E0Estimate:
+    """The model's own E0s, shifted to fit the labels of ``records`` by least squares.
+
+    Solves ``A x = E_label - E_model`` with the composition matrix ``A`` (frames by elements) and adds ``x`` to the
+    model's E0s (arXiv:2606.12704, section on E0 re-estimation). Where ``A`` has not full rank, ``x`` has the least
+    norm. An isolated atom among the records, or a value in ``known``, fixes the E0 of its element; an element in no
+    record keeps the model's.
+    """
     labels = [record.label.energy for record in records if not is_isolated_atom(record)]
     residuals = [label - energy for label, energy in zip(labels, predicted, strict=True)]
     return _solve(model.e0s(), records, residuals, known, start="from the model's own E0s")

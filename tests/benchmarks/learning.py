@@ -31,7 +31,7 @@ from curator.datasets.journal import Journal
 from curator.datasets.label import Label, Record
 from curator.datasets.sources import Hop
 from curator.learners.foundation import MINI_HALIDES, load_foundation
-from curator.learners.mace import REPLAY, MaceModel
+from curator.learners.mace import REPLAY, MaceModel, load_model
 from curator.learners.metrics import force_rmse
 from curator.learners.replay import Choice, probe_records, replay_records
 from curator.learners.strategies import LossWeights, strategy
@@ -56,15 +56,23 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "128 replay frames": {"n_replay": 128},
     "128 replay frames, farthest points": {"n_replay": 128, "farthest": True},
     "no replay (naive)": {"strategy": "naive"},
+    "from the round before": {"warm": True},
+    "from the round before, 15 epochs": {"warm": True, "max_epochs": 15},
 }
 
 
 def train(folder: CampaignFolder, changes: dict[str, Any], seed: int) -> tuple[MaceModel, float]:
-    """A model fine-tuned on the last round's frames, and the CPU seconds of the training."""
-    last = folder.round(folder.n_rounds_done() - 1) / "model"
+    """A model fine-tuned on the last round's frames, and the CPU seconds of the training.
+
+    ``warm`` begins with the first member of the round before, which has learnt all but the last round's frames.
+    """
+    n_done = folder.n_rounds_done()
+    last = folder.round(n_done - 1) / "model"
     foundation = load_foundation(MINI_HALIDES, device="cpu")
     changed = dict(changes)
     name = changed.pop("strategy", "multihead_replay")
+    warm = changed.pop("warm", False)
+    base = load_model(folder.round(n_done - 2) / "model" / "member-0") if warm else foundation
     n_replay, farthest = changed.pop("n_replay", REPLAY_FRAMES), changed.pop("farthest", False)
     row = strategy(name, **{"max_epochs": EPOCHS, **changed})
     rng = np.random.default_rng(seed)
@@ -73,7 +81,7 @@ def train(folder: CampaignFolder, changes: dict[str, Any], seed: int) -> tuple[M
         choose: Choice = "farthest" if farthest else "random"
         replay = replay_records(MINI_HALIDES, foundation.elements, n_replay, rng, choose=choose, model=foundation)
     model, report = fit(
-        foundation,
+        base,
         read_own_records(last / "train.extxyz"),
         read_own_records(last / "valid.extxyz"),
         row,

@@ -93,6 +93,19 @@ def test_what_is_wrong_is_named_with_a_remedy(tmp_path: Path, text: str, words: 
         assert word in message, message
 
 
+@pytest.mark.parametrize(
+    ("e0", "words"),
+    [
+        ("guessed", "learn.e0: input should be 'estimated', 'foundation' or 'average'; got 'guessed'"),
+        ("-1.9", "learn.e0: input should be 'estimated', 'foundation' or 'average'; got -1.9"),
+        ("{Li: low}", "learn.e0.Li: input should be a valid number, unable to parse string as a number; got 'low'"),
+    ],
+)
+def test_bad_atomic_energies_are_told_in_one_line(tmp_path: Path, e0: str, words: str):
+    (line,) = refusal(tmp_path, f"system: {{structure: x}}\nlearn: {{e0: {e0}}}").splitlines()
+    assert line.endswith(words)
+
+
 def test_many_mistakes_are_counted_not_listed(tmp_path: Path):
     assert "more problems" in refusal(tmp_path, "\n".join(f"key{i}: 1" for i in range(9)))
 

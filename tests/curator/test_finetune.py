@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 
 from curator.backends.classical import FumiTosiLiF
 from curator.commands import app
-from curator.errors import BadInput
+from curator.datasets.extxyz import read_frames
+from curator.datasets.frame import frame_from_atoms
+from curator.errors import BadInput, CuratorError
 from curator.learners.architecture import Architecture, Head, build_module
-from curator.learners.mace import MaceModel
+from curator.learners.mace import MaceModel, load_model
 from curator.learners.strategies import STRATEGIES
 
 TINY = Architecture(
@@ -66,7 +68,8 @@ def write_labelled(path: Path, foundation: MaceModel) -> None:
 def finetune(labelled: Path, *arguments: object) -> dict[str, Any]:
     """What the command says as JSON."""
     replay = () if "--replay" in arguments else ("--replay", labelled)
-    options = ("--model", labelled.parent / "model", "--epochs", "1", "--replay-frames", "2", "--json")
+    model = () if "--model" in arguments else ("--model", labelled.parent / "model")
+    options = (*model, "--epochs", "1", "--replay-frames", "2", "--json")
     command = ["finetune", str(labelled), *map(str, (*arguments, *replay, *options))]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0
@@ -105,6 +108,26 @@ def test_options_of_adapters_replay_and_atomic_energies(labelled: Path, tmp_path
     assert told["start_energy_rmse_eV_per_atom"] < 1e-3
 
 
+def test_scratch_takes_the_architecture_alone(labelled: Path, tmp_path: Path) -> None:
+    """The elements are those of the data, whether the foundation knows them or not."""
+    images = read(labelled, index=":")
+    for atoms in images:
+        atoms.symbols[atoms.symbols == "F"] = "Br"
+    write(tmp_path / "libr.extxyz", images)
+    scratch = ("--strategy", "scratch", "--out", tmp_path / "model")
+    finetune(tmp_path / "libr.extxyz", *scratch, "--model", labelled.parent / "model")
+    model = load_model(tmp_path / "model")
+    assert model.elements == (3, 35)
+    assert model.heads == ("target",)
+    assert model.r_max == TINY.r_max
+    n_neighbours = [len(model.graph(frame_from_atoms(atoms)).edge_index[0]) / len(atoms) for atoms in images]
+    assert min(n_neighbours) <= (model.architecture.avg_num_neighbors or 0) <= max(n_neighbours)
+    with pytest.raises(BadInput, match=r"labelled\.extxyz: holds F, which no training frame does"):
+        finetune(tmp_path / "libr.extxyz", *scratch, "--valid", labelled)
+    with pytest.raises(BadInput, match="does not know Br; choose a model that does"):
+        finetune(tmp_path / "libr.extxyz", "--strategy", "naive", "--model", labelled.parent / "model")
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -122,6 +145,29 @@ def test_bad_input_is_told(options: tuple[str, ...], complaint: str, labelled: P
     strategy = () if options[0] in ("--strategy", "--replay-choice") else ("--strategy", "naive")
     with pytest.raises(BadInput, match=complaint):
         finetune(labelled, *strategy, *options, "--out", tmp_path / "model")
+
+
+@pytest.mark.parametrize("option", ["train", "--valid"])
+def test_empty_files_are_named(option: str, labelled: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.extxyz"
+    empty.touch()
+    arguments = (empty,) if option == "train" else (labelled, option, empty)
+    with pytest.raises(BadInput, match=r"empty\.extxyz"):
+        finetune(*arguments, "--model", labelled.parent / "model", "--strategy", "naive", "--out", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_divergence_names_the_frame_and_leaves_the_last_good_weights(labelled: Path, tmp_path: Path) -> None:
+    images = read(labelled, index=":")
+    images[1].arrays["REF_forces"][0, 0] = 1e39  # a number, but not in single precision
+    write(tmp_path / "absurd.extxyz", images)
+    culprit = read_frames(tmp_path / "absurd.extxyz")[1].hash[:12]
+    naive = ("--strategy", "naive", "--model", labelled.parent / "model", "--batch-size", 1)
+    with pytest.raises(CuratorError, match=rf"the loss became inf .*{culprit}.*holds weights of epoch 0"):
+        finetune(tmp_path / "absurd.extxyz", *naive, "--out", tmp_path / "model")
+    kept, foundation = (load_model(folder) for folder in (tmp_path / "model", labelled.parent / "model"))
+    frame = frame_from_atoms(images[0])
+    np.testing.assert_allclose(kept.predict([frame])[0].forces, foundation.predict([frame])[0].forces, atol=1e-6)
 
 
 def test_isolated_atoms_of_the_file_serve(labelled: Path, tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
-from curator.datasets.extxyz import write_records
+from curator.datasets.extxyz import read_own_records, write_records
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Label, Provenance, Record
 from curator.learners.distance import fit_gate
+from curator.learners.loop import TrainingDiverged
+from curator.learners.mace import load_model
 from curator.learners.replay import pseudolabelled
 from curator.learners.strategies import strategy
 from curator.tasks import (
@@ -84,35 +86,55 @@ def test_without_a_last_layer_there_is_no_spread(model: ModelAt, frames: list[Fr
 
 
 def test_members_replay_what_the_foundation_says(model: ModelAt, frames: list[Frame], tmp_path: Path) -> None:
-    """Whatever labels the replayed frames bring, and also when training starts from the last round's model."""
+    """Also when training starts from the last round's model; and labels of any other origin are refused."""
     foundation = model.load()
-    labelled = pseudolabelled(
-        [
-            Record(f, Label(0.0, np.zeros((8, 3)), None, "t"), Provenance(0, "t", "g", "train", "random"))
-            for f in frames
-        ],
-        foundation,
-    )
-    wrong = [replace(record, label=replace(record.label, energy=0.0, theory="t")) for record in labelled]
-    for name, part in (("train", labelled[:2]), ("valid", labelled[2:]), ("replay", wrong[:2])):
+    bare = [
+        Record(f, Label(0.0, np.zeros((8, 3)), None, "t"), Provenance(0, "t", "g", "train", "random")) for f in frames
+    ]
+    labelled = pseudolabelled(bare, foundation)
+    for name, part in (("train", labelled[:2]), ("valid", labelled[2:]), ("wrong", bare[:2])):
         write_records(tmp_path / f"{name}.extxyz", part)
-    base = model
+    job = TrainingJob(
+        base=model,
+        train=tmp_path / "train.extxyz",
+        valid=tmp_path / "valid.extxyz",
+        replay_train=tmp_path / "train.extxyz",
+        replay_valid=tmp_path / "valid.extxyz",
+        strategy=strategy("pseudolabel_replay", max_epochs=1, learning_rate=1e-6),
+        e0={3: foundation.e0s()[3]},
+        bootstrap=False,
+        seed=0,
+        out=tmp_path / "round-0" / "member-0",
+    )
     for round_ in range(2):
-        job = TrainingJob(
-            base=base,
-            foundation=model,
-            train=tmp_path / "train.extxyz",
-            valid=tmp_path / "valid.extxyz",
-            replay_train=tmp_path / "replay.extxyz",
-            replay_valid=tmp_path / "replay.extxyz",
-            strategy=strategy("pseudolabel_replay", max_epochs=1, learning_rate=1e-6),
-            e0={3: foundation.e0s()[3]},
-            bootstrap=False,
-            seed=round_,
-            out=tmp_path / f"round-{round_}" / "member-0",
-        )
+        job = replace(job, seed=round_, out=tmp_path / f"round-{round_}" / "member-0")
         member = train_member(pickle.loads(pickle.dumps(job)))
         assert member.valid_force_rmse["replay"] < 1e-3
         assert member.e0[3] == foundation.e0s()[3]
-        base = ModelAt(job.out, "cpu")
-        assert base.load().metadata["foundation"] == foundation.hash
+        job = replace(job, base=ModelAt(job.out, "cpu"))
+        assert job.base.load().metadata["foundation"] == foundation.hash
+    with pytest.raises(ValueError, match="replay of another model"):
+        train_member(replace(job, replay_train=tmp_path / "wrong.extxyz", out=tmp_path / "round-2" / "member-0"))
+
+
+def test_divergence_leaves_the_last_good_weights_beside(model: ModelAt, train_file: Path, tmp_path: Path) -> None:
+    records = read_own_records(train_file)
+    absurd = replace(records[0].label, forces=np.full((8, 3), 1e39))  # numbers, but not in single precision
+    write_records(train_file, [replace(records[0], label=absurd), records[1]])
+    job = TrainingJob(
+        base=model,
+        train=train_file,
+        valid=train_file,
+        replay_train=None,
+        replay_valid=None,
+        strategy=strategy("naive", max_epochs=1),
+        e0="estimated",
+        bootstrap=False,
+        seed=0,
+        out=tmp_path / "model" / "member-0",
+    )
+    with pytest.raises(TrainingDiverged, match=records[0].frame.hash[:12]):
+        train_member(job)
+    kept = load_model(tmp_path / "model" / "member-0-diverged").predict([records[1].frame])[0]
+    np.testing.assert_allclose(kept.forces, model.load().predict([records[1].frame])[0].forces, atol=1e-6)
+    assert not job.out.exists()

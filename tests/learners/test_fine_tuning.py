@@ -1,7 +1,7 @@
 """What every strategy must keep: physics, frozen weights, restarts, and the energies of elements it never saw."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,14 @@ from mace.tools.finetuning_utils import load_foundations_elements
 from curator.datasets.frame import frame_from_atoms
 from curator.datasets.label import Label, Record
 from curator.learners.architecture import Architecture, Head, build_module, with_heads
-from curator.learners.base import TrainEvent, check_model
+from curator.learners.base import check_model
 from curator.learners.e0 import choose_e0s
 from curator.learners.graphs import Graph
+from curator.learners.loop import TrainingRun
 from curator.learners.lora import is_adapter
 from curator.learners.mace import MaceModel, load_model
 from curator.learners.replay import pseudolabelled
-from curator.learners.samples import make_samples
+from curator.learners.samples import Sample, make_samples
 from curator.learners.strategies import STRATEGIES, Strategy, strategy
 from curator.learners.train import FitReport, check_start, fit
 
@@ -139,26 +140,39 @@ def test_shares_are_ordered(tuned: dict[str, Fitted]) -> None:
     assert n["pseudolabel_replay"] == n["multihead_replay"] == tuned["multihead_replay"][1].n_parameters
 
 
-class Interrupted(Exception):
-    """The process is killed."""
+class Killed(Exception):
+    """The process is no more."""
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("scratch", "naive", "multihead_replay")])
-def test_interrupted_run_goes_on_bit_for_bit(
-    name: str, tuned: dict[str, Fitted], tune: Callable[..., Fitted], tmp_path: Path
+@pytest.mark.parametrize("name", NAMES)
+def test_run_killed_at_any_step_goes_on_bit_for_bit(
+    name: str,
+    tuned: dict[str, Fitted],
+    tune: Callable[..., Fitted],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = {"checkpoint": tmp_path / "checkpoint", "checkpoint_interval_s": 0.0}
+    plan = strategy(name)
+    n_steps = (6 if plan.replay != "none" else 4) // plan.batch_size
+    last = int(np.random.default_rng(NAMES.index(name)).integers(2 * n_steps))
+    steps = iter(range(last))
+    step = TrainingRun._step
 
-    def stop(event: TrainEvent) -> None:
-        if event.epoch == 1:
-            raise Interrupted
+    def killed(run: TrainingRun, samples: Sequence[Sample]) -> float:
+        if next(steps, None) is None:
+            raise Killed
+        return step(run, samples)
 
-    with pytest.raises(Interrupted):
-        tune(name, on_event=stop, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, "_step", killed)
+        with pytest.raises(Killed):
+            tune(name, **options)
     done: list[int] = []
     model, report = tune(name, on_event=lambda event: done.append(event.epoch), **options)
     undisturbed, expected = tuned[name]
-    assert done == [2]
+    # An epoch that was broken off is done again.
+    assert done == ([1, 2] if last < n_steps else [2])
     assert model.hash == undisturbed.hash
     assert report.curve == expected.curve
     assert all(torch.equal(report.adapters[n], factor) for n, factor in expected.adapters.items())

@@ -236,6 +236,14 @@ def test_tampered_weights_are_refused(model: MaceModel, tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
+def test_tampered_description_is_refused(model: MaceModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    description = tmp_path / "model.json"
+    description.write_text(description.read_text().replace("-1.25", "-1.26", 1))
+    with pytest.raises(ValueError, match=r"not those that model\.json describes"):
+        load_model(tmp_path)
+
+
 def test_pickle_in_place_of_weights_is_refused_unread(model: MaceModel, tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[object, tuple[str]]:

@@ -9,14 +9,66 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.io import write
+from bench_training import STRATEGIES, Numbers, compare
 from mace.calculators import MACECalculator
+from scipy.stats import ttest_ind
 
 from curator.datasets.frame import atoms_from_frame
 from curator.datasets.label import Record
 from curator.learners.architecture import Architecture
+from curator.learners.foundation import load_foundation
+from curator.learners.mace import load_model
 from curator.learners.metrics import force_rmse
 from curator.learners.strategies import strategy
 from curator.learners.train import fit
+
+MAX_CPU_SHARE = 0.75
+"""Of mace's CPU time, that a fine-tuning may take."""
+
+
+@pytest.fixture(scope="module")
+def runs(runs_folder: Path) -> Path:
+    """Folder of fine-tuning runs of both trainers, a dozen."""
+    return runs_folder / "against-mace"
+
+
+@pytest.fixture(scope="module")
+def compared(runs: Path) -> dict[str, dict[str, list[Numbers]]]:
+    return compare(runs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_fine_tuning_ends_at_the_same_error_in_less_time(
+    name: str, compared: dict[str, dict[str, list[Numbers]]]
+) -> None:
+    ours, theirs = (
+        {column: np.array([run[column] for run in compared[name][trainer]]) for column in ("forces", "CPU s")}
+        for trainer in ("ours", "theirs")
+    )
+    # Seeds differ by chance: the means must agree within that, and chance be small enough to tell.
+    assert ttest_ind(ours["forces"], theirs["forces"], equal_var=False).pvalue > 0.01
+    assert abs(ours["forces"].mean() / theirs["forces"].mean() - 1) < 0.05
+    # Other load on the machine only ever adds.
+    assert ours["CPU s"].min() < MAX_CPU_SHARE * theirs["CPU s"].min()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_mace_puts_zero_for_the_energy_of_an_absent_element(
+    runs: Path, compared: dict[str, dict[str, list[Numbers]]]
+) -> None:
+    """mace 0.3.16 pads the new head's E0s by zeros; ours keeps the foundation's."""
+    foundation = load_foundation(str(runs / "foundation.model"), trust=True, device="cpu").e0s()
+    theirs = load_foundation(f"{runs}/theirs-multihead_replay-1.model#Default", trust=True, device="cpu").e0s()
+    ours = load_model(runs / "ours-multihead_replay-1").e0s()
+    absent = set(foundation) - {3, 9}
+    assert absent
+    assert {theirs[z] for z in absent} == {0.0}
+    assert {z: ours[z] for z in absent} == {z: foundation[z] for z in absent}
+    # Of the elements that are there, both estimate the same.
+    assert [ours[z] for z in (3, 9)] == pytest.approx([theirs[z] for z in (3, 9)], abs=1e-3)
 
 
 @pytest.mark.slow
