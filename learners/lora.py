@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import mace  # noqa: F401  comes before e3nn, which torch cannot import by itself
 import torch
 from e3nn import o3
 from e3nn.nn._fc import _Layer
