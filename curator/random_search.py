@@ -26,11 +26,11 @@ from curator.md import min_distance_ratio
 
 N_ATOMS = 8
 START_RATIO = 0.8
-"""Atoms of a random cell are at least this times the sum of their covalent radii apart, a short bond, or less where..."""
+"""Atoms of a random cell are at least this times the sum of their covalent radii apart: a short bond."""
 MAX_PACKING = 0.3
-"""...spheres of that size would fill more than this share of the cell; random placement ends at 0.38.
+"""They may be nearer where spheres of that size would fill more than this share of the cell, as in metals.
 
-J. Feder, J. Theor. Biol. 87, 237 (1980). Metals are denser than that, seen from their covalent radii.
+Placement at random jams at 0.38 (J. Feder, J. Theor. Biol. 87, 237 (1980)).
 """
 VOLUMES = (0.8, 1.2)
 """Volume of a random cell over that of as many atoms of the structure in question, drawn between these."""
@@ -242,7 +242,9 @@ def _geometry_hole(atoms: Atoms) -> str:
 
 def _energy_hole(atoms: Atoms, alone: dict[int, float], floor_eV: float) -> str:
     binding_eV = _binding_eV_per_atom(atoms, alone)
-    if not (np.isfinite(binding_eV) and np.isfinite(atoms.get_forces()).all() and np.isfinite(atoms.get_stress()).all()):
+    if not (
+        np.isfinite(binding_eV) and np.isfinite(atoms.get_forces()).all() and np.isfinite(atoms.get_stress()).all()
+    ):
         return "an energy, force or stress is not finite"
     if binding_eV < floor_eV:
         return f"an energy {floor_eV + LARGEST_COHESION_EV - binding_eV:.1f} eV per atom below the structure's own"

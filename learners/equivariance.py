@@ -83,7 +83,10 @@ def measure_equivariance(calculator: Calculator, frames: Sequence[Frame], rng: n
     """
     found = [_of_frame(calculator, frame, rng) for frame in frames]
     return Equivariance(
-        *(_worst([getattr(each, name) for each in found]) for name in ("rotated", "reflected", "translated", "permuted")),
+        rotated=_worst([each.rotated for each in found]),
+        reflected=_worst([each.reflected for each in found]),
+        translated=_worst([each.translated for each in found]),
+        permuted=_worst([each.permuted for each in found]),
         force_slope_eV_per_A=_largest([each.force_slope_eV_per_A for each in found]),
         stress_slope_eV=_largest_of_known([each.stress_slope_eV for each in found]),
     )
