@@ -24,6 +24,7 @@ from curator.survival import Survival, survival
 from curator.tasks import find_holes, probe_pairs_and_symmetry, run_trajectory
 from curator.trajectory import MDSettings, Trajectory
 
+MAX_STEPS = 50
 HOT = 1.5
 """Temperature of a campaign's hot dynamics over the hottest that it explores at."""
 N_SYMMETRY_FRAMES = 2
@@ -54,7 +55,7 @@ class ProbeSettings:
 
     n_structures: int = 6
     pressures_GPa: tuple[float, ...] = (0.1, 50.0)
-    max_steps: int = 50
+    max_steps: int = MAX_STEPS
     temperature_K: float = 1500.0
     duration_ps: float = 0.5
     timestep_fs: float = 2.0

@@ -53,7 +53,7 @@ class Setup:
     hop: Hop | None
     heldout_hop: Hop | None
     anchor: Anchor | None
-    probes: Json | None
+    probes: Json | None = None
 
 
 def set_up(context: Context) -> Setup:

@@ -1,0 +1,102 @@
+"""Probes of a model in one process."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+from curator.config import CampaignFile
+from curator.datasets.frame import frame_from_atoms
+from curator.learners.architecture import Architecture, Head, build_module
+from curator.learners.foundation import load_foundation
+from curator.learners.mace import MaceModel
+from curator.learners.probes import forgetting
+from curator.learners.replay import probe_records
+from curator.probes import ProbeSettings, probe, probe_structures, probes_json, timestep_for
+from curator.state import plain_json
+
+TINY = Architecture(
+    (3, 9, 11),
+    r_max=3.2,
+    heads=(Head("target", (-1.25, -3.5, -0.75)),),
+    avg_num_neighbors=12.0,
+    n_interactions=1,
+    hidden_irreps="8x0e",
+    max_ell=1,
+    mlp_irreps="4x0e",
+    radial_mlp=(8,),
+    pair_repulsion=True,
+)
+FEW = ProbeSettings(n_structures=2, max_steps=5, duration_ps=0.1, temperature_K=300.0, n_trajectories=2)
+
+
+@pytest.fixture(scope="module")
+def model() -> MaceModel:
+    return MaceModel(TINY, build_module(TINY, seed=3))
+
+
+def test_all_probes_of_a_crystal(model: MaceModel) -> None:
+    structure = frame_from_atoms(bulk("LiF", "rocksalt", a=4.0, cubic=True))
+    parts: list[tuple[str, float]] = []
+    found = probe(model, structure, FEW, on_part=lambda name, done: parts.append((name, done)))
+    assert [dimer.name for dimer in found.dimers] == ["Li-Li", "Li-F", "F-F"]
+    assert [(search.pressure_GPa, search.n_runs) for search in found.searches] == [(0.1, 2), (50.0, 2)]
+    assert found.survival.n_runs == 2
+    assert found.equivariance.worst_force_eV_per_A < 1e-9
+    assert [done for _, done in parts] == [0.0, 0.2, 0.4, 0.6, 0.8]
+    told = json.loads(json.dumps(plain_json(probes_json(found)), allow_nan=False))
+    assert told["random_search"][1]["ci95"] == list(found.searches[1].ci95)
+    assert probes_json(probe(model, structure, FEW)) | {"cpu_s": 0} == probes_json(found) | {"cpu_s": 0}
+
+
+def test_a_molecule_has_no_random_cells(model: MaceModel) -> None:
+    molecule = frame_from_atoms(Atoms("LiFNa", [[0, 0, 0], [1.6, 0.1, 0], [0.3, 2.6, 0.4]]))
+    found = probe(model, molecule, FEW, elements=[3])
+    assert found.searches == ()
+    assert [dimer.name for dimer in found.dimers] == ["Li-Li"]
+    assert found.equivariance.stress_slope_eV is None
+    assert found.survival.n_runs == 2
+
+
+def test_structures_depend_on_the_seed_alone() -> None:
+    structure = frame_from_atoms(bulk("LiF", "rocksalt", a=4.0, cubic=True))
+
+    def hashes(seed: int) -> list[str]:
+        return [frame.hash for frame in probe_structures(structure, ProbeSettings(seed=(seed,)))[0]]
+
+    assert hashes(1) == hashes(1)
+    assert not set(hashes(1)) & set(hashes(2))
+
+
+def test_hydrogen_takes_small_steps() -> None:
+    assert timestep_for(frame_from_atoms(Atoms("OH2", np.eye(3)))) == 0.5
+    assert timestep_for(frame_from_atoms(Atoms("LiF", np.eye(3)[:2]))) == 2.0
+
+
+def test_energies_are_of_the_foundation_or_of_a_replay_head_only() -> None:
+    foundation = load_foundation("mini-halides", device="cpu")
+    records = probe_records()[:6]
+    plain, own = forgetting(foundation, records), forgetting(foundation, records, is_foundation=True)
+    assert plain.energy_rmse_eV_per_atom is None
+    assert own.energy_rmse_eV_per_atom is not None
+    assert own.force_rmse_eV_per_A == plain.force_rmse_eV_per_A > 0
+    two = dataclasses.replace(TINY, heads=(TINY.heads[0], Head("replay", (-2.0, -4.0, -1.5))))
+    replaying = MaceModel(two, build_module(two, seed=3))
+    mine = [record for record in probe_records() if set(record.frame.numbers.tolist()) <= {3, 9, 11}][:3]
+    found = forgetting(replaying, mine)
+    assert found.energy_rmse_eV_per_atom is not None
+    assert (
+        found.force_rmse_eV_per_A != forgetting(MaceModel(TINY, build_module(TINY, seed=3)), mine).force_rmse_eV_per_A
+    )
+
+
+def test_probes_may_be_switched_off() -> None:
+    system = {"structure": "lif-interstitial"}
+    on = CampaignFile.model_validate({"system": system}).measure.probes
+    assert on is not None
+    assert on.pressures_GPa == ProbeSettings().pressures_GPa
+    assert (on.structures, on.trajectories, on.duration_ps) == (6, 1, 0.5)
+    assert CampaignFile.model_validate({"system": system, "measure": {"probes": None}}).measure.probes is None
