@@ -252,5 +252,5 @@ def _campaign_settings(context: Context) -> ProbeSettings | None:
 
 
 def _put_together(static: PairsAndSymmetry, searches: Sequence[HoleRate], trajectories: Sequence[Trajectory]) -> Probes:
-    cpu_s = static.cpu_s + sum(part.cpu_s for part in (*searches, *trajectories))
+    cpu_s = static.cpu_s + sum(part.cpu_s for part in searches) + sum(run.cpu_s for run in trajectories)
     return Probes(static.dimers, tuple(searches), survival(trajectories), static.equivariance, cpu_s)

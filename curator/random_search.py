@@ -162,7 +162,7 @@ def _random_structure(numbers: NDArray[np.int32], volume_A3: float, rng: np.rand
         positions = _random_positions(numbers, cell, ratio, rng)
         if positions is None:
             continue
-        frame = Frame(numbers, positions, cell, [True, True, True])
+        frame = Frame(numbers, positions, cell, np.ones(3, dtype=bool))
         # An atom and its own images were not looked at.
         if min_distance_ratio(frame) >= ratio:
             return frame
