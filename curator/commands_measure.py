@@ -63,7 +63,7 @@ def probe(
     examined, frame = load(model, trust), structure_of(structure)
     check_known(examined, frame.numbers, f"{model}, asked about {structure} (--structure)")
     chosen = sorted(set(frame.numbers.tolist())) if elements is None else _numbers(elements)
-    check_known(examined, np.array(chosen, dtype=np.int32), model)
+    check_known(examined, np.array(chosen), model)
     reference = _reference(examined, foundation, trust)
     settings = ProbeSettings(
         n_structures=n_structures,
@@ -78,7 +78,7 @@ def probe(
         _ = settings.md  # says what is wrong with a length or temperature before anything is run
     models = {"model": examined} | ({} if reference is None else {"foundation": reference})
     for name, other in models.items():
-        check_known(other, frame.numbers, foundation or name)
+        check_known(other, np.array([*frame.numbers, *chosen]), foundation or name)
     content: Json = {
         "n_atoms": len(frame),
         "structure": frame.hash,
@@ -158,7 +158,10 @@ def _forgetting(models: "dict[str, MaceModel]", frames: Path | None) -> Json | N
     if not records:
         raise BadInput("--frames: none of the frames holds only elements that the models know; give others")
     return {
-        name: asdict(forgetting(model, records, is_foundation=name == "foundation" or len(models) == 1))
+        # What was trained here names its foundation, and has energies of another level of theory.
+        name: asdict(
+            forgetting(model, records, is_foundation=name == "foundation" or "foundation" not in model.metadata)
+        )
         for name, model in models.items()
     }
 

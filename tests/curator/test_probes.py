@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from typer.testing import CliRunner
 
+from curator.commands_measure import app
 from curator.config import CampaignFile
 from curator.datasets.frame import frame_from_atoms
+from curator.errors import BadInput
 from curator.learners.architecture import Architecture, Head, build_module
 from curator.learners.foundation import load_foundation
 from curator.learners.mace import MaceModel
@@ -91,6 +95,22 @@ def test_energies_are_of_the_foundation_or_of_a_replay_head_only() -> None:
     target = [prediction.forces for prediction in replaying.predict([record.frame for record in mine])]
     errors = np.concatenate([forces - record.label.forces for forces, record in zip(target, mine, strict=True)])
     assert found.force_rmse_eV_per_A != pytest.approx(np.sqrt((errors**2).mean()), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--structure", "kbr-vacancy"), r"asked about kbr-vacancy \(--structure\): does not know K, Br"),
+        (("--elements", "Li,Xy"), "--elements: 'Xy' is not the symbol of an element"),
+        (("--elements", "Li,Cs"), "does not know Cs"),
+        (("--temperature-K", "-5"), "temperature_K must be positive"),
+        (("--frames", "nothing.extxyz"), r"nothing\.extxyz"),
+    ],
+)
+def test_bad_input_is_told(options: tuple[str, str], complaint: str, model: MaceModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    with pytest.raises(BadInput, match=complaint):
+        CliRunner().invoke(app, ["probe", str(tmp_path), *options], catch_exceptions=False)
 
 
 def test_probes_may_be_switched_off() -> None:
