@@ -1,26 +1,36 @@
 """Probes of a model in one process."""
 
 import dataclasses
+import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from rich.console import Console
 from typer.testing import CliRunner
 
+from curator.backends.executor import SerialExecutor
+from curator.backends.labellers import make_labeller
+from curator.build import build_plan
 from curator.commands_measure import app
 from curator.config import CampaignFile
+from curator.context import Context
+from curator.datasets.fence import acquire
 from curator.datasets.frame import frame_from_atoms
+from curator.datasets.journal import Journal
 from curator.errors import BadInput
 from curator.learners.architecture import Architecture, Head, build_module
 from curator.learners.foundation import load_foundation
 from curator.learners.mace import MaceModel
 from curator.learners.probes import forgetting
 from curator.learners.replay import probe_records
-from curator.probes import ProbeSettings, probe, probe_structures, probes_json, timestep_for
-from curator.state import plain_json
+from curator.probes import ProbeSettings, probe, probe_round, probe_structures, probes_json, timestep_for
+from curator.progress import Display
+from curator.state import CampaignFolder, plain_json, read_json, read_log, write_json
 
 TINY = Architecture(
     (3, 9, 11),
@@ -95,6 +105,46 @@ def test_energies_are_of_the_foundation_or_of_a_replay_head_only() -> None:
     target = [prediction.forces for prediction in replaying.predict([record.frame for record in mine])]
     errors = np.concatenate([forces - record.label.forces for forces, record in zip(target, mine, strict=True)])
     assert found.force_rmse_eV_per_A != pytest.approx(np.sqrt((errors**2).mean()), rel=1e-6)
+
+
+@pytest.fixture
+def campaign(model: MaceModel, tmp_path: Path) -> Iterator[Context]:
+    """A campaign whose round 0 has trained one member, with other weights than the foundation's."""
+    folder = CampaignFolder(tmp_path / "lif", Path())
+    model.save(folder.setup / "foundation")
+    MaceModel(TINY, build_module(TINY, seed=4)).save(folder.round(0) / "model" / "member-0")
+    write_json(folder.round(0) / "model" / "training.json", {"members": [{}]})
+    content = {
+        "system": {"structure": "lif-interstitial"},
+        "label": {"kind": "classical", "model": "lif-fumi-tosi"},
+        "explore": {"temperatures_K": [200, 300]},
+        "measure": {"probes": {"structures": 1, "pressures_GPa": [20], "duration_ps": 0.1}},
+        "run": {"device": "cpu"},
+    }
+    plan = build_plan(CampaignFile.model_validate(content), tmp_path)
+    with acquire(folder.journal) as fence:
+        display = Display(folder, Console(file=io.StringIO()))
+        theory = make_labeller(plan.labeller).theory
+        yield Context(plan, folder, theory, Journal(folder.journal, fence), SerialExecutor(), display)
+
+
+def test_a_campaign_asks_every_model_the_same(campaign: Context) -> None:
+    structure = frame_from_atoms(bulk("LiF", "rocksalt", a=4.0, cubic=True))
+    foundation, member = (probe_round(campaign, round_, structure) for round_ in (-1, 0))
+    assert foundation is not None
+    assert member is not None
+    for found in (foundation, member):
+        assert found["hot_md"]["temperature_K"] == 450.0
+        assert [(s["pressure_GPa"], s["n_runs"]) for s in found["random_search"]] == [(20.0, 1)]
+    assert [d["wall_eV"] for d in foundation["dimers"]] != [d["wall_eV"] for d in member["dimers"]]
+    places = (campaign.folder.setup, campaign.folder.round(0))
+    headers = [read_json(place / "probes" / "md-0" / "header.json") for place in places]
+    assert headers[0] | {"model": ""} == headers[1] | {"model": ""}
+    assert headers[0]["model"] != headers[1]["model"]
+    # What is there is not done again.
+    n_events = len(read_log(campaign.folder))
+    assert probe_round(campaign, 0, structure) == member
+    assert len(read_log(campaign.folder)) == n_events > 0
 
 
 @pytest.mark.parametrize(
