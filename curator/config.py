@@ -250,7 +250,7 @@ class Diffusion(_Section):
 class Probes(_Section):
     """Questions about what lies outside the training frames, asked after every fit; docs/probes.md explains them."""
 
-    structures: int = Field(6, ge=1, description="Random structures, relaxed at each pressure.")
+    structures: int = Field(5, ge=1, description="Random structures, relaxed at each pressure.")
     pressures_GPa: Annotated[tuple[float, ...], Field(min_length=1)] = Field((0.1, 50.0), description="In GPa.")
     trajectories: int = Field(1, ge=1, description="Hot trajectories.")
     temperature_K: Temperature | None = Field(

@@ -53,7 +53,7 @@ class ProbeSettings:
         Seeds of everything random, in the sense of ``numpy.random.SeedSequence``.
     """
 
-    n_structures: int = 6
+    n_structures: int = 5
     pressures_GPa: tuple[float, ...] = (0.1, 50.0)
     max_steps: int = MAX_STEPS
     temperature_K: float = 1500.0

@@ -168,5 +168,5 @@ def test_probes_may_be_switched_off() -> None:
     on = CampaignFile.model_validate({"system": system}).measure.probes
     assert on is not None
     assert on.pressures_GPa == ProbeSettings().pressures_GPa
-    assert (on.structures, on.trajectories, on.duration_ps) == (6, 1, 0.5)
+    assert (on.structures, on.trajectories, on.duration_ps) == (5, 1, 0.5)
     assert CampaignFile.model_validate({"system": system, "measure": {"probes": None}}).measure.probes is None
