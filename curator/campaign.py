@@ -41,6 +41,7 @@ from curator.measure import (
     round_numbers,
     save_evidence,
 )
+from curator.probes import probe_round
 from curator.progress import Display
 from curator.report import write_report
 from curator.round import (
@@ -190,6 +191,7 @@ def _run_round(context: Context, setup: Setup, rounds: Sequence[Json]) -> None:
 
     fresh = fresh_errors(context, round_, chosen, calibration_before(context, round_))
     errors = measure_errors(context, round_)
+    probes = probe_round(context, round_, setup.frame)
     follows = setup.hop is not None and context.plan.follows_barrier
     anchor = measure_anchor(context, round_, setup.hop, folder / "measure") if setup.hop and follows else None
     content = round_numbers(context, round_, members, anchor) | errors.numbers | fresh.numbers
@@ -199,7 +201,9 @@ def _run_round(context: Context, setup: Setup, rounds: Sequence[Json]) -> None:
     content |= diffusion_json(diffusion) | {"measured_with": file.measure.model_dump(mode="json")["diffusion"]}
     explosions = [run for run in exploration_runs(context.folder, round_) if run["status"] != "completed"]
     content["n_explosions"] = len(explosions) + diffusion.n_exploded
-    content["cost"] = round_cost(context, round_, members, anchor, diffusion.cpu_s)
+    content["probes"] = probes
+    probe_cpu_s = probes["cpu_s"] if probes else 0.0
+    content["cost"] = round_cost(context, round_, members, anchor, diffusion.cpu_s + probe_cpu_s)
     content |= verdict_json(judge([*rounds, content], context.plan.rule))
     save_evidence(
         folder / "evidence.npz",

@@ -12,9 +12,11 @@ from rich.progress import Progress
 
 from curator.arguments import Model, Seed, Structure, bad_input, check_known, load, show, structure_of
 from curator.cli import AsJson, Trust, app
+from curator.commands_measure import probes_after_fit
 from curator.config import EXPLORE_EQUILIBRATION_PS
 from curator.datasets.frame import Frame
 from curator.errors import BadInput, CuratorError
+from curator.state import plain_json
 
 
 @app.command()
@@ -177,6 +179,9 @@ def finetune(
     use_calculator: Annotated[
         bool, typer.Option("--use-calculator", help="Take ASE calculator values for labels.")
     ] = False,
+    probes: Annotated[
+        bool, typer.Option("--probes/--no-probes", help="Probe the model afterwards, see curator probe.")
+    ] = True,
     seed: Seed = 0,
     as_json: AsJson = False,
     trust: Trust = False,
@@ -190,10 +195,11 @@ def finetune(
     from curator.learners.e0 import isolated_atom
     from curator.learners.loop import TrainingDiverged
     from curator.learners.lora import save_adapters
-    from curator.learners.mace import export_model, keep_head
+    from curator.learners.mace import MaceModel, export_model, keep_head
     from curator.learners.replay import replay_records
     from curator.learners.strategies import strategy as row_of
     from curator.learners.train import fit
+    from curator.tables_probes import probe_cells
 
     keys = {"energy_key": energy_key, "forces_key": forces_key, "use_calculator": use_calculator}
     with bad_input():
@@ -270,6 +276,10 @@ def finetune(
         save_adapters(out / "adapters.safetensors", report.adapters, base=base.hash, strategy=row)
     export_model(tuned, out / "model.model")
     out.with_name(f"{out.name}.checkpoint").unlink(missing_ok=True)
+    found = None
+    if probes:
+        found = plain_json(probes_after_fit(tuned, base, training, seed))
+        MaceModel(tuned.architecture, tuned.module, {**tuned.metadata, "probes": found}, tuned.head).save(out)
     content = {
         "out": out,
         "epochs": report.epochs,
@@ -281,6 +291,7 @@ def finetune(
         "e0": {str(number): value for number, value in report.e0.values.items()},
         "e0_message": report.e0.message,
         "cpu_s": report.cpu_s,
+        "probes": found,
     }
     share = report.n_trainable / report.n_parameters
     lines = [f"{report.epochs} epochs, best {report.best_epoch}, {report.cpu_s:.0f} s of CPU; {share:.1%} trainable"]
@@ -288,6 +299,7 @@ def finetune(
         lines += [f"energies began {1000 * report.e0.start_energy_rmse:.1f} meV/atom off"]
     lines += [f"valid {head}: forces {1000 * error:.0f} meV/Å" for head, error in report.valid_force_rmse.items()]
     lines += [report.e0.message] if report.e0.message else []
+    lines += [f"{name}: {told}" for name, told in probe_cells(found).items()] if found else []
     show(as_json, content, [*lines, f"wrote {out} and {out / 'model.model'} (for MACE)"])
 
 

@@ -242,6 +242,18 @@ class Diffusion(Section):
         return (self.duration_ps,) * len(self.temperatures_K)
 
 
+class Probes(Section):
+    """Questions about what lies outside the training frames, asked after every fit; docs/probes.md explains them."""
+
+    structures: int = Field(5, ge=1, description="Random structures, relaxed at each pressure.")
+    pressures_GPa: Annotated[tuple[float, ...], Field(min_length=1)] = Field((0.1, 50.0), description="In GPa.")
+    trajectories: int = Field(1, ge=1, description="Hot trajectories.")
+    temperature_K: Temperature | None = Field(
+        None, description="Their temperature in K; 1.5 times the hottest of explore by default."
+    )
+    duration_ps: Length = Field(0.5, description="Their length in ps.")
+
+
 class Measure(Section):
     """What decides whether the campaign has converged."""
 
@@ -253,6 +265,7 @@ class Measure(Section):
         1, ge=0, le=9, description="Images between minimum and saddle that are labelled with them each round."
     )
     diffusion: Diffusion | None = Field(Diffusion(), description="Diffusivities and their activation energy.")
+    probes: Probes | None = Field(Probes(), description="Holes, dimers, hot dynamics and symmetry; null skips them.")
     exam: bool = Field(True, description="Label a second hop and ten fresh frames at the end; never trained on.")
 
 

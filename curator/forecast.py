@@ -19,6 +19,7 @@ from curator.labelling import key_of
 from curator.lattice import seed_structure
 from curator.learners.mace import MaceModel
 from curator.md import run_md
+from curator.probes import MAX_STEPS
 from curator.selection import N_RANDOM_MIN
 from curator.setup import gather_inputs
 from curator.state import Json, campaign_folder
@@ -110,6 +111,7 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
         one = diffusion.replicas * sum(length + diffusion.equilibration_ps for length in diffusion.durations_ps)
         measure_ps = one * (n_rounds if _measures_every_round(plan) else 1)
         measure_s = 1000 * measure_ps / diffusion.timestep_fs * step_s
+    probe_s = (n_rounds + 1) * _probe_seconds(plan, step_s)
     replay = learn.replay_frames if plan.strategy.replay != "none" else 0
     n_frames = sum((round_ + 1) * (select.labels_per_round + anchor) + replay for round_ in range(n_rounds))
     train_s = learn.members * plan.strategy.max_epochs * n_frames * predict_s * TRAINING_OVER_PREDICTION
@@ -117,6 +119,7 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
         "label": n_labels * label_s / 3600,
         "explore": explore_s / 3600,
         "measure": measure_s / 3600,
+        "probe": probe_s / 3600,
         "train": train_s / 3600,
     }
     total = sum(hours.values())
@@ -141,10 +144,20 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
         f"  labels    up to {n_labels} in {n_rounds} rounds, {label_s:.2f} s CPU each: {_time(hours['label'])}",
         f"  exploring {explore_ps:.0f} ps of MD, {1000 * step_s:.0f} ms CPU a step: {_time(hours['explore'])}",
         f"  measuring {measure_ps:.0f} ps of MD{bought}: {_time(hours['measure'])}",
+        f"  probing   the foundation and each round's model: at most {_time(hours['probe'])}",
         f"  training  {learn.members} members, {n_epochs} epochs a round: at most {_time(hours['train'])}",
         f"  together  {_time(total)} CPU of one core; {wall}",
     )
     return Forecast(lines + _notes(plan, n_rounds), numbers)
+
+
+def _probe_seconds(plan: Plan, step_s: float) -> float:
+    """Cost of the probes of one model; a small cell with its stress is taken to cost what the structure does."""
+    probes = plan.file.measure.probes
+    if probes is None:
+        return 0.0
+    n_md = probes.trajectories * 1000 * probes.duration_ps / plan.file.explore.timestep_fs
+    return step_s * (n_md + len(probes.pressures_GPa) * probes.structures * MAX_STEPS)
 
 
 def _notes(plan: Plan, n_rounds: int) -> tuple[str, ...]:

@@ -101,6 +101,13 @@ def measure_errors(context: Context, round_: int) -> Errors:
         }
         if probe
         else None,
+        # Those of the target's head are of another level of theory.
+        "probe_energy_rmse_eV_per_atom": {
+            "foundation": energy_rmse_per_atom(found[2], probe),
+            "model": energy_rmse_per_atom(found[3], probe),
+        }
+        if probe and context.plan.strategy.replay != "none"
+        else None,
     }
     committee = [found[1], *found[4:]]
     forces = [np.array([_forces(of_member[i]) for of_member in committee]) for i in range(len(test))]

@@ -24,6 +24,7 @@ from curator.datasets.label import Provenance, Record
 from curator.datasets.mini_halides.structures import LATTICE_CONSTANT_A, knock_off
 from curator.datasets.sources import build_seed
 from curator.datasets.units import FS
+from curator.learners.dimers import falls
 from curator.learners.mace import MaceModel
 from curator.learners.metrics import energy_rmse_per_atom, force_errors, stress_rmse
 from curator.md import MDSettings, Trajectory, frames, run_md
@@ -230,7 +231,6 @@ def _walls_of(model: MaceModel, host: Frame) -> dict[str, float]:
         pushed = [contact(host, pair, depth, np.random.default_rng(0)) for depth in depths]
         predictions = model.predict([frame for frame in pushed if frame is not None], ("energy",))
         energies = np.array([prediction.energy for prediction in predictions])
-        falls = np.flatnonzero(np.diff(energies) < 0)
-        top = falls[0] if len(falls) else len(energies) - 1
+        top = next((top for top, _ in falls(energies, 0.0)), len(energies) - 1)
         heights["-".join(chemical_symbols[z] for z in pair)] = float(energies[top] - energies[0])
     return heights

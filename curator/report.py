@@ -23,6 +23,7 @@ from curator.evidence import (
 from curator.exhibit import Captioned
 from curator.quantities import DASH, factor, gap, picoseconds, significant, with_error
 from curator.tables import Table, cost_table, diffusion_table, failure_table, plan_table, provenance, rounds_table
+from curator.tables_probes import probe_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ def _page(evidence: Evidence, folder: Path) -> Page:
                 captions.learning_curve(evidence),
                 captions.forgetting(evidence),
             ],
+            [probe_table(evidence)],
         ),
         Section(
             "uncertainty",

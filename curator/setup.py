@@ -24,6 +24,7 @@ from curator.lattice import seed_structure, unit_cell
 from curator.learners.foundation import MINI_HALIDES, load_foundation
 from curator.learners.mace import MaceModel, keep_head
 from curator.learners.replay import probe_records, replay_records
+from curator.probes import probe_round
 from curator.state import CampaignFolder, Json, Stage, read_json, write_json
 from curator.tasks import RelaxedCell, relax_cell
 
@@ -46,12 +47,15 @@ class Setup:
         Another hop in the same cell, which is never trained on and examines the model at the end, or None.
     anchor
         Barrier of the foundation and its reference, or None if no barrier is followed.
+    probes
+        What the probes of the foundation found, as JSON; None if none are wanted.
     """
 
     frame: Frame
     hop: Hop | None
     heldout_hop: Hop | None
     anchor: Anchor | None
+    probes: Json | None = None
 
 
 def set_up(context: Context) -> Setup:
@@ -59,7 +63,7 @@ def set_up(context: Context) -> Setup:
     frame, hop, heldout = _fix_cell(context)
     follows = hop is not None and context.plan.follows_barrier
     anchor = measure_anchor(context, -1, hop, context.folder.setup) if hop is not None and follows else None
-    return Setup(frame, hop, heldout, anchor)
+    return Setup(frame, hop, heldout, anchor, probe_round(context, -1, frame))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -35,6 +35,7 @@ class Stage(IntEnum):
     TRAIN = 4
     MEASURE = 5
     EXAM = 6
+    PROBE = 7
 
 
 @dataclass(frozen=True, slots=True)

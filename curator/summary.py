@@ -141,6 +141,7 @@ def campaign_json(context: Context, setup: Setup, rounds: Sequence[Json], *, fin
                 "barrier_method": anchor.method,
                 "reasons": list(anchor.reasons),
             },
+            "probes": setup.probes,
         },
         "tolerance_eV": context.plan.rule.tolerance_eV,
         "calibration": _calibration(context, len(rounds)),

@@ -25,6 +25,7 @@ from curator.learners.base import Prediction, TrainEvent, Want
 from curator.learners.strategies import E0Choice, Strategy
 from curator.md import run_md
 from curator.progress import tell
+from curator.random_search import HoleRate, hole_rate
 from curator.selection import frame_descriptor
 from curator.state import Json, read_json, write_json
 from curator.trajectory import MDSettings, Trajectory
@@ -32,6 +33,7 @@ from curator.trajectory import MDSettings, Trajectory
 if TYPE_CHECKING:
     from curator.learners.last_layer import LastLayer
     from curator.learners.mace import MaceModel
+    from curator.learners.probes import PairsAndSymmetry
 
 CELL_FMAX_EV_PER_A = 0.01
 CELL_MAX_STEPS = 100
@@ -194,6 +196,20 @@ def last_layer_spread_of(model: ModelAt, last_layer: "LastLayer", frames: Sequen
 def predict_frames(model: ModelAt, frames: Sequence[Frame], want: Sequence[Want]) -> list[Prediction]:
     """Predictions of a model."""
     return model.load().predict(frames, want)
+
+
+def probe_pairs_and_symmetry(
+    model: ModelAt, elements: Sequence[int], frames: Sequence[Frame], seed: Sequence[int]
+) -> "PairsAndSymmetry":
+    """Dimers and equivariance of a model."""
+    from curator.learners.probes import pairs_and_symmetry
+
+    return pairs_and_symmetry(model.load(), elements, frames, np.random.default_rng(seed))
+
+
+def find_holes(model: ModelAt, starts: Sequence[Frame], pressure_GPa: float, like: Frame, max_steps: int) -> HoleRate:
+    """Hole rate of a model at one pressure."""
+    return hole_rate(model.load().calculator(), starts, pressure_GPa, like=like, max_steps=max_steps)
 
 
 def barrier_of(source: LabellerSpec | ModelAt, hop: Hop) -> Barrier:

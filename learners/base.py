@@ -7,12 +7,15 @@ from tempfile import TemporaryDirectory
 from typing import Literal, Protocol
 
 import numpy as np
-from ase import Atoms
 from ase.calculators.calculator import Calculator
 from numpy.typing import ArrayLike, NDArray
 
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Record
+from curator.learners.equivariance import Equivariance, measure_equivariance, random_orthogonal, turned
+
+SLOPE_TOLERANCE = 1e-5
+"""What central differences leave of the difference between a force and the slope of the energy, in eV/Å and eV."""
 
 Want = Literal["energy", "forces", "stress", "node_features"]
 
@@ -126,10 +129,9 @@ def check_model(
     for idx, batched in enumerate(model.predict(frames, everything, batch_size=len(frames))):
         _check_equal(predictions[idx], batched, tolerance, f"frame {idx}: alone and in a batch")
     for idx, frame in enumerate(frames):
-        _check_symmetry(model, frame, rng, tolerance, f"frame {idx}")
-        _check_derivatives(model, frame, rng, f"frame {idx}")
-        turned = _turned(atoms_from_frame(frame), _orthogonal(rng))
-        (features,) = model.predict([frame_from_atoms(turned)], ("energy", "node_features"))
+        _check_equivariance(measure_equivariance(model.calculator(), [frame], rng), tolerance, f"frame {idx}")
+        other = turned(atoms_from_frame(frame), random_orthogonal(rng))
+        (features,) = model.predict([frame_from_atoms(other)], ("energy", "node_features"))
         # Single precision, and positions of a frame are rounded to 1e-8 Å.
         _check_close(
             features.node_features, predictions[idx].node_features, 1e-5, f"frame {idx}: turned, node features"
@@ -190,9 +192,7 @@ def _check_close(one: ArrayLike | None, other: ArrayLike | None, tolerance: floa
         raise AssertionError(f"{what}: one is missing")
     if one is None or other is None:
         return
-    difference = float(np.abs(np.asarray(one, dtype=float) - np.asarray(other, dtype=float)).max())
-    if not difference <= tolerance:
-        raise AssertionError(f"{what}: differ by {difference:.2e}, more than {tolerance:.0e}")
+    _check_small(float(np.abs(np.asarray(one, dtype=float) - np.asarray(other, dtype=float)).max()), tolerance, what)
 
 
 def _check_equal(one: Prediction, other: Prediction, tolerance: float, what: str) -> None:
@@ -204,64 +204,16 @@ def _check_equal(one: Prediction, other: Prediction, tolerance: float, what: str
     )
 
 
-def _orthogonal(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Random rotation or reflection."""
-    q, r = np.linalg.qr(rng.normal(size=(3, 3)))
-    return np.asarray(q * np.sign(np.diag(r)))
+def _check_equivariance(found: Equivariance, tolerance: float, what: str) -> None:
+    for name in ("rotated", "reflected", "translated", "permuted"):
+        deviation = getattr(found, name)
+        _check_small(deviation.energy_eV, tolerance, f"{what}: {name}, energies")
+        _check_small(deviation.forces_eV_per_A, tolerance, f"{what}: {name}, forces")
+        _check_small(deviation.stress_eV_per_A3, tolerance, f"{what}: {name}, stresses")
+    _check_small(found.force_slope_eV_per_A, SLOPE_TOLERANCE, f"{what}: forces and the slope of the energy")
+    _check_small(found.stress_slope_eV, SLOPE_TOLERANCE, f"{what}: stress and the slope of the energy")
 
 
-def _turned(atoms: Atoms, matrix: NDArray[np.float64]) -> Atoms:
-    turned = atoms.copy()
-    turned.set_cell(atoms.cell.array @ matrix.T, scale_atoms=False)
-    turned.positions = atoms.positions @ matrix.T
-    return turned
-
-
-def _evaluate(model: Model, atoms: Atoms) -> tuple[float, NDArray[np.float64], NDArray[np.float64] | None]:
-    atoms.calc = model.calculator()
-    stress = atoms.get_stress(voigt=False) if atoms.pbc.all() else None
-    return float(atoms.get_potential_energy()), atoms.get_forces(), stress
-
-
-def _check_symmetry(model: Model, frame: Frame, rng: np.random.Generator, tolerance: float, what: str) -> None:
-    energy, forces, stress = _evaluate(model, atoms_from_frame(frame))
-    proper = _orthogonal(rng)
-    proper *= np.linalg.det(proper)
-    for name, matrix in (("rotated", proper), ("reflected", -proper)):
-        e, f, s = _evaluate(model, _turned(atoms_from_frame(frame), matrix))
-        _check_close(e, energy, tolerance, f"{what}: {name}, energies")
-        _check_close(f, forces @ matrix.T, tolerance, f"{what}: {name}, forces")
-        turned = None if stress is None else matrix @ stress @ matrix.T
-        _check_close(s, turned, tolerance, f"{what}: {name}, stresses")
-    moved = atoms_from_frame(frame)
-    moved.positions += rng.normal(size=3)
-    e, f, _ = _evaluate(model, moved)
-    _check_close(e, energy, tolerance, f"{what}: translated, energies")
-    _check_close(f, forces, tolerance, f"{what}: translated, forces")
-    order = rng.permutation(len(frame))
-    e, f, _ = _evaluate(model, atoms_from_frame(frame)[order])
-    _check_close(e, energy, tolerance, f"{what}: permuted, energies")
-    _check_close(f, forces[order], tolerance, f"{what}: permuted, forces")
-
-
-def _check_derivatives(model: Model, frame: Frame, rng: np.random.Generator, what: str) -> None:
-    """Forces and stress against central differences of the energy along random directions."""
-    _, forces, stress = _evaluate(model, atoms_from_frame(frame))
-    step = 1e-4
-    direction = rng.normal(size=(len(frame), 3))
-    direction /= np.linalg.norm(direction)
-    strain = rng.normal(size=(3, 3))
-    strain = (strain + strain.T) / np.linalg.norm(strain + strain.T)
-
-    def energy(displacement: float, scale: float) -> float:
-        atoms = atoms_from_frame(frame)
-        atoms.positions += displacement * direction
-        atoms.set_cell(atoms.cell.array @ (np.eye(3) + scale * strain), scale_atoms=True)
-        return _evaluate(model, atoms)[0]
-
-    slope = (energy(step, 0.0) - energy(-step, 0.0)) / (2 * step)
-    _check_close(-slope, (forces * direction).sum(), 1e-5, f"{what}: forces and the slope of the energy")
-    if stress is not None:
-        slope = (energy(0.0, step) - energy(0.0, -step)) / (2 * step)
-        expected = (stress * strain).sum() * atoms_from_frame(frame).get_volume()
-        _check_close(slope, expected, 1e-5, f"{what}: stress and the slope of the energy")
+def _check_small(difference: float | None, tolerance: float, what: str) -> None:
+    if difference is not None and not difference <= tolerance:
+        raise AssertionError(f"{what}: differ by {difference:.2e}, more than {tolerance:.0e}")

@@ -7,7 +7,9 @@ the table of all that is finished in WORK into ``docs/strategies.md``. What is t
 
 Columns: share of the parameters that are trained; force error on frames of other trajectories; force error on the
 shipped probe, frames of other halides among them, that no training ever saw (forgetting; of the replay head where
-there is one, and of the target head, which is what a user gets); energy error before training; CPU seconds.
+there is one, and of the target head, which is what a user gets); energy error before training; CPU seconds; how many
+percent of random cells, the same for every model, fall into a hole at low and at high pressure; and how many of the
+three pairs of Li and F have one (docs/probes.md).
 """
 
 import json
@@ -22,17 +24,23 @@ from bench_uncertainty import TEST_K, TRAIN_K, explore, labelled
 
 from curator.datasets.atomic import write_atomically
 from curator.datasets.extxyz import read_own_records, write_records
+from curator.datasets.frame import Frame
 from curator.datasets.label import Record
+from curator.learners.dimers import dimer_curves
 from curator.learners.foundation import MINI_HALIDES, load_foundation
 from curator.learners.mace import REPLAY, MaceModel
 from curator.learners.metrics import force_rmse
 from curator.learners.replay import probe_records, replay_records
 from curator.learners.strategies import STRATEGIES, strategy
 from curator.learners.train import fit
+from curator.probes import MAX_STEPS
+from curator.random_search import hole_rate, random_structures
 from curator.state import write_json
 
 SEEDS = (1, 2, 3)
 REPLAY_FRAMES = 64
+N_CELLS = 24
+PRESSURES_GPA = (0.1, 50.0)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "strategies.md"
 MARK = "<!-- table of tests/benchmarks/strategies.py -->\n"
 Numbers = dict[str, float]
@@ -47,7 +55,7 @@ def main(work: Path, seeds: Sequence[int]) -> None:
     epochs = os.environ.get("EPOCHS")
     base = work / "foundation.json"
     if not base.exists():
-        write_json(base, _errors(foundation, frames["test"]))
+        write_json(base, _errors(foundation, frames["test"]) | _holes(foundation, frames["test"][0].frame))
     for seed in seeds:
         for name in STRATEGIES["small_data"]:
             out = work / f"{name}-{seed}.json"
@@ -91,6 +99,7 @@ def examine(
         **_errors(model, frames["test"]),
         "energy at the start": 1000 * report.start_energy_rmse["target"],
         "CPU s": report.cpu_s,
+        **_holes(model, frames["test"][0].frame),
     }
 
 
@@ -103,6 +112,19 @@ def _errors(model: MaceModel, test: Sequence[Record]) -> Numbers:
         "target": error(model, test),
         "probe": error(model, probe),
         "probe, replay head": error(model.with_head(REPLAY), probe) if REPLAY in model.heads else np.nan,
+    }
+
+
+def _holes(model: MaceModel, structure: Frame) -> Numbers:
+    """Hole rates in percent, and dimers with a hole; the random cells depend on the structure alone."""
+    starts = random_structures(structure, N_CELLS, np.random.default_rng(0))
+    rates = [
+        hole_rate(model.calculator(), starts, pressure_GPa, like=structure, max_steps=MAX_STEPS)
+        for pressure_GPa in PRESSURES_GPA
+    ]
+    dimers = dimer_curves(model.calculator(), structure.numbers.tolist())
+    return {f"holes at {found.pressure_GPa:g} GPa, %": 100 * found.n_holes / found.n_runs for found in rates} | {
+        "dimer holes": float(sum(dimer.turnover_A is not None for dimer in dimers))
     }
 
 

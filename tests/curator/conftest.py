@@ -50,6 +50,7 @@ def round_row(idx: int, n_labels: int, verdict: str, diffusion: bool) -> dict[st
         "barrier_method": "ci-neb",
         "barrier_path_eV": images.tolist(),
         "barrier_reasons": [],
+        "probes": probes(n_holes=idx),
         "diffusion": [],
         "arrhenius": None,
         "n_explosions": 1 if idx == 1 else 0,
@@ -97,6 +98,37 @@ def round_row(idx: int, n_labels: int, verdict: str, diffusion: bool) -> dict[st
             "time_ps": 1500.0,
         }
     return row
+
+
+def probes(n_holes: int) -> dict[str, Any]:
+    return {
+        "dimers": [
+            {"pair": "Li-Li", "turnover_A": 1.02, "depth_eV": 8.0, "wall_eV": 13.4},
+            {"pair": "Li-F", "turnover_A": None, "depth_eV": None, "wall_eV": 57.2},
+            {"pair": "F-F", "turnover_A": 1.0, "depth_eV": None, "wall_eV": 12.3},
+        ],
+        "random_search": [
+            {
+                "pressure_GPa": pressure,
+                "n_runs": 10,
+                "n_holes": n,
+                "rate": n / 10,
+                "ci95": [0.0, 0.28],
+                "holes": ["a pair distance of 0.43 covalent radii sums is below 0.5"] * n + [None] * (10 - n),
+            }
+            for pressure, n in ((0.1, 0), (50.0, n_holes))
+        ],
+        "hot_md": {
+            "temperature_K": 1800.0,
+            "duration_ps": 0.5,
+            "n_runs": 1,
+            "n_survived": 1,
+            "ci95": [0.21, 1.0],
+            "reasons": [None],
+        },
+        "equivariance": {"worst_force_eV_per_A": 1.6e-13, "force_slope_eV_per_A": 1.3e-7},
+        "cpu_s": 17.0,
+    }
 
 
 def measured(temperature: float, Ea: float, ln_D0: float) -> dict[str, Any]:
@@ -250,6 +282,7 @@ def campaign_folder(folder: Path, n_rounds: int = 5, verdict: str | None = "conv
                 "barrier_method": "ci-neb",
                 "reasons": [],
             },
+            "probes": probes(n_holes=0),
         },
         "tolerance_eV": 0.05,
         "budget": {"max_rounds": 8, "max_labels": 300},

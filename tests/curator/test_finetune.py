@@ -1,6 +1,7 @@
 """The command that fine-tunes, with every strategy, on a few small frames."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from curator.errors import BadInput, CuratorError
 from curator.learners.architecture import Architecture, Head, build_module
 from curator.learners.mace import MaceModel, load_model
 from curator.learners.strategies import STRATEGIES
+from curator.probes import ProbeSettings
 
 TINY = Architecture(
     (3, 9, 11),
@@ -65,11 +67,11 @@ def write_labelled(path: Path, foundation: MaceModel) -> None:
     write(path, images)
 
 
-def finetune(labelled: Path, *arguments: object) -> dict[str, Any]:
+def finetune(labelled: Path, *arguments: object, probes: bool = False) -> dict[str, Any]:
     """What the command says as JSON."""
     replay = () if "--replay" in arguments else ("--replay", labelled)
     model = () if "--model" in arguments else ("--model", labelled.parent / "model")
-    options = (*model, "--epochs", "1", "--replay-frames", "2", "--json")
+    options = (*model, "--epochs", "1", "--replay-frames", "2", "--json", *(() if probes else ("--no-probes",)))
     command = ["finetune", str(labelled), *map(str, (*arguments, *replay, *options))]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0
@@ -181,3 +183,17 @@ def test_isolated_atoms_of_the_file_serve(labelled: Path, tmp_path: Path) -> Non
     write(path, images)
     told = finetune(path, "--strategy", "naive", "--e0", "isolated", "--out", tmp_path / "model")
     assert told["e0"]["3"] == pytest.approx(E0S[3] + 0.02)
+
+
+def test_a_tuned_model_carries_its_probes(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = partial(ProbeSettings, n_structures=1, max_steps=5, duration_ps=0.1)
+    monkeypatch.setattr("curator.probes.ProbeSettings", few)
+    told = finetune(labelled, "--strategy", "naive", "--out", tmp_path / "model", probes=True)
+    assert told["probes"]["forgetting"] is None  # the foundation has no frames of its own
+    assert [search["n_runs"] for search in told["probes"]["random_search"]] == [1, 1]
+    assert told["probes"]["equivariance"]["worst_force_eV_per_A"] < 1e-9
+    kept = load_model(tmp_path / "model")
+    assert kept.metadata["probes"] == told["probes"]
+    plain = finetune(labelled, "--strategy", "naive", "--out", tmp_path / "plain")
+    assert plain["probes"] is None
+    assert load_model(tmp_path / "plain").hash == kept.hash

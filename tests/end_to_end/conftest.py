@@ -20,10 +20,15 @@ explore: {temperatures_K: [700], replicas: 1, duration_ps: 0.36, interval_ps: 0.
 select: {labels_per_round: 6, test_frames: 4, contact_labels: 3, valid_share: 0.2}
 label: {kind: classical, model: lif-fumi-tosi}
 learn: {strategy: multihead_replay, epochs: 8, learning_rate: 0.002, replay_frames: 8, members: 2}
-measure: {diffusion: {temperatures_K: [800, 1200], replicas: 1, duration_ps: 0.6, equilibration_ps: 0.1}}
+measure: MEASURE
 stop: {max_rounds: 2, max_labels: 56}
 run: {executor: EXECUTOR, workers: 2}
 """
+
+MEASURE = (
+    "{diffusion: {temperatures_K: [800, 1200], replicas: 1, duration_ps: 0.6, equilibration_ps: 0.1}, "
+    "probes: {structures: 1, duration_ps: 0.1}}"
+)
 
 # Runs the command line in a process of its own that kills itself, as by SIGKILL from outside, at the given point:
 # the n-th time that an event of a stage is logged.
@@ -93,7 +98,7 @@ def write_campaign() -> Write:
 
     def write(folder: Path, **replaced: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
-        text = TINY.replace("EXECUTOR", replaced.pop("executor", "serial"))
+        text = TINY.replace("EXECUTOR", replaced.pop("executor", "serial")).replace("MEASURE", MEASURE)
         for old, new in replaced.items():
             assert f"{old}: " in text, old
             text = "".join(_replaced(line, old, new) for line in text.splitlines(keepends=True))

@@ -115,6 +115,29 @@ def test_the_last_layer_tells_what_is_uncertain_once_a_model_is_trained(undistur
             assert np.isfinite(evidence["spread_eV_per_A"]).all() == known
 
 
+def test_every_model_is_probed_in_the_same_way(status, undisturbed: Path):
+    everyone = [status["setup"]["probes"], *(item["probes"] for item in status["rounds"])]
+    assert len(everyone) == 3
+    for probes in everyone:
+        assert [dimer["pair"] for dimer in probes["dimers"]] == ["Li-Li", "Li-F", "F-F"]
+        assert [search["pressure_GPa"] for search in probes["random_search"]] == [0.1, 50.0]
+        assert [search["n_runs"] for search in probes["random_search"]] == [1, 1]
+        # Half as hot again as the hottest exploration.
+        assert (probes["hot_md"]["temperature_K"], probes["hot_md"]["n_runs"]) == (1050.0, 1)
+        assert probes["equivariance"]["worst_force_eV_per_A"] < 1e-9
+        assert probes["cpu_s"] > 0
+    walls = [[dimer["wall_eV"] for dimer in probes["dimers"]] for probes in everyone]
+    assert walls[0] != walls[1] != walls[2]
+    headers = [undisturbed / place / "probes" / "md-0" / "header.json" for place in ("setup", "rounds/000")]
+    kept = [json.loads(header.read_text()) for header in headers]
+    assert kept[0]["seed"] == kept[1]["seed"]
+    assert kept[0]["start"] == kept[1]["start"]
+    assert kept[0]["model"] != kept[1]["model"]
+    page = (undisturbed / "report.html").read_text()
+    assert "Outside the training frames" in page
+    assert "Holes at 50 GPa" in page
+
+
 def test_fine_tuning_lowers_the_error(status):
     force = status["rounds"][-1]["force_rmse_eV_per_A"]
     assert force["model"] < force["foundation"]

@@ -66,12 +66,22 @@ def test_from_exploration_to_a_model(tmp_path: Path, curator_here):
     assert labels.read_bytes() == before
     assert journal == {path: path.read_bytes() for path in journal}
 
-    tuned = ["finetune", labels, "--strategy", "naive", "--epochs", "3", "--out", model, "--json"]
+    tuned = ["finetune", labels, "--strategy", "naive", "--epochs", "3", "--out", model, "--no-probes", "--json"]
     told = json.loads(succeeded(curator_here(*tuned)))
     assert told["epochs"] == 3
     assert {path.name for path in model.iterdir()} == {"model.safetensors", "model.json", "model.model"}
-    told = json.loads(succeeded(curator_here("probe", model, "--json")))
-    assert 0 < told["force_rmse_eV_per_A"]["foundation"] < told["force_rmse_eV_per_A"]["model"]
+    few = ["--n", "1", "--pressure-GPa", "50", "--trajectories", "1", "--duration-ps", "0.1"]
+    told = json.loads(succeeded(curator_here("probe", model, *few, "--json")))
+    errors = {name: told["forgetting"][name]["force_rmse_eV_per_A"] for name in ("foundation", "model")}
+    assert 0 < errors["foundation"] < errors["model"]
+    # Its only head is of the target's level of theory.
+    assert told["forgetting"]["model"]["energy_rmse_eV_per_atom"] is None
+    assert told["forgetting"]["foundation"]["energy_rmse_eV_per_atom"] < 0.05
+    for name in ("foundation", "model"):
+        assert [search["pressure_GPa"] for search in told[name]["random_search"]] == [50.0]
+        assert told[name]["hot_md"]["n_survived"] == 1
+        assert told[name]["equivariance"]["worst_force_eV_per_A"] < 1e-9
+        assert [dimer["pair"] for dimer in told[name]["dimers"]] == ["Li-Li", "Li-F", "F-F"]
 
 
 def test_barrier_of_the_shipped_model(curator_here):

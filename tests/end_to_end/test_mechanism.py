@@ -14,7 +14,10 @@ SYSTEM = "{structure: lif, hop: {mechanism: interstitialcy, at_most: 2}}"
 def test_defect_and_hops_are_found_and_followed(tmp_path: Path, curator, write_campaign, run_killed_at):
     """Killed after the first of two hops, it goes on, and follows the one with the lower barrier."""
     folder = write_campaign(
-        tmp_path / "tiny", system=SYSTEM, measure="{diffusion: null}", stop="{max_rounds: 1, max_labels: 40}"
+        tmp_path / "tiny",
+        system=SYSTEM,
+        measure="{diffusion: null, probes: null}",
+        stop="{max_rounds: 1, max_labels: 40}",
     )
     assert run_killed_at(folder, "task_finished", "barriers of all hops", 1) == -9
     assert not (folder / "setup" / "hops.json").exists()
