@@ -9,7 +9,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from curator.arguments import Model, Seed, Structure, bad_input, check_known, labeller_named, load, show, structure_of
+from curator.arguments import (
+    Model,
+    Potential,
+    Seed,
+    Structure,
+    bad_input,
+    check_known,
+    labeller_named,
+    load,
+    potential_named,
+    show,
+    structure_of,
+)
 from curator.cli import AsJson, Trust, app
 from curator.config import EXPLORE_EQUILIBRATION_PS
 from curator.datasets.frame import Frame
@@ -20,7 +32,7 @@ from curator.errors import BadInput, CuratorError
 def explore(
     structure: Structure,
     out: Annotated[Path, typer.Option("--out", help="extxyz file of the candidates.")] = Path("candidates.extxyz"),
-    model: Model = "mini-halides",
+    model: Potential = "mini-halides",
     temperature_K: Annotated[
         list[float] | None, typer.Option("--temperature-K", help="May be given several times; 600 by default.")
     ] = None,
@@ -45,8 +57,8 @@ def explore(
             f"--duration-ps: a run of {duration_ps:g} ps yields no candidate: {EXPLORE_EQUILIBRATION_PS:g} ps are left "
             f"out, and candidates are {interval_ps:g} ps apart; give a longer --duration-ps or a shorter --interval-ps"
         )
-    frame, loaded = structure_of(structure), load(model, trust)
-    check_known(loaded, frame.numbers, model)
+    frame = structure_of(structure)
+    calculator, _ = potential_named(model, trust, frame)
     candidates = []
     with Progress(console=Console(stderr=True), transient=True) as bar:
         for idx, temperature in enumerate(temperature_K or [600.0]):
@@ -55,7 +67,7 @@ def explore(
             row = bar.add_task(f"MD {temperature:g} K", total=duration_ps)
             trajectory = run_md(
                 frame,
-                loaded.calculator(),
+                calculator,
                 settings,
                 seed=[seed, idx],
                 on_progress=lambda done, total, row=row: bar.update(row, completed=done, total=total),  # type: ignore[misc]
@@ -146,7 +158,7 @@ def label(
     frames: Annotated[Path, typer.Argument(help="Frames to label.")],
     out: Annotated[Path, typer.Option("--out", help="extxyz file with MACE's REF_ keys.")] = Path("labelled.extxyz"),
     with_: Annotated[
-        str, typer.Option("--with", help="chgnet:r2scan, lif-fumi-tosi, a MACE model, ...")
+        str, typer.Option("--with", help="chgnet:r2scan, gfn1-xtb, a MACE model, a YAML file, ...")
     ] = "chgnet:r2scan",
     workers: Annotated[int, typer.Option("--workers", min=1)] = 1,
     trust: Trust = False,
@@ -162,7 +174,7 @@ def label(
 
     with bad_input():
         loaded = read_frames(frames)
-    spec = labeller_named(with_, trust)
+    spec = labeller_named(with_, trust, loaded)
     theory = make_labeller(spec).theory
     folder = out.with_name(f"{out.name}.journal")
     origins = [
