@@ -1,10 +1,12 @@
 """Labels from GFN-xTB, a semiempirical tight-binding method, by tblite: no DFT, and thousands of times cheaper."""
 
 import importlib.metadata
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from ase import Atoms
-from ase.calculators.calculator import CalculationFailed
+from ase.stress import full_3x3_to_voigt_6_stress
+from ase.units import Bohr, Hartree, kB
 
 from curator.backends.calculator import FailedCalculation, WholeCalculator
 from curator.datasets.label import Theory
@@ -16,6 +18,8 @@ ELECTRONIC_TEMPERATURE_K = 300.0
 
 class XtbCalculator(WholeCalculator):
     """GFN-xTB with the charge and multiplicity of the frame, at the Gamma point alone.
+
+    An odd number of electrons must have its multiplicity, as in DFT: tblite itself would choose one.
 
     Parameters
     ----------
@@ -41,32 +45,40 @@ class XtbCalculator(WholeCalculator):
         super().__init__(**kwargs)
         if method not in METHODS:
             raise ValueError(f"no semiempirical method {method!r}; there are {', '.join(METHODS)}")
-        try:
-            from tblite.ase import TBLite
-        except ImportError:
-            raise ValueError(f"{method} needs tblite; install mlip-curator[xtb]") from None
-        self._tblite = TBLite(
-            method=METHODS[method],
-            accuracy=ACCURACY,
-            electronic_temperature=ELECTRONIC_TEMPERATURE_K,
-            max_iterations=max_iterations,
-            verbosity=0,
-        )
+        if find_spec("tblite") is None:
+            raise ValueError(f"{method} needs tblite; install mlip-curator[xtb]")
+        self._method = METHODS[method]
+        self._max_iterations = max_iterations
 
     def evaluate(self, atoms: Atoms) -> dict[str, Any]:
         """Energy, forces and, where the cell is periodic, stress of ``atoms``."""
+        from tblite.exceptions import TBLiteRuntimeError
+        from tblite.interface import Calculator
+
         charge, multiplicity = (int(atoms.info.get(name, 0)) for name in ("charge", "multiplicity"))
-        # Without a multiplicity tblite takes the lowest there is.
-        self._tblite.set(charge=charge, multiplicity=multiplicity or None)
+        unpaired = max(multiplicity - 1, 0)
+        numbers, positions, lattice = atoms.numbers, atoms.positions / Bohr, atoms.cell.array / Bohr
         try:
-            self._tblite.calculate(atoms)
-        except CalculationFailed as error:
-            message = str(error)
-            if "unpaired electrons" in message:
-                message += f"; multiplicity {multiplicity} does not go with charge {charge}"
-            raise FailedCalculation("scf" if "not converged" in message else "crash", message) from None
-        names = [name for name in self.implemented_properties if name != "stress" or atoms.pbc.all()]
-        return {name: self._tblite.results[name] for name in names}
+            tblite = Calculator(self._method, numbers, positions, charge, unpaired, lattice, atoms.pbc)
+            tblite.set("accuracy", ACCURACY)
+            tblite.set("temperature", ELECTRONIC_TEMPERATURE_K * kB / Hartree)
+            tblite.set("max-iter", self._max_iterations)
+            tblite.set("verbosity", 0)
+            result = tblite.singlepoint()
+        except TBLiteRuntimeError as error:
+            raise FailedCalculation("scf" if "not converged" in str(error) else "crash", str(error)) from None
+        electrons = round(result.get("orbital-occupations").sum())
+        if electrons % 2 and multiplicity < 2:
+            raise FailedCalculation(
+                "geometry",
+                f"{electrons} electrons cannot all be in pairs: give the frame a charge (system.charge) or a "
+                "multiplicity of 2 (system.multiplicity)",
+            )
+        energy = float(result.get("energy")) * Hartree
+        results = {"energy": energy, "free_energy": energy, "forces": -result.get("gradient") * Hartree / Bohr}
+        if atoms.pbc.all():
+            results["stress"] = full_3x3_to_voigt_6_stress(result.get("virial") * Hartree / atoms.get_volume())
+        return results
 
 
 def xtb_theory(method: str) -> Theory:
