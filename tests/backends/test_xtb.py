@@ -45,7 +45,8 @@ def test_keeps_the_contract(method: str, water: Atoms, capfd: pytest.CaptureFixt
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_keeps_the_contract_in_a_crystal(method: str, cell: Atoms) -> None:
-    check_labeller(make_labeller(XTB[method]), cell)
+    # At the Gamma point of a cell this small the energy is far from quadratic in the strain.
+    check_labeller(make_labeller(XTB[method]), cell, strain=1e-3)
 
 
 @pytest.mark.parametrize(("method", "energy_eV"), [("gfn1-xtb", -156.96750590), ("gfn2-xtb", -137.96777594)])
