@@ -13,9 +13,12 @@ class FailedCalculation(CalculationFailed):  # type: ignore[misc]
     """A calculation that failed for a reason that is known."""
 
     def __init__(self, reason: FailureReason, message: str) -> None:
-        super().__init__(message)
+        super().__init__(reason, message)
         self.reason = reason
         self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
 
 
 class WholeCalculator(Calculator):  # type: ignore[misc]

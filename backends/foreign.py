@@ -183,7 +183,7 @@ class _Process:
         try:
             answer = self._exchange(request)
         except FailedCalculation as error:
-            raise ForeignError(f"{source.calculator} in {python}: {error}") from error
+            raise ForeignError(f"{source.calculator} cannot be made in {python}: {error.message}") from error
         if "error" in answer or answer.get("protocol") != PROTOCOL:
             self._stop()
             said = answer.get("error", f"it speaks protocol {answer.get('protocol')}, not {PROTOCOL}")
@@ -214,6 +214,9 @@ class _Process:
             reason, message = self._why_it_died()
             self._stop()
             raise FailedCalculation(reason, message) from None
+        except BaseException:
+            self._stop()  # or the answer to this request would pass for that to the next
+            raise
 
     def _why_it_died(self) -> tuple[FailureReason, str]:
         assert self._running is not None
@@ -223,8 +226,7 @@ class _Process:
         said = os.pread(log, TAIL_BYTES, max(0, os.fstat(log).st_size - TAIL_BYTES)).decode(errors="replace")
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         reason: FailureReason = "memory" if any(line.startswith(leash.SAID_MEMORY) for line in lines) else "crash"
-        by_signal = status is not None and status > leash.KILLED_BY
-        cause = f" by {signal.Signals(status - leash.KILLED_BY).name}" if by_signal else ""
+        cause = "".join(f" by {each.name}" for each in signal.Signals if status == leash.KILLED_BY + each)
         return reason, f"its process ended{cause}" + (f", saying: {lines[-1][:200]}" if lines else "")
 
     def _answer(self, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def start(protocol: int, calculator: str, parameters: dict[str, Any]) -> tuple[A
     import ase
 
     module, _, attribute = calculator.partition(":")
-    made = importlib.import_module(module)
+    made: Any = importlib.import_module(module)
     for name in attribute.split("."):
         made = getattr(made, name)
     packages = importlib.metadata.packages_distributions().get(module.split(".")[0], [])

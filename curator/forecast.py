@@ -26,7 +26,7 @@ from curator.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS
 
 N_STEPS_TIMED = 10
 GAMMA_POINT_WIDTH_A = 12.0
-"""LiF by GFN1-xTB: -25, -9 and -5 GPa in cubes of 4, 8 and 12 Å of one lattice constant, 4.03 Å."""
+"""LiF of one lattice constant by GFN1-xTB: pressures of 25, 9 and 5 GPa in cubes of 4, 8 and 12 Å."""
 TRAINING_OVER_PREDICTION = 3.0
 """Cost of one training step over that of a prediction on the same frames: two more passes."""
 

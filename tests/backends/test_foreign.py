@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -187,6 +188,22 @@ def test_one_process_until_it_dies_or_takes_too_long(cell: Atoms, wayward: Label
     assert len(pids.read_text().split()) == 2
 
 
+def test_an_answer_that_was_not_waited_for_is_never_taken_for_another(
+    cell: Atoms, wayward: LabellerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calculator = labeller_calculator(wayward)
+    energy = calculator.get_potential_energy(cell)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(foreign.select, "select", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            calculator.get_potential_energy(_at(cell, 700))
+    assert calculator.get_potential_energy(_at(cell, 2)) == pytest.approx(energy, abs=1e-9)
+
+
 def test_it_does_not_outlive_a_killed_parent(wayward: LabellerSpec, tmp_path: Path) -> None:
     """Not even in the middle of a calculation."""
     pids = tmp_path / "pids"
@@ -276,8 +293,9 @@ def test_charge_must_be_that_of_the_parameters(cell: Atoms, wayward: LabellerSpe
         assert "told by its parameters alone" in outcome.message
     doublet = cell.copy()
     doublet.info["multiplicity"] = 2
-    with pytest.raises(FailedCalculation, match="multiplicity 2"):
+    with pytest.raises(FailedCalculation, match=r"geometry: .* multiplicity 2") as failed:
         labeller_calculator(wayward).get_potential_energy(doublet)
+    assert str(pickle.loads(pickle.dumps(failed.value))) == str(failed.value)  # it may have to leave a worker
 
 
 def test_packages_of_this_environment_do_not_leak(other: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

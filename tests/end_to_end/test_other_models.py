@@ -1,6 +1,8 @@
 """A potential that is named by its calculator labels, explores and is measured, with the numbers it has by its name."""
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,3 +77,21 @@ def test_what_is_wrong_with_it_is_told_in_a_line(
         assert done.returncode == 2
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_one_that_dies_in_the_middle_of_a_run_is_told_in_a_line(
+    curator_here: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mortal.py").write_text(
+        "import os\n"
+        "from curator.backends.classical import FumiTosiLiF\n"
+        "class Mortal(FumiTosiLiF):\n"
+        "    n_left = 20\n"
+        "    def calculate(self, *args):\n"
+        "        self.n_left -= 1\n"
+        "        return super().calculate(*args) if self.n_left else os.abort()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    (tmp_path / "mortal.yaml").write_text("kind: classical\ncode: ase\ncalculator: mortal:Mortal\nmethod: mortal\n")
+    done = curator_here("explore", "lif-interstitial", "--model", tmp_path / "mortal.yaml")
+    assert (done.returncode, done.stderr) == (1, "curator: crash: its process ended by SIGABRT\n")
