@@ -48,20 +48,25 @@ class LabellerSpec:
         ``pseudolabel``, ``classical``, ``dft`` or ``semiempirical``.
     model
         ``chgnet:r2scan``, ``chgnet:0.3.0``, ``chgnet:0.2.0``, a MACE model (``mini-halides``,
-        ``mace:medium-mpa-0``, a path), ``lif-fumi-tosi``, or the code of ``dft``: ``espresso``.
+        ``mace:medium-mpa-0``, a path), ``lif-fumi-tosi``, ``gfn1-xtb``, ``gfn2-xtb``, the code of ``dft``:
+        ``espresso``, or, with ``calculator``, the name of its level of theory.
     device
         ``cpu``, ``cuda`` or ``auto``.
     trust
         Whether a pickled model that is not a known foundation model may be loaded.
     settings
         JSON object with the settings of a code, such as those of
-        `curator.backends.espresso_input.EspressoSettings`.
+        `curator.backends.espresso_input.EspressoSettings`, or the keyword parameters of ``calculator``.
     command
         How a program is run; empty for the code's own default.
     walltime_s
-        Longest time of one run of a program in seconds.
+        Longest time of one run of a program, or of one calculation in another process, in seconds.
     scratch
         Folder in which programs run and failed calculations are kept; a temporary one if empty.
+    calculator
+        Any ASE calculator, as ``module:Class``.
+    python
+        Interpreter of the environment that has ``calculator``; this one if empty.
     """
 
     kind: Literal["pseudolabel", "classical", "dft", "semiempirical"]
@@ -72,6 +77,8 @@ class LabellerSpec:
     command: str = ""
     walltime_s: float = 86400.0
     scratch: str = ""
+    calculator: str = ""
+    python: str = ""
 
 
 def cpu_seconds() -> float:

@@ -6,7 +6,19 @@ from typing import Any, ClassVar
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
-from curator.backends.base import LabelFailed, Labeller
+from curator.backends.base import FailureReason, LabelFailed, Labeller
+
+
+class FailedCalculation(CalculationFailed):  # type: ignore[misc]
+    """A calculation that failed for a reason that is known."""
+
+    def __init__(self, reason: FailureReason, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
 
 
 class WholeCalculator(Calculator):  # type: ignore[misc]
@@ -32,7 +44,7 @@ class LabellerCalculator(WholeCalculator):
 
     Raises
     ------
-    CalculationFailed
+    FailedCalculation
         If there is no label of the atoms.
     """
 
@@ -46,6 +58,6 @@ class LabellerCalculator(WholeCalculator):
         """Energy, forces and, where there is one, stress of ``atoms``."""
         label = self._labeller.label(atoms)
         if isinstance(label, LabelFailed):
-            raise CalculationFailed(f"{label.reason}: {label.message}")
+            raise FailedCalculation(label.reason, label.message)
         results = {"energy": label.energy, "free_energy": label.energy, "forces": label.forces}
         return results if label.stress is None else results | {"stress": label.stress}

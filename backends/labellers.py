@@ -10,7 +10,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from curator.backends.base import LabelFailed, Labeller, LabellerSpec, cpu_seconds, one_line
-from curator.backends.calculator import LabellerCalculator
+from curator.backends.calculator import FailedCalculation, LabellerCalculator
+from curator.backends.foreign import ForeignError, make_foreign
 from curator.backends.geometry import geometry_problem
 from curator.datasets.frame import Frame, atoms_from_frame
 from curator.datasets.journal import Failure, Journal
@@ -26,17 +27,24 @@ class CalculatorLabeller:
     theory
         Level of theory of its labels.
     calculator
-        ASE calculator with energy, forces and, where the cell allows, stress.
+        ASE calculator with energy, forces and, where it has one and the cell allows, stress.
     cutoff_A
-        An atom without a neighbour within this distance in Å is refused: a local potential knows nothing of it.
+        An atom without a neighbour within this distance in Å is refused: a local potential knows nothing of it. None
+        where an atom may be alone.
     """
 
     theory: Theory
     calculator: Calculator
-    cutoff_A: float
+    cutoff_A: float | None
 
     def label(self, atoms: Atoms) -> Label | LabelFailed:
-        """Label of ``atoms``, which are not changed; a failed calculation is returned, never raised."""
+        """Label of ``atoms``, which are not changed; a failed calculation is returned, never raised.
+
+        Raises
+        ------
+        ForeignError
+            If the calculator's process cannot be started: nothing is wrong with the frame.
+        """
         started = cpu_seconds()
         key = self.theory.key
         problem = geometry_problem(atoms, self.cutoff_A)
@@ -48,11 +56,16 @@ class CalculatorLabeller:
             self.calculator.calculate(bare, wanted, all_changes)
             results = self.calculator.results
             energy, forces, stress = results["energy"], results["forces"], results.get("stress")
+        except ForeignError:
+            raise
+        except FailedCalculation as error:
+            return LabelFailed(error.reason, error.message, key)
         except Exception as error:
             return LabelFailed("crash", one_line(error), key)
         if not (np.isfinite(energy) and np.isfinite(forces).all() and (stress is None or np.isfinite(stress).all())):
             return LabelFailed("nonfinite", "energy, forces or stress are not finite numbers", key)
-        return Label(float(energy), forces, stress, key, cpu_seconds() - started)
+        elsewhere_s = getattr(self.calculator, "cpu_s", 0.0)
+        return Label(float(energy), forces, stress, key, cpu_seconds() - started + elsewhere_s)
 
 
 @lru_cache(maxsize=8)
@@ -81,18 +94,18 @@ def labeller_calculator(spec: LabellerSpec) -> Calculator:
 
 def at_charge(spec: LabellerSpec, charge: int, multiplicity: int) -> LabellerSpec:
     """The same labeller for frames of another charge and multiplicity, where that is part of its settings."""
-    if spec.kind != "dft":
+    settings = json.loads(spec.settings)
+    if spec.kind != "dft" or (spec.calculator and "charge" not in settings):
         return spec
-    settings = json.loads(spec.settings) | {"charge": charge, "multiplicity": multiplicity}
+    settings |= {"charge": charge, "multiplicity": multiplicity}
+    if spec.calculator and not multiplicity:
+        del settings["multiplicity"]
     return replace(spec, settings=json.dumps(settings, sort_keys=True))
 
 
 def label_frame(spec: LabellerSpec, frame: Frame) -> Label | LabelFailed:
     """Label one frame: the task that runs in a worker. ``cpu_s`` counts the calculation, not loading the model."""
-    labeller = make_labeller(spec)
-    started = cpu_seconds()
-    outcome = labeller.label(atoms_from_frame(frame))
-    return replace(outcome, cpu_s=cpu_seconds() - started) if isinstance(outcome, Label) else outcome
+    return make_labeller(spec).label(atoms_from_frame(frame))
 
 
 def publish_outcome(
@@ -112,6 +125,12 @@ def publish_outcome(
 
 
 def _new_labeller(spec: LabellerSpec) -> Labeller:
+    if spec.calculator:
+        return CalculatorLabeller(*make_foreign(spec), None)
+    if spec.kind == "semiempirical":
+        from curator.backends.xtb import XtbCalculator, xtb_theory
+
+        return CalculatorLabeller(xtb_theory(spec.model), XtbCalculator(spec.model), None)
     if spec.kind == "dft":
         from curator.backends.espresso import make_espresso
 

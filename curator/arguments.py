@@ -1,10 +1,10 @@
 """What the commands on files share: loading what the user names, and saying what is wrong with it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -15,12 +15,29 @@ from curator.errors import BadInput, CuratorError, is_disk_full
 from curator.state import plain_json
 
 if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
     from curator.backends.base import LabellerSpec
     from curator.learners.mace import MaceModel
 
 Model = Annotated[str, typer.Option("--model", help="mini-halides, mace:<name>, or the path of a model.")]
+Potential = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="mini-halides, mace:<name>, a path, chgnet:r2scan, lif-fumi-tosi, or a YAML file with the section label "
+        "of a campaign.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Structure = Annotated[str, typer.Argument(help="A structure file, or a shipped builder such as lif-interstitial.")]
+
+KINDS: "dict[str, Literal['classical', 'semiempirical']]" = {
+    "lif-fumi-tosi": "classical",
+    "gfn1-xtb": "semiempirical",
+    "gfn2-xtb": "semiempirical",
+}
+"""Kinds of labellers by name; any other name is of a universal potential."""
 
 
 @contextmanager
@@ -47,15 +64,40 @@ def load(reference: str, trust: bool) -> "MaceModel":
         return load_foundation(reference, trust=trust, device="cpu")
 
 
-def labeller_named(reference: str, trust: bool) -> "LabellerSpec":
-    """Labeller, or model in the part of one, that a user names."""
+def labeller_named(reference: str, trust: bool, frames: Sequence[Frame] = ()) -> "LabellerSpec":
+    """Labeller, or model in the part of one, that a user names by itself or in a file, for ``frames``."""
+    from ase.data import chemical_symbols
+
     from curator.backends.base import LabellerSpec
     from curator.backends.labellers import make_labeller
+    from curator.labelling import labeller_of, read_label_file
 
-    spec = LabellerSpec("classical" if reference == "lif-fumi-tosi" else "pseudolabel", reference, trust=trust)
+    file = Path(reference)
+    if file.suffix in (".yaml", ".yml"):
+        charges = sorted({(frame.charge, frame.multiplicity) for frame in frames}) or [(0, 0)]
+        if len(charges) > 1:
+            raise BadInput(
+                f"frames of several charges and multiplicities ({charges}); take those of each by themselves"
+            )
+        symbols = {chemical_symbols[number] for frame in frames for number in frame.numbers}
+        charge, multiplicity = charges[0]
+        section, folder = read_label_file(file), file.resolve().parent
+        with bad_input():
+            spec = labeller_of(section, symbols, folder, charge=charge, multiplicity=multiplicity, trust=trust)
+    else:
+        spec = LabellerSpec(KINDS.get(reference, "pseudolabel"), reference, trust=trust)
     with bad_input():
         make_labeller(spec)
     return spec
+
+
+def potential_named(reference: str, trust: bool, frame: Frame) -> "tuple[Calculator, str]":
+    """Calculator of a model or labeller that a user names, which can calculate ``frame``, and its identity."""
+    from curator.backends.labellers import labeller_calculator, make_labeller
+
+    spec = labeller_named(reference, trust, [frame])
+    check_calculates(spec, frame)
+    return labeller_calculator(spec), make_labeller(spec).theory.key
 
 
 def structure_of(structure: str) -> Frame:

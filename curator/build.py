@@ -191,6 +191,8 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
     barrier = _follows_barrier(file, hop)
     _check_budget(file, barrier, heldout)
     _check_charge(file)
+    if file.label.kind == "semiempirical" and file.label.code != "ase":
+        _check_gamma_point(file, isinstance(structure, Frame) and supercell == (1, 1, 1))
     everything = {symbol for frame in (whole, *starts) for symbol in atoms_from_frame(frame).get_chemical_symbols()}
     with naming(key_of(file.label)):
         labeller = labeller_of(
@@ -319,14 +321,26 @@ def _check_budget(file: CampaignFile, barrier: bool, heldout: Hop | None) -> Non
         )
 
 
+def _check_gamma_point(file: CampaignFile, whole: bool) -> None:
+    if file.system.cell == "labeller" and not whole:
+        raise BadInput(
+            f"system.cell: {file.label.model} is of the Gamma point alone, where a unit cell has another lattice than "
+            "a supercell; give a structure that needs no supercell, or choose given or foundation"
+        )
+
+
 def _check_charge(file: CampaignFile) -> None:
-    if file.label.kind == "dft":
-        return
+    label = file.label
     for name, value in (("charge", file.system.charge), ("multiplicity", file.system.multiplicity)):
-        if value:
-            raise BadInput(
-                f"system.{name}: {file.label.model} knows no {name}; leave it out with label.kind {file.label.kind}"
-            )
+        if label.code == "ase":
+            told = label.parameters.get(name, 0)
+            if told != value:
+                raise BadInput(
+                    f"system.{name}: is {value}, but {told} for the calculator, which is told of it by "
+                    f"label.parameters alone; give the two the same"
+                )
+        elif value and label.kind not in ("dft", "semiempirical"):
+            raise BadInput(f"system.{name}: {label.model} knows no {name}; leave it out with label.kind {label.kind}")
 
 
 def search_hops(unit: Frame, mobile: str, search: HopSearch, supercell: tuple[int, int, int]) -> tuple[NamedHop, ...]:

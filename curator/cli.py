@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
+from ase.calculators.calculator import CalculationFailed
 from rich.console import Console
 
 import curator
@@ -231,7 +232,7 @@ def _run_app() -> int:
         return _say(STOPPED, EXIT_FAILED)
     except CuratorError as error:
         return _say(str(error), error.exit_status)
-    except (DriverError, ExecutorError, JournalDamagedError, StoreDamagedError) as error:
+    except (CalculationFailed, DriverError, ExecutorError, JournalDamagedError, StoreDamagedError) as error:
         return _say(str(error), EXIT_FAILED)
     except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         return _say(f"{error.filename}: {error.strerror}; choose another place", EXIT_BAD_INPUT)

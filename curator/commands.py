@@ -10,7 +10,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from curator.arguments import Model, Seed, Structure, bad_input, check_known, load, show, structure_of
+from curator.arguments import (
+    Model,
+    Potential,
+    Seed,
+    Structure,
+    bad_input,
+    check_known,
+    load,
+    potential_named,
+    show,
+    structure_of,
+)
 from curator.cli import AsJson, Trust, app
 from curator.commands_measure import probes_after_fit
 from curator.config import EXPLORE_EQUILIBRATION_PS
@@ -23,7 +34,7 @@ from curator.state import plain_json
 def explore(
     structure: Structure,
     out: Annotated[Path, typer.Option("--out", help="extxyz file of the candidates.")] = Path("candidates.extxyz"),
-    model: Model = "mini-halides",
+    model: Potential = "mini-halides",
     temperature_K: Annotated[
         list[float] | None, typer.Option("--temperature-K", help="May be given several times; 600 by default.")
     ] = None,
@@ -48,8 +59,8 @@ def explore(
             f"--duration-ps: a run of {duration_ps:g} ps yields no candidate: {EXPLORE_EQUILIBRATION_PS:g} ps are left "
             f"out, and candidates are {interval_ps:g} ps apart; give a longer --duration-ps or a shorter --interval-ps"
         )
-    frame, loaded = structure_of(structure), load(model, trust)
-    check_known(loaded, frame.numbers, model)
+    frame = structure_of(structure)
+    calculator, _ = potential_named(model, trust, frame)
     candidates = []
     with Progress(console=Console(stderr=True), transient=True) as bar:
         for idx, temperature in enumerate(temperature_K or [600.0]):
@@ -58,7 +69,7 @@ def explore(
             row = bar.add_task(f"MD {temperature:g} K", total=duration_ps)
             trajectory = run_md(
                 frame,
-                loaded.calculator(),
+                calculator,
                 settings,
                 seed=[seed, idx],
                 on_progress=lambda done, total, row=row: bar.update(row, completed=done, total=total),  # type: ignore[misc]

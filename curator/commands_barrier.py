@@ -13,7 +13,7 @@ from ase.data import atomic_numbers
 from rich.console import Console
 from rich.progress import Progress
 
-from curator.arguments import bad_input, check_calculates, labeller_named, show
+from curator.arguments import Potential, bad_input, check_calculates, labeller_named, show, structure_of
 from curator.backends.base import LabellerSpec
 from curator.cli import AsJson, Trust, app
 from curator.datasets.frame import Frame
@@ -43,9 +43,7 @@ def barrier(
         str | None,
         typer.Argument(help="A shipped builder such as lif-interstitial, the file of a crystal, or that before a hop."),
     ] = None,
-    model: Annotated[
-        str, typer.Option("--model", help="mini-halides, mace:<name>, a path, chgnet:r2scan, lif-fumi-tosi.")
-    ] = "mini-halides",
+    model: Potential = "mini-halides",
     mechanism: Annotated[
         Mechanism | None, typer.Option("--mechanism", help="How the crystal's species hops; each hop is calculated.")
     ] = None,
@@ -74,9 +72,10 @@ def barrier(
     """Find migration barriers, lowest first; every saddle point is proved to be one."""
     if supercell is not None and min(supercell) < 1:
         raise BadInput(f"--supercell: repeats must be at least 1; got {' '.join(map(str, supercell))}")
-    source = labeller_named(model, trust)
     if final is not None and initial is None and structure is not None:
         initial, structure = Path(structure), None
+    begins = structure if initial is None else str(initial)
+    source = labeller_named(model, trust, [] if begins is None else [structure_of(begins)])
     if initial is not None or final is not None:
         if initial is None or final is None:
             raise BadInput("--initial and --final: a hop needs both of its end points")

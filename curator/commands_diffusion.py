@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from curator.arguments import Seed, bad_input, check_known, load, show, structure_of
+from curator.arguments import Seed, bad_input, potential_named, show, structure_of
 from curator.cli import AsJson, Trust, app
 from curator.errors import BadInput
 
@@ -34,7 +34,12 @@ def diffusion(
         float | None, typer.Option("--frame-interval-fs", help="Time between frames of a trajectory.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="Run MD with this model: mini-halides, mace:<name>, or a path.")
+        str | None,
+        typer.Option(
+            "--model",
+            help="Run MD with this model: mini-halides, mace:<name>, a path, chgnet:r2scan, lif-fumi-tosi, or a YAML "
+            "file with the section label of a campaign.",
+        ),
     ] = None,
     duration_ps: Annotated[float, typer.Option("--duration-ps", help="Of each MD run, after equilibration.")] = 50.0,
     replicas: Annotated[int, typer.Option("--replicas", min=1, help="MD runs at each temperature.")] = 4,
@@ -136,8 +141,8 @@ def _run(
     from curator.md import run_md
     from curator.trajectory import MDSettings
 
-    frame, loaded = structure_of(structure), load(model, trust)
-    check_known(loaded, frame.numbers, model)
+    frame = structure_of(structure)
+    calculator, identity = potential_named(model, trust, frame)
     everything = []
     with Progress(console=Console(stderr=True), transient=True) as bar, bad_input():
         for i, temperature_K in enumerate(temperatures_K):
@@ -148,11 +153,11 @@ def _run(
                 trajectories.append(
                     run_md(
                         frame,
-                        loaded.calculator(),
+                        calculator,
                         MDSettings(temperature_K, duration_ps, timestep_fs),
                         seed=[seed, i, replica],
                         folder=None if out is None else out / name,
-                        model=loaded.hash,
+                        model=identity,
                         on_progress=lambda done, total, row=row: bar.update(row, completed=done, total=total),  # type: ignore[misc]
                     )
                 )

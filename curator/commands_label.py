@@ -1,6 +1,7 @@
 """The command line: labels for frames in a file, and for those that a campaign could not label."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,8 @@ def label(
         str,
         typer.Option(
             "--with",
-            help="chgnet:r2scan, lif-fumi-tosi, a MACE model, or a YAML file with the section label of a campaign.",
+            help="chgnet:r2scan, gfn1-xtb, lif-fumi-tosi, a MACE model, or a YAML file with the section label of a "
+            "campaign.",
         ),
     ] = "chgnet:r2scan",
     retry: Annotated[
@@ -52,9 +54,8 @@ def label(
     with bad_input():
         loaded = read_frames(frames)
     folder = out.with_name(f"{out.name}.journal")
-    spec = _labeller(with_, loaded, folder, trust)
-    with bad_input():
-        theory = make_labeller(spec).theory
+    spec = replace(labeller_named(with_, trust, loaded), scratch=str(folder.absolute() / "calculations"))
+    theory = make_labeller(spec).theory
     wanted = [
         (frame, Provenance(-1, f"label/{frames.name}", f"{frames.name}/{i}", "train", "import"))
         for i, frame in enumerate(loaded)
@@ -91,32 +92,6 @@ def label(
         raise typer.Exit(1)
 
 
-def _labeller(with_: str, frames: Sequence[Frame], folder: Path, trust: bool) -> "LabellerSpec":
-    """Labeller that a user names, by itself or in a file; programs run beside the journal."""
-    from dataclasses import replace
-
-    from ase.data import chemical_symbols
-
-    from curator.labelling import labeller_of, read_label_file
-
-    if Path(with_).suffix not in (".yaml", ".yml"):
-        return labeller_named(with_, trust)
-    charges = sorted({(frame.charge, frame.multiplicity) for frame in frames})
-    if len(charges) > 1:
-        raise BadInput(f"frames of several charges or multiplicities ({charges}); label those of each by themselves")
-    symbols = {chemical_symbols[number] for frame in frames for number in frame.numbers}
-    with bad_input():
-        spec = labeller_of(
-            read_label_file(Path(with_)),
-            symbols,
-            Path(with_).resolve().parent,
-            charge=charges[0][0],
-            multiplicity=charges[0][1],
-            trust=trust,
-        )
-    return replace(spec, scratch=str(folder.absolute() / "calculations"))
-
-
 def _label(
     journal: Journal, spec: "LabellerSpec", theory: Theory, wanted: Wanted, retry: bool, workers: int
 ) -> dict[int, str]:
@@ -147,8 +122,6 @@ def _label(
 
 def _retry_campaign(target: Path, workers: int, as_json: bool, trust: bool) -> None:
     """Label what waits in a campaign's quarantine; the next round trains on it."""
-    from dataclasses import replace
-
     from curator.backends.labellers import make_labeller
     from curator.build import build_plan
     from curator.config import read_campaign_file

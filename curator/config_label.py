@@ -10,6 +10,8 @@ _ANYWHERE = ("kind", "also", "walltime_h")
 KEYS: dict[str, tuple[str, ...]] = {
     "pseudolabel": ("model",),
     "classical": ("model",),
+    "semiempirical": ("model",),
+    "ase": ("code", "calculator", "parameters", "method", "python"),
     "espresso": (
         "code",
         "preset",
@@ -22,22 +24,40 @@ KEYS: dict[str, tuple[str, ...]] = {
         "command",
     ),
 }
-"""Keys that mean something to a kind of label, or to a code of kind ``dft``."""
+"""Keys that mean something to a kind of label or, where it has one, to its code; ``ase`` goes with every kind."""
 
 
 class Label(Section):
     """Where labels come from."""
 
-    kind: Literal["pseudolabel", "classical", "dft"] = Field("pseudolabel", description="Kind of source.")
+    kind: Literal["pseudolabel", "classical", "semiempirical", "dft"] = Field(
+        "pseudolabel", description="Kind of source."
+    )
     model: str = Field(
-        "chgnet:r2scan", description="chgnet:r2scan, chgnet:0.3.0, chgnet:0.2.0, a MACE model, or lif-fumi-tosi."
+        "chgnet:r2scan",
+        description="chgnet:r2scan, chgnet:0.3.0, chgnet:0.2.0, a MACE model; classical: lif-fumi-tosi; "
+        "semiempirical: gfn1-xtb, gfn2-xtb.",
+    )
+    code: Literal["espresso", "ase"] = Field(
+        "espresso", description="dft: the program that calculates; ase, of any kind: an ASE calculator."
+    )
+    calculator: str | None = Field(
+        None, pattern=r"^[\w.]+:[\w.]+$", description="ase: what makes the calculator, as module:Class."
+    )
+    parameters: dict[str, Any] = Field(
+        {}, description="ase: its keyword parameters; the name of a file counts from here, and by its content."
+    )
+    method: str | None = Field(
+        None, pattern=r"^[\w.+-]+$", description="ase: name of the level of theory of its labels, such as dpa3."
+    )
+    python: str | None = Field(
+        None, description="ase: interpreter of another Python environment, the one that has the calculator."
     )
     also: str | None = Field(
         None,
         description="A model, such as chgnet:r2scan, that labels the same frames beside, for comparison; nothing is "
         "trained on its labels.",
     )
-    code: Literal["espresso"] = Field("espresso", description="dft: the program that calculates.")
     preset: Literal["pbe", "pbe-strict", "pbe-quick"] = Field(
         "pbe", description="espresso: cutoff, k-points and convergence of insulators; the keys below override it."
     )
@@ -64,10 +84,12 @@ class Label(Section):
 
     @model_validator(mode="after")
     def _keys_of_the_kind(self) -> Self:
-        kind = self.code if self.kind == "dft" else self.kind
+        kind = self.code if self.kind == "dft" or self.code == "ase" else self.kind
         fields = type(self).model_fields.items()
         given = {name for name, field in fields if getattr(self, name) != field.get_default()}
         strange = sorted(given - {*_ANYWHERE, *KEYS[kind]})
         if strange:
             raise ValueError(f"{strange[0]} means nothing to {kind}, which knows {', '.join(KEYS[kind])}")
+        if kind == "ase" and not (self.calculator and self.method):
+            raise ValueError("ase needs calculator, such as ase.calculators.emt:EMT, and method, a name for its theory")
         return self

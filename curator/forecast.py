@@ -27,6 +27,8 @@ from curator.trajectory import MDSettings
 from curator.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS
 
 N_STEPS_TIMED = 10
+GAMMA_POINT_WIDTH_A = 12.0
+"""LiF of one lattice constant by GFN1-xTB: pressures of 25, 9 and 5 GPa in cubes of 4, 8 and 12 Å."""
 TRAINING_OVER_PREDICTION = 3.0
 """Cost of one training step over that of a prediction on the same frames: two more passes."""
 
@@ -60,7 +62,8 @@ def forecast(target: Path, *, trust: bool = False) -> Forecast:
         _predict_seconds(model, frame),
     )
     told = _add_up(plan, theory.key, len(frame), label_s, step_s, predict_s)
-    return replace(told, lines=told.lines + _cell_notes(frame, model.r_max))
+    notes = _cell_notes(frame, model.r_max) + _gamma_point_notes(plan, frame)
+    return replace(told, lines=told.lines + notes)
 
 
 def _structure(plan: Plan) -> Frame:
@@ -191,11 +194,27 @@ def _notes(plan: Plan, n_rounds: int) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _cell_notes(frame: Frame, cutoff_A: float) -> tuple[str, ...]:
-    """Whether an atom has both an atom and that atom's periodic image within the cutoff."""
+def _width_A(frame: Frame) -> float:
+    """Smallest distance of two opposite faces of the cell, of those that are periodic."""
     # Rows of the inverse's transpose are the plane normals over the distances of the planes.
     widths = 1 / np.linalg.norm(np.linalg.inv(complete_cell(frame.cell)), axis=0)
-    width = min(widths[np.asarray(frame.pbc, dtype=bool)], default=np.inf)
+    return float(min(widths[np.asarray(frame.pbc, dtype=bool)], default=np.inf))
+
+
+def _gamma_point_notes(plan: Plan, frame: Frame) -> tuple[str, ...]:
+    """Whether a labeller without k-points is given too small a cell."""
+    label, width = plan.file.label, _width_A(frame)
+    if label.kind != "semiempirical" or label.code == "ase" or width >= GAMMA_POINT_WIDTH_A:
+        return ()
+    return (
+        f"  note: {label.model} is of the Gamma point alone, which takes a cell of {GAMMA_POINT_WIDTH_A:g} Å or more; "
+        f"this one is {width:.1f} Å wide at its narrowest, and pressures are wrong by gigapascals",
+    )
+
+
+def _cell_notes(frame: Frame, cutoff_A: float) -> tuple[str, ...]:
+    """Whether an atom has both an atom and that atom's periodic image within the cutoff."""
+    width = _width_A(frame)
     if width >= 2 * cutoff_A:
         return ()
     return (

@@ -1,6 +1,8 @@
 """From the section ``label`` of a campaign file to the labeller that it names."""
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -44,10 +46,21 @@ def labeller_of(
     ValueError
         If a file is missing or a setting is wrong.
     """
-    if label.kind == "classical":
-        return LabellerSpec(label.kind, label.model)
+    if label.code == "ase":
+        assert label.calculator is not None
+        assert label.method is not None
+        return LabellerSpec(
+            label.kind,
+            label.method,
+            settings=json.dumps(_with_files(label.parameters, folder), sort_keys=True),
+            walltime_s=3600 * label.walltime_h,
+            calculator=label.calculator,
+            python=_interpreter(label.python, folder),
+        )
     if label.kind == "pseudolabel":
         return pseudolabeller(label.model, folder, device, trust)
+    if label.kind != "dft":
+        return LabellerSpec(label.kind, label.model)
     return LabellerSpec(
         "dft",
         label.code,
@@ -60,6 +73,21 @@ def labeller_of(
 def pseudolabeller(model: str, folder: Path, device: str, trust: bool) -> LabellerSpec:
     """Labeller of a model that a campaign file names."""
     return LabellerSpec("pseudolabel", model_reference(model, folder), device, trust)
+
+
+def _with_files(parameters: Mapping[str, object], folder: Path) -> dict[str, object]:
+    """Parameters of a calculator, with the names of files made absolute."""
+    return {
+        name: resolve(value, folder) if isinstance(value, str) and (folder / value).is_file() else value
+        for name, value in parameters.items()
+    }
+
+
+def _interpreter(python: str | None, folder: Path) -> str:
+    """Path of an interpreter; that of an environment is a link, which is not to be followed."""
+    if python is None or "/" not in python:
+        return python or ""
+    return os.path.abspath(folder / Path(python).expanduser())  # noqa: PTH100
 
 
 def _espresso(label: Label, symbols: set[str], folder: Path, charge: int, multiplicity: int) -> dict[str, object]:
