@@ -24,7 +24,7 @@ class Remedy:
     changes
         Input that is changed, by section and key; that of the steps before stays changed.
     first
-        Changes for a calculation before the real one, which begins from its charge density; none if empty.
+        Further changes for a calculation before the real one, which begins from its charge density; none if empty.
     """
 
     name: str
@@ -57,8 +57,12 @@ LADDERS: Mapping[str, tuple[Remedy, ...]] = {
         Remedy(
             "from the density of a smeared calculation",
             ("scf",),
-            {"electrons": {"mixing_mode": "plain"}},
-            first={"system": {"occupations": "smearing", "smearing": "gaussian", "degauss": 0.02}},
+            {"electrons": {"mixing_mode": "plain", "startingpot": "file"}},
+            first={
+                "control": {"disk_io": "low"},
+                "electrons": {"startingpot": "atomic"},
+                "system": {"occupations": "smearing", "smearing": "gaussian", "degauss": 0.02},
+            },
         ),
     ),
 }
