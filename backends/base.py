@@ -48,7 +48,7 @@ class LabellerSpec:
         ``pseudolabel``, ``classical``, ``dft`` or ``semiempirical``.
     model
         ``chgnet:r2scan``, ``chgnet:0.3.0``, ``chgnet:0.2.0``, a MACE model (``mini-halides``,
-        ``mace:medium-mpa-0``, a path), ``lif-fumi-tosi``, or the code of ``dft``: ``espresso``.
+        ``mace:medium-mpa-0``, a path), ``lif-fumi-tosi``, or the code of ``dft``: ``espresso``, ``vasp``, ``gpaw``.
     device
         ``cpu``, ``cuda`` or ``auto``.
     trust

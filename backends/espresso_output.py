@@ -12,12 +12,11 @@ from pathlib import Path
 from curator.backends.base import FailureReason
 from curator.backends.dft import Ended
 from curator.backends.leash import SAID_MEMORY, SAID_TIME
-from curator.backends.program import last_lines, text_of
+from curator.backends.program import OUT_OF_MEMORY, last_lines, text_of
 
 OUTPUT, ERRORS, INPUT = "pw.out", "pw.err", "pw.in"
 
 _ACHIEVED, _NOT_ACHIEVED = "convergence has been achieved", "convergence NOT achieved"
-_MEMORY = re.compile(r"cannot allocate|not enough memory|out of memory|insufficient memory|allocation failed", re.I)
 _ROUTINE = re.compile(r"Error in routine\s+(\S+)\s*\((-?\d+)\):\s*\n\s*(.+)")
 _SCF_ROUTINES = ("cdiaghg", "rdiaghg", "c_bands", "cegterg", "regterg", "mix_rho", "electrons")
 _PSEUDO = re.compile(r"PseudoPot\. #\s*\d+ for\s+(\S+)\s+read from file:\s*\n\s*(.+?)\s*\n\s*MD5 check sum:\s*(\w+)")
@@ -41,7 +40,7 @@ def what_ended(folder: Path, status: int | None, md5_of: Mapping[str, str], func
     crash = text_of(folder / "CRASH")
     if SAID_TIME in errors or "Maximum CPU time exceeded" in output:
         return Ended("walltime", f"time was over after {_n_iterations(output)} SCF steps; raise label.walltime_h")
-    if SAID_MEMORY in errors or _MEMORY.search(output + errors + crash):
+    if SAID_MEMORY in errors or OUT_OF_MEMORY.search(output + errors + crash):
         return Ended("memory", "memory ran out; fewer calculations at once, or more nodes, would help")
     wrong = _wrong_pseudopotential(output, md5_of)
     if wrong:

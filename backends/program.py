@@ -1,6 +1,7 @@
 """Programs that are run for a label: how they are named, found, held to a time limit, and what they have said."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -12,6 +13,12 @@ from curator.backends import leash
 from curator.backends.base import LabellerSpec
 
 N_LAST_LINES = 3
+OUT_OF_MEMORY = re.compile(
+    r"cannot allocate|not enough memory|out of memory|insufficient (virtual )?memory|allocation failed|"
+    r"exceed memory limit|bad_alloc|MemoryError",
+    re.IGNORECASE,
+)
+"""What programs, and the systems under them, say when memory ran out."""
 
 
 class ProgramMissingError(RuntimeError):
@@ -44,7 +51,7 @@ def split_command(command: str, name: str, example: str) -> tuple[list[str], str
 
 def scratch_of(spec: LabellerSpec) -> Path:
     """Folder in which the programs of a labeller run."""
-    return Path(spec.scratch) if spec.scratch else Path(tempfile.gettempdir()) / f"curator-{os.getuid()}"
+    return Path(spec.scratch).absolute() if spec.scratch else Path(tempfile.gettempdir()) / f"curator-{os.getuid()}"
 
 
 def require_program(binary: str) -> None:

@@ -65,6 +65,26 @@ LADDERS: Mapping[str, tuple[Remedy, ...]] = {
             },
         ),
     ),
+    "vasp": (
+        Remedy("the same again", ("crash",)),
+        Remedy("more steps, mixing 0.2", ("scf",), {"incar": {"NELM": 200, "AMIX": 0.2, "BMIX": 0.0001}}),
+        Remedy("conjugate gradients on all bands", ("scf", "crash"), {"incar": {"NELM": 300, "ALGO": "All"}}),
+        Remedy(
+            "from the density of a smeared calculation",
+            ("scf",),
+            {"incar": {"ALGO": "Normal", "ICHARG": 1}},
+            first={"incar": {"ICHARG": 2, "LCHARG": True, "ISMEAR": 0, "SIGMA": 0.2}},
+        ),
+    ),
+    "gpaw": (
+        Remedy("the same again", ("crash",)),
+        Remedy(
+            "more steps, mixing 0.02",
+            ("scf",),
+            {"gpaw": {"maxiter": 500, "mixer": {"backend": "pulay", "beta": 0.02, "nmaxold": 8, "weight": 100.0}}},
+        ),
+        Remedy("less memory", ("memory",), {"gpaw": {"eigensolver": {"name": "rmm-diis", "blocksize": 1}}}),
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,20 @@ def shared_data() -> Path:
         return Path(folder)
     message = f"no test data in {folder!r}; set CURATOR_TEST_DATA to the folder that holds them"
     if "data" in os.environ.get("CURATOR_REQUIRE", "").split(","):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def pseudopotentials() -> Path:
+    """Folder of UPF files, named by ``CURATOR_TEST_PSEUDOS``, on a machine that has Quantum ESPRESSO's pw.x."""
+    folder = os.environ.get("CURATOR_TEST_PSEUDOS", "")
+    if shutil.which("pw.x") and folder and Path(folder).is_dir():
+        return Path(folder)
+    message = (
+        f"no pw.x, or no UPF files of Li and F in {folder!r}; install quantum-espresso and set CURATOR_TEST_PSEUDOS"
+    )
+    if "espresso" in os.environ.get("CURATOR_REQUIRE", "").split(","):
         pytest.fail(message)
     pytest.skip(message)
 
