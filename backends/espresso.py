@@ -5,10 +5,9 @@ import logging
 import os
 import shlex
 import shutil
-import sys
-import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
@@ -16,33 +15,28 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from curator.backends import leash
-from curator.backends.base import LabelFailed, LabellerSpec, cpu_seconds, one_line
+from curator.backends.base import LabelFailed, LabellerSpec, one_line
+from curator.backends.dft import Calculated, Ended, kpoint_grid, label_with_remedies
 from curator.backends.espresso_input import (
     EspressoSettings,
     Pseudopotential,
     espresso_theory,
     input_of,
     input_problem,
-    kpoint_grid,
     read_pseudopotential,
 )
-from curator.backends.espresso_output import ERRORS, INPUT, OUTPUT, Ended, what_ended
+from curator.backends.espresso_output import ERRORS, INPUT, OUTPUT, what_ended
 from curator.backends.geometry import geometry_problem
-from curator.backends.remedies import Remedy, merged, next_remedy
-from curator.datasets.frame import frame_from_atoms
+from curator.backends.program import ProgramMissingError as ProgramMissingError
+from curator.backends.program import leashed, require_program, scratch_of, split_command
+from curator.backends.remedies import Input, merged
 from curator.datasets.label import Label, Theory
 
-PROGRAM = "pw.x"
+PROGRAM, NAME, EXAMPLE = "pw.x", "pw", "mpirun -np 4 pw.x -nk 2"
 MARGIN_S = 60.0
 """pw.x is told to end by itself this long before it is killed."""
-LARGEST_FORCE_EV_PER_A = 1000.0
 PSEUDOPOTENTIALS = "pseudopotentials"
 KEPT = (INPUT, OUTPUT, ERRORS, "CRASH")
-
-
-class ProgramMissingError(RuntimeError):
-    """The program is not on this machine. It says nothing of the frame, which may be tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,54 +71,19 @@ class EspressoLabeller:
         ProgramMissingError
             If pw.x cannot be run here: nothing is wrong with the frame.
         """
-        started, key = cpu_seconds(), self.theory.key
         problem = geometry_problem(atoms) or input_problem(atoms, self.settings)
         if problem is not None:
-            return LabelFailed("geometry", problem, key)
-        binary = split_command(self.command)[1]
-        if shutil.which(binary) is None:
-            raise ProgramMissingError(f"no program {binary} on this machine; install it, or give label.command")
-        frame = frame_from_atoms(atoms)
-        folder = self.scratch / frame.hash[:12]
-        tried: list[Remedy] = []
-        while True:
-            result = self._run(atoms, tried, folder)
-            if not isinstance(result, Ended):
-                shutil.rmtree(folder, ignore_errors=True)
-                stress = result["stress"] if atoms.pbc.all() else None
-                remedy = "; ".join(each.name for each in tried)
-                label = Label(result["energy"], result["forces"], stress, key, remedy=remedy)
-                return replace(label, cpu_s=cpu_seconds() - started)
-            remedy_next = next_remedy("espresso", result.reason, tried)
-            if remedy_next is None:
-                after = f" (also with: {'; '.join(each.name for each in tried)})" if tried else ""
-                return LabelFailed(result.reason, f"{result.message}{after}; files in {folder}", key)
-            tried.append(remedy_next)
+            return LabelFailed("geometry", problem, self.theory.key)
+        require_program(split_command(self.command, NAME, EXAMPLE)[1])
+        calculate = partial(self._calculate, atoms)
+        return label_with_remedies("espresso", self.theory.key, atoms, self.scratch, calculate)
 
-    def _run(self, atoms: Atoms, tried: list[Remedy], folder: Path) -> dict[str, Any] | Ended:
-        """One calculation: its energy, forces and stress in ASE's units, or why there are none."""
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        changes = merged(*(remedy.changes for remedy in tried))
-        before: Path | None = None
-        if tried and tried[-1].first:
-            kept = {"control": {"disk_io": "low"}}
-            first = self._calculate(atoms, merged(changes, tried[-1].first, kept), folder, None)
-            if isinstance(first, Ended):
-                return first
-            before = first["folder"]
-            changes = merged(changes, {"electrons": {"startingpot": "file"}})
-        return self._calculate(atoms, changes, folder, before)
-
-    def _calculate(
-        self, atoms: Atoms, changes: dict[str, dict[str, object]], folder: Path, before: Path | None
-    ) -> dict[str, Any] | Ended:
+    def _calculate(self, atoms: Atoms, changes: Input, folder: Path, before: Path | None) -> Calculated | Ended:
         quiet_quacc()
         from quacc import JobFailure, change_settings
         from quacc.recipes.espresso.core import static_job
 
-        prefix, binary, suffix = split_command(self.command)
-        leashed = [sys.executable, leash.__file__, f"{self.walltime_s:g}", *prefix]
+        prefix, binary, suffix = split_command(self.command, NAME, EXAMPLE)
         files = {symbol: read_pseudopotential(Path(p)) for symbol, p in self.settings.pseudopotentials.items()}
         used = {symbol: files[symbol] for symbol in set(atoms.symbols)}
         data = merged(
@@ -139,7 +98,7 @@ class EspressoLabeller:
             "GZIP_FILES": False,
             "ESPRESSO_BIN_DIR": Path(),
             "ESPRESSO_BINARIES": {"pw": binary},
-            "ESPRESSO_PARALLEL_CMD": (shlex.join(leashed), shlex.join(suffix)),
+            "ESPRESSO_PARALLEL_CMD": (shlex.join(leashed(prefix, self.walltime_s)), shlex.join(suffix)),
         }
         grid = kpoint_grid(atoms, self.settings.kpoint_spacing_per_A)
         bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
@@ -170,12 +129,13 @@ class EspressoLabeller:
                 shutil.copyfile(where / name, folder / name)
         if ended is not None or data["control"]["disk_io"] == "none":
             shutil.rmtree(where, ignore_errors=True)
-        if ended is None and not {"energy", "forces", "stress"} <= set(results):
+        if ended is not None:
+            return ended
+        if not {"energy", "forces", "stress"} <= set(results):
             said = results.get("error", "energy, forces or stress are missing")
             return Ended("parse", f"the output cannot be read: {said}")
-        if ended is None:
-            ended = _absurd(results)
-        return ended or {name: results[name] for name in ("energy", "forces", "stress")} | {"folder": where}
+        forces, stress = (np.asarray(results[name], dtype=float) for name in ("forces", "stress"))
+        return Calculated(float(results["energy"]), forces, stress, where)
 
 
 def make_espresso(spec: LabellerSpec) -> EspressoLabeller:
@@ -188,24 +148,8 @@ def make_espresso(spec: LabellerSpec) -> EspressoLabeller:
     """
     settings = EspressoSettings(**json.loads(spec.settings))
     command = spec.command or PROGRAM
-    scratch = Path(spec.scratch).absolute() if spec.scratch else Path(tempfile.gettempdir()) / f"curator-{os.getuid()}"
-    theory = espresso_theory(settings, split_command(command)[1])
-    return EspressoLabeller(theory, settings, command, spec.walltime_s, scratch)
-
-
-def split_command(command: str) -> tuple[list[str], str, list[str]]:
-    """What stands before the program, the program, and what stands after it.
-
-    Raises
-    ------
-    ValueError
-        If no word of the command is a pw.x.
-    """
-    words = shlex.split(command)
-    for idx, word in enumerate(words):
-        if Path(word).name.startswith("pw"):
-            return words[:idx], word, words[idx + 1 :]
-    raise ValueError(f"label.command: {command!r} runs no pw.x; give for instance: mpirun -np 4 pw.x -nk 2")
+    theory = espresso_theory(settings, split_command(command, NAME, EXAMPLE)[1])
+    return EspressoLabeller(theory, settings, command, spec.walltime_s, scratch_of(spec))
 
 
 def quiet_quacc() -> None:
@@ -222,14 +166,3 @@ def _linked(files: dict[str, Pseudopotential], folder: Path) -> dict[str, str]:
         if not (folder / name).is_symlink():
             (folder / name).symlink_to(files[symbol].path.resolve())
     return names
-
-
-def _absurd(results: dict[str, Any]) -> Ended | None:
-    """Why numbers cannot be right; None if they may be."""
-    numbers = [np.asarray(results[name], dtype=float) for name in ("energy", "forces", "stress")]
-    if not all(np.isfinite(each).all() for each in numbers):
-        return Ended("nonfinite", "energy, forces or stress are not finite numbers")
-    largest = float(np.abs(numbers[1]).max())
-    if largest > LARGEST_FORCE_EV_PER_A:
-        return Ended("nonfinite", f"a force of {largest:.3g} eV/Å is no sensible number")
-    return None

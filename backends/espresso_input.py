@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms
 from ase.io.espresso_namelist.keys import ALL_KEYS
 
+from curator.backends.dft import electrons_problem
 from curator.backends.remedies import Input, merged
 from curator.datasets.label import Theory
 
@@ -172,35 +172,14 @@ def espresso_theory(settings: EspressoSettings, binary: str) -> Theory:
     )
 
 
-def kpoint_grid(atoms: Atoms, spacing_per_A: float) -> tuple[int, int, int]:
-    """Γ-centred grid whose points are no farther apart than a spacing in 1/Å; one point where nothing is periodic."""
-    lengths = 2 * np.pi * np.linalg.norm(atoms.cell.reciprocal(), axis=1)
-    points = np.where(atoms.pbc, np.ceil(lengths / spacing_per_A - 1e-6), 1)
-    first, second, third = np.maximum(points, 1).astype(int).tolist()
-    return first, second, third
-
-
-def n_electrons(atoms: Atoms, settings: EspressoSettings) -> float:
-    """Electrons that are calculated."""
-    valence = {s: read_pseudopotential(Path(path)).valence for s, path in settings.pseudopotentials.items()}
-    return sum(valence[symbol] for symbol in atoms.symbols) - settings.charge
-
-
 def input_problem(atoms: Atoms, settings: EspressoSettings) -> str | None:
     """Tell why pw.x cannot be asked about a configuration; None if it can."""
     missing = sorted(set(atoms.symbols) - set(settings.pseudopotentials))
     if missing:
         return f"no pseudopotential of {', '.join(missing)}; name them in label.pseudopotentials"
-    charge = int(atoms.info.get("charge", 0))
-    if charge != settings.charge:
-        return f"the frame has a charge of {charge:+d}, the level of theory one of {settings.charge:+d}"
-    electrons = n_electrons(atoms, settings)
-    if settings.smearing_Ry == 0 and settings.multiplicity < 2 and round(electrons) % 2:
-        return (
-            f"{electrons:g} electrons cannot fill levels in pairs: give a charge (system.charge), a multiplicity of 2, "
-            "or label.smearing_Ry"
-        )
-    return None
+    valence = {s: read_pseudopotential(Path(path)).valence for s, path in settings.pseudopotentials.items()}
+    smearing = {"smearing_Ry": settings.smearing_Ry}
+    return electrons_problem(atoms, valence, settings.charge, settings.multiplicity, smearing)
 
 
 def find_pseudopotentials(folder: Path, symbols: set[str]) -> dict[str, str]:

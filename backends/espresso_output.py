@@ -7,37 +7,20 @@ be replaced by another of the same name that came with the program.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from curator.backends.base import FailureReason
+from curator.backends.dft import Ended
 from curator.backends.leash import SAID_MEMORY, SAID_TIME
+from curator.backends.program import OUT_OF_MEMORY, last_lines, text_of
 
 OUTPUT, ERRORS, INPUT = "pw.out", "pw.err", "pw.in"
-N_LAST_LINES = 3
 
 _ACHIEVED, _NOT_ACHIEVED = "convergence has been achieved", "convergence NOT achieved"
-_MEMORY = re.compile(r"cannot allocate|not enough memory|out of memory|insufficient memory|allocation failed", re.I)
 _ROUTINE = re.compile(r"Error in routine\s+(\S+)\s*\((-?\d+)\):\s*\n\s*(.+)")
 _SCF_ROUTINES = ("cdiaghg", "rdiaghg", "c_bands", "cegterg", "regterg", "mix_rho", "electrons")
 _ACCURACY = re.compile(r"estimated scf accuracy\s*<\s*(\S+)\s*Ry")
 _PSEUDO = re.compile(r"PseudoPot\. #\s*\d+ for\s+(\S+)\s+read from file:\s*\n\s*(.+?)\s*\n\s*MD5 check sum:\s*(\w+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """Why a run gave no label.
-
-    Attributes
-    ----------
-    reason
-        Kind of failure.
-    message
-        What the files say, in one line.
-    """
-
-    reason: FailureReason
-    message: str
 
 
 def what_ended(folder: Path, status: int | None, md5_of: Mapping[str, str], functional: str) -> Ended | None:
@@ -54,11 +37,11 @@ def what_ended(folder: Path, status: int | None, md5_of: Mapping[str, str], func
     functional
         Functional that they were made for; empty if the input names another one.
     """
-    output, errors = _text(folder / OUTPUT), _text(folder / ERRORS)
-    crash = _text(folder / "CRASH")
+    output, errors = text_of(folder / OUTPUT), text_of(folder / ERRORS)
+    crash = text_of(folder / "CRASH")
     if SAID_TIME in errors or "Maximum CPU time exceeded" in output:
         return Ended("walltime", f"time was over after {_n_iterations(output)} SCF steps; raise label.walltime_h")
-    if SAID_MEMORY in errors or _MEMORY.search(output + errors + crash):
+    if SAID_MEMORY in errors or OUT_OF_MEMORY.search(output + errors + crash):
         return Ended("memory", "memory ran out; fewer calculations at once, or more nodes, would help")
     wrong = _wrong_pseudopotential(output, md5_of)
     if wrong:
@@ -71,9 +54,9 @@ def what_ended(folder: Path, status: int | None, md5_of: Mapping[str, str], func
         kind: FailureReason = "scf" if name in _SCF_ROUTINES else "crash"
         return Ended(kind, f"pw.x stopped in {name} ({number}): {' '.join(said.split())}")
     if status not in (0, None):
-        return Ended("crash", f"pw.x ended with status {status}: {_last_lines(errors or output)}")
+        return Ended("crash", f"pw.x ended with status {status}: {last_lines(errors or output)}")
     if _ACHIEVED not in output or "JOB DONE" not in output:
-        return Ended("parse", f"the output is cut short: {_last_lines(output)}")
+        return Ended("parse", f"the output is cut short: {last_lines(output)}")
     used = re.search(r"Exchange-correlation\s*=\s*(\S+)", output)
     if functional and used and used[1].upper() != functional.upper():
         return Ended("crash", f"pw.x calculated with {used[1]}, the pseudopotentials are for {functional}")
@@ -101,12 +84,3 @@ def _only_says_converged(output: str) -> bool:
 def _accuracy(output: str) -> str:
     found = _ACCURACY.findall(output)
     return f", estimated accuracy {found[-1]} Ry" if found else ""
-
-
-def _last_lines(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip(" -=%\t")]
-    return " / ".join(lines[-N_LAST_LINES:]) or "it said nothing"
-
-
-def _text(path: Path) -> str:
-    return path.read_text(errors="replace") if path.exists() else ""

@@ -132,9 +132,7 @@ def _new_labeller(spec: LabellerSpec) -> Labeller:
 
         return CalculatorLabeller(xtb_theory(spec.model), XtbCalculator(spec.model), None)
     if spec.kind == "dft":
-        from curator.backends.espresso import make_espresso
-
-        return make_espresso(spec)
+        return _dft_labeller(spec)
     if spec.kind == "classical":
         if spec.model != "lif-fumi-tosi":
             raise ValueError(f"no classical potential {spec.model!r}; there is lif-fumi-tosi")
@@ -154,3 +152,19 @@ def _new_labeller(spec: LabellerSpec) -> Labeller:
         )
     model = pseudolabel.load_mace(spec.model, spec.device, spec.trust)
     return CalculatorLabeller(pseudolabel.mace_theory(spec.model, model), model.calculator(), model.r_max)
+
+
+def _dft_labeller(spec: LabellerSpec) -> Labeller:
+    if spec.model == "espresso":
+        from curator.backends.espresso import make_espresso
+
+        return make_espresso(spec)
+    if spec.model == "vasp":
+        from curator.backends.vasp import make_vasp
+
+        return make_vasp(spec)
+    if spec.model == "gpaw":
+        from curator.backends.gpaw import make_gpaw
+
+        return make_gpaw(spec)
+    raise ValueError(f"no code {spec.model!r}; there are espresso, vasp and gpaw")

@@ -24,7 +24,7 @@ class Remedy:
     changes
         Input that is changed, by section and key; that of the steps before stays changed.
     first
-        Changes for a calculation before the real one, which begins from its charge density; none if empty.
+        Further changes for a calculation before the real one, which begins from its charge density; none if empty.
     """
 
     name: str
@@ -57,9 +57,33 @@ LADDERS: Mapping[str, tuple[Remedy, ...]] = {
         Remedy(
             "from the density of a smeared calculation",
             ("scf",),
-            {"electrons": {"mixing_mode": "plain"}},
-            first={"system": {"occupations": "smearing", "smearing": "gaussian", "degauss": 0.02}},
+            {"electrons": {"mixing_mode": "plain", "startingpot": "file"}},
+            first={
+                "control": {"disk_io": "low"},
+                "electrons": {"startingpot": "atomic"},
+                "system": {"occupations": "smearing", "smearing": "gaussian", "degauss": 0.02},
+            },
         ),
+    ),
+    "vasp": (
+        Remedy("the same again", ("crash",)),
+        Remedy("more steps, mixing 0.2", ("scf",), {"incar": {"NELM": 200, "AMIX": 0.2, "BMIX": 0.0001}}),
+        Remedy("conjugate gradients on all bands", ("scf", "crash"), {"incar": {"NELM": 300, "ALGO": "All"}}),
+        Remedy(
+            "from the density of a smeared calculation",
+            ("scf",),
+            {"incar": {"ALGO": "Normal", "ICHARG": 1}},
+            first={"incar": {"ICHARG": 2, "LCHARG": True, "ISMEAR": 0, "SIGMA": 0.2}},
+        ),
+    ),
+    "gpaw": (
+        Remedy("the same again", ("crash",)),
+        Remedy(
+            "more steps, mixing 0.02",
+            ("scf",),
+            {"gpaw": {"maxiter": 500, "mixer": {"backend": "pulay", "beta": 0.02, "nmaxold": 8, "weight": 100.0}}},
+        ),
+        Remedy("less memory", ("memory",), {"gpaw": {"eigensolver": {"name": "rmm-diis", "blocksize": 1}}}),
     ),
 }
 

@@ -19,6 +19,7 @@ from rich.console import Console
 
 import curator
 from curator.backends.executor import ExecutorError
+from curator.backends.program import ProgramMissingError
 from curator.datasets.fence import DriverError
 from curator.datasets.journal import JournalDamagedError
 from curator.datasets.notice import Notice
@@ -234,6 +235,8 @@ def _run_app() -> int:
         return _say(str(error), error.exit_status)
     except (CalculationFailed, DriverError, ExecutorError, JournalDamagedError, StoreDamagedError) as error:
         return _say(str(error), EXIT_FAILED)
+    except ProgramMissingError as error:
+        return _say(str(error), EXIT_BAD_INPUT)
     except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         return _say(f"{error.filename}: {error.strerror}; choose another place", EXIT_BAD_INPUT)
     except OSError as error:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from curator.section import Section
 
 _ANYWHERE = ("kind", "also", "walltime_h")
+_EV = ("functional", "cutoff_eV", "kpoint_spacing_per_A", "convergence_eV", "smearing_eV", "setups")
 KEYS: dict[str, tuple[str, ...]] = {
     "pseudolabel": ("model",),
     "classical": ("model",),
@@ -23,6 +24,8 @@ KEYS: dict[str, tuple[str, ...]] = {
         "input_data",
         "command",
     ),
+    "vasp": ("code", "preset", "pseudopotentials", *_EV, "incar", "command"),
+    "gpaw": ("code", "preset", *_EV, "command"),
 }
 """Keys that mean something to a kind of label or, where it has one, to its code; ``ase`` goes with every kind."""
 
@@ -38,7 +41,7 @@ class Label(Section):
         description="chgnet:r2scan, chgnet:0.3.0, chgnet:0.2.0, a MACE model; classical: lif-fumi-tosi; "
         "semiempirical: gfn1-xtb, gfn2-xtb.",
     )
-    code: Literal["espresso", "ase"] = Field(
+    code: Literal["espresso", "vasp", "gpaw", "ase"] = Field(
         "espresso", description="dft: the program that calculates; ase, of any kind: an ASE calculator."
     )
     calculator: str | None = Field(
@@ -59,14 +62,16 @@ class Label(Section):
         "trained on its labels.",
     )
     preset: Literal["pbe", "pbe-strict", "pbe-quick"] = Field(
-        "pbe", description="espresso: cutoff, k-points and convergence of insulators; the keys below override it."
+        "pbe", description="dft: cutoff, k-points and convergence of insulators; the keys below override it."
     )
     pseudopotentials: str | dict[str, str] | None = Field(
-        None, description="espresso: folder of UPF files whose names begin with the element, or a file by element."
+        None,
+        description="espresso: folder of UPF files whose names begin with the element, or a file by element; "
+        "vasp: folder of a library such as potpaw_PBE.64, or a POTCAR by element.",
     )
     cutoff_Ry: float | None = Field(None, gt=0, description="espresso: plane-wave cutoff of the orbitals in Ry.")
     kpoint_spacing_per_A: float | None = Field(
-        None, gt=0, description="espresso: largest distance of k-points in 1/Å, with the factor 2π."
+        None, gt=0, description="dft: largest distance of k-points in 1/Å, with the factor 2π."
     )
     convergence_Ry: float | None = Field(
         None, gt=0, description="espresso: error of the energy in Ry at which a calculation ends."
@@ -77,8 +82,24 @@ class Label(Section):
     input_data: dict[str, dict[str, Any]] = Field(
         {}, description="espresso: further input of pw.x by namelist, such as system: {input_dft: pbesol}."
     )
+    functional: str = Field(
+        "pbe", description="vasp: lda, pbe, pbesol, rpbe, scan, r2scan; gpaw: lda, pbe, rpbe, revpbe."
+    )
+    cutoff_eV: float | None = Field(None, gt=0, description="vasp, gpaw: plane-wave cutoff in eV.")
+    convergence_eV: float | None = Field(
+        None, gt=0, description="Change of the energy in eV at which a calculation ends; gpaw: per valence electron."
+    )
+    smearing_eV: float = Field(
+        0.0, ge=0, description="vasp, gpaw: Gaussian smearing in eV; 0 for the full and empty levels of an insulator."
+    )
+    setups: dict[str, str] = Field(
+        {}, description="Variants by element; vasp: folders of the library, such as Li: Li_sv; gpaw: names, as Ti: v3."
+    )
+    incar: dict[str, Any] = Field({}, description="vasp: further tags of INCAR, such as IVDW: 12.")
     command: str | None = Field(
-        None, description="How the program is run: pw.x by default, or mpirun -np 4 pw.x -nk 2."
+        None,
+        description="How the program is run. espresso: pw.x, or mpirun -np 4 pw.x -nk 2; vasp: vasp_std, or mpirun -np "
+        "16 vasp_std; gpaw: a Python that has it, env/bin/python, or mpirun -np 4 env/bin/gpaw python.",
     )
     walltime_h: float = Field(24.0, gt=0, description="Longest time of one calculation in hours.")
 

@@ -61,10 +61,11 @@ def labeller_of(
         return pseudolabeller(label.model, folder, device, trust)
     if label.kind != "dft":
         return LabellerSpec(label.kind, label.model)
+    own = {"espresso": _espresso, "vasp": _vasp, "gpaw": _gpaw}[label.code](label, symbols, folder)
     return LabellerSpec(
         "dft",
         label.code,
-        settings=json.dumps(_espresso(label, symbols, folder, charge, multiplicity), sort_keys=True),
+        settings=json.dumps(own | {"charge": charge, "multiplicity": multiplicity}, sort_keys=True),
         command=label.command or "",
         walltime_s=3600 * label.walltime_h,
     )
@@ -90,7 +91,7 @@ def _interpreter(python: str | None, folder: Path) -> str:
     return os.path.abspath(folder / Path(python).expanduser())  # noqa: PTH100
 
 
-def _espresso(label: Label, symbols: set[str], folder: Path, charge: int, multiplicity: int) -> dict[str, object]:
+def _espresso(label: Label, symbols: set[str], folder: Path) -> dict[str, object]:
     from curator.backends.espresso_input import PRESETS, find_pseudopotentials
 
     given = label.pseudopotentials
@@ -103,16 +104,49 @@ def _espresso(label: Label, symbols: set[str], folder: Path, charge: int, multip
         files = find_pseudopotentials(Path(resolve(given, folder)), symbols)
     else:
         files = {symbol: resolve(path, folder) for symbol, path in given.items()}
-    overrides = {name: getattr(label, name) for name in PRESETS[label.preset] if getattr(label, name) is not None}
     return {
-        **PRESETS[label.preset],
-        **overrides,
+        **_numbers(label, PRESETS[label.preset]),
         "pseudopotentials": files,
         "smearing_Ry": label.smearing_Ry,
         "input_data": label.input_data,
-        "charge": charge,
-        "multiplicity": multiplicity,
     }
+
+
+def _vasp(label: Label, symbols: set[str], folder: Path) -> dict[str, object]:
+    from curator.backends.vasp_input import PRESETS, find_potcars
+
+    given = label.pseudopotentials
+    if given is None:
+        raise ValueError("pseudopotentials: is missing; name your library of POTCARs, a folder such as potpaw_PBE.64")
+    if isinstance(given, str):
+        potcars = find_potcars(Path(resolve(given, folder)), symbols, label.setups)
+    else:
+        potcars = {symbol: resolve(path, folder) for symbol, path in given.items()}
+    return {
+        **_numbers(label, PRESETS[label.preset]),
+        "potcars": potcars,
+        "functional": label.functional,
+        "smearing_eV": label.smearing_eV,
+        "incar": label.incar,
+    }
+
+
+def _gpaw(label: Label, symbols: set[str], _: Path) -> dict[str, object]:
+    from curator.backends.gpaw import PRESETS
+
+    return {
+        **_numbers(label, PRESETS[label.preset]),
+        "elements": sorted(symbols),
+        "functional": label.functional,
+        "smearing_eV": label.smearing_eV,
+        "setups": label.setups,
+    }
+
+
+def _numbers(label: Label, preset: Mapping[str, float]) -> dict[str, float]:
+    """Numbers of a preset, and those that were given instead."""
+    given = {name: getattr(label, name) for name in preset}
+    return dict(preset) | {name: value for name, value in given.items() if value is not None}
 
 
 def read_label_file(path: Path) -> Label:

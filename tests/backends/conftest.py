@@ -1,5 +1,8 @@
 """Small configurations, and LAMMPS as a second opinion."""
 
+import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,3 +60,19 @@ def lammps_lif(lammps_engine: Callable) -> Lammps:
         return energy, forces, stress
 
     return calculate
+
+
+@pytest.fixture(scope="session")
+def gpaw_python() -> str:
+    """Name a Python that has GPAW: ``CURATOR_TEST_GPAW``, or this one."""
+    from curator.backends.gpaw import about_gpaw
+
+    python = os.environ.get("CURATOR_TEST_GPAW", sys.executable)
+    try:
+        about_gpaw(python, json.dumps({"setups": {}, "xc": "PBE"}))
+    except ValueError as error:
+        message = f"{error}; or set CURATOR_TEST_GPAW"
+        if "gpaw" in os.environ.get("CURATOR_REQUIRE", "").split(","):
+            pytest.fail(message)
+        pytest.skip(message)
+    return python
