@@ -18,6 +18,7 @@ from curator.errors import BadInput
 from curator.lattice import seed_structure
 from curator.learners.mace import MaceModel
 from curator.md import run_md
+from curator.quantities import duration
 from curator.selection import N_RANDOM_MIN
 from curator.setup import gather_inputs
 from curator.state import Json, campaign_folder
@@ -134,14 +135,15 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
     }
     bought = "" if _measures_every_round(plan) else " (MD bought once; again for each round that may be the last)"
     n_epochs = plan.strategy.max_epochs
-    wall = f"{_time(total / file.run.workers)} with {file.run.workers} workers"
+    times = {kind: duration(3600 * value) for kind, value in hours.items()}
+    wall = f"{duration(3600 * total / file.run.workers)} with {file.run.workers} workers"
     lines = (
         f"{file.name}: {n_atoms} atoms, mobile {plan.mobile}, labels {theory}: nothing is wrong with this campaign",
-        f"  labels    up to {n_labels} in {n_rounds} rounds, {label_s:.2f} s CPU each: {_time(hours['label'])}",
-        f"  exploring {explore_ps:.0f} ps of MD, {1000 * step_s:.0f} ms CPU a step: {_time(hours['explore'])}",
-        f"  measuring {measure_ps:.0f} ps of MD{bought}: {_time(hours['measure'])}",
-        f"  training  {learn.members} members, {n_epochs} epochs a round: at most {_time(hours['train'])}",
-        f"  together  {_time(total)} CPU of one core; {wall}",
+        f"  labels    up to {n_labels} in {n_rounds} rounds, {label_s:.2f} s CPU each: {times['label']}",
+        f"  exploring {explore_ps:.0f} ps of MD, {1000 * step_s:.0f} ms CPU a step: {times['explore']}",
+        f"  measuring {measure_ps:.0f} ps of MD{bought}: {times['measure']}",
+        f"  training  {learn.members} members, {n_epochs} epochs a round: at most {times['train']}",
+        f"  together  {duration(3600 * total)} CPU of one core; {wall}",
     )
     return Forecast(lines + _notes(plan, n_rounds), numbers)
 
@@ -194,7 +196,3 @@ def _measures_every_round(plan: Plan) -> bool:
     """Whether no round's MD waits for a barrier to settle, if only for want of a barrier."""
     diffusion = plan.file.measure.diffusion
     return diffusion is None or diffusion.every_round or not plan.follows_barrier
-
-
-def _time(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"

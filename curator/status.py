@@ -6,6 +6,7 @@ import psutil
 
 from curator.config import read_campaign_file
 from curator.errors import BadInput
+from curator.quantities import duration
 from curator.state import Json, campaign_folder, read_json
 
 VERDICTS = {
@@ -121,11 +122,12 @@ def _plan_lines(content: Json) -> list[str]:
     enough = errors["sampling"] is not None and errors["sampling"] <= plan["wanted_error_eV"]
     times = ", ".join(f"{t['temperature_K']:g} K {t['time_ps']:.0f} of {t['needed_ps']:.0f}" for t in points)
     n = plan.get("workers") or 1
-    hours = "" if plan.get("wall_hours") is None else f"; {_hours(plan['wall_hours'])} with {n} worker{'s' * (n > 1)}"
+    hours = plan.get("wall_hours")
+    pace = "" if hours is None else f"; {duration(3600 * hours)} with {n} worker{'s' * (n > 1)}"
     lines = [
         f"  a tolerance of {content['tolerance_eV']:g} eV asks for a statistical error of Ea of {wanted}{today}"
         f"{chance}{gap}",
-        f"  {'as much again' if enough else 'MD that reaches it'}, ps: {times}{hours}",
+        f"  {'as much again' if enough else 'MD that reaches it'}, ps: {times}{pace}",
     ]
     best = plan["best"]
     if best and not enough and best["time_ps"] < CHEAPER * sum(t["needed_ps"] for t in points):
@@ -135,10 +137,6 @@ def _plan_lines(content: Json) -> list[str]:
             "so a change begins the comparison anew"
         )
     return lines
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
 
 
 def _exam_line(item: Json) -> str:
