@@ -105,11 +105,12 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
     n_starts = (2 if plan.follows_barrier else 1) + len(explore.structures)
     explore_ps = (n_rounds * explore.replicas * n_starts + 1) * len(explore.temperatures_K) * explore.duration_ps
     explore_s = 1000 * explore_ps / explore.timestep_fs * step_s
-    measure_ps, measure_s = 0.0, 0.0
+    measure_ps, measure_s, most_s = 0.0, 0.0, 0.0
     if diffusion is not None:
         one = diffusion.replicas * sum(length + diffusion.equilibration_ps for length in diffusion.durations_ps)
         measure_ps = one * (n_rounds if _measures_every_round(plan) else 1)
         measure_s = 1000 * measure_ps / diffusion.timestep_fs * step_s
+        most_s = 1000 * max(stop.max_md_ps or 0.0, measure_ps) / diffusion.timestep_fs * step_s
     replay = learn.replay_frames if plan.strategy.replay != "none" else 0
     n_frames = sum((round_ + 1) * (select.labels_per_round + anchor) + replay for round_ in range(n_rounds))
     train_s = learn.members * plan.strategy.max_epochs * n_frames * predict_s * TRAINING_OVER_PREDICTION
@@ -130,10 +131,13 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
         "md_step_s": step_s,
         "explore_ps": explore_ps,
         "measure_ps": measure_ps,
+        "max_md_ps": stop.max_md_ps,
         "core_hours": hours,
+        "max_measure_core_hours": most_s / 3600,
         "wall_hours": total / file.run.workers,
     }
     bought = "" if _measures_every_round(plan) else " (MD bought once; again for each round that may be the last)"
+    longer = "" if most_s <= measure_s else f"; as far as stop.max_md_ps lets it: {duration(most_s)}"
     n_epochs = plan.strategy.max_epochs
     times = {kind: duration(3600 * value) for kind, value in hours.items()}
     wall = f"{duration(3600 * total / file.run.workers)} with {file.run.workers} workers"
@@ -141,7 +145,7 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
         f"{file.name}: {n_atoms} atoms, mobile {plan.mobile}, labels {theory}: nothing is wrong with this campaign",
         f"  labels    up to {n_labels} in {n_rounds} rounds, {label_s:.2f} s CPU each: {times['label']}",
         f"  exploring {explore_ps:.0f} ps of MD, {1000 * step_s:.0f} ms CPU a step: {times['explore']}",
-        f"  measuring {measure_ps:.0f} ps of MD{bought}: {times['measure']}",
+        f"  measuring {measure_ps:.0f} ps of MD{bought}: {times['measure']}{longer}",
         f"  training  {learn.members} members, {n_epochs} epochs a round: at most {times['train']}",
         f"  together  {duration(3600 * total)} CPU of one core; {wall}",
     )
@@ -175,6 +179,11 @@ def _notes(plan: Plan, n_rounds: int) -> tuple[str, ...]:
         notes.append(
             f"  note: a trajectory of {shortest_ps:g} ps is too short to measure a diffusivity in; "
             f"give measure.diffusion.duration_ps {needed_ps:g} or more"
+        )
+    limit_ps = plan.file.stop.max_md_ps
+    if diffusion is not None and limit_ps and (once_ps := diffusion.replicas * sum(diffusion.durations_ps)) >= limit_ps:
+        notes.append(
+            f"  note: one measurement takes {once_ps:g} ps, so stop.max_md_ps {limit_ps:g} buys no more; raise it"
         )
     return tuple(notes)
 

@@ -6,6 +6,7 @@ import psutil
 
 from curator.config import read_campaign_file
 from curator.errors import BadInput
+from curator.purchase import in_words, measurements
 from curator.quantities import duration
 from curator.state import Json, campaign_folder, read_json
 
@@ -63,7 +64,7 @@ def status_lines(content: Json) -> list[str]:
     lines += [f"  {reason}" for reason in content["reasons"]]
     purchase = content.get("next_purchase")
     if purchase and purchase["kind"] != "none" and purchase["amount"]:
-        lines.append(f"  next purchase: {_purchase(purchase, content.get('md_plan'))}")
+        lines.append(f"  next purchase: {_purchase(purchase, content)}")
     setup = (content.get("setup") or {}).get("foundation")
     if setup and setup["barrier_eV"] is not None:
         lines.append(
@@ -87,6 +88,11 @@ def status_lines(content: Json) -> list[str]:
         told = f"{fit['Ea_eV']:.3f} ± {fit['error_eV']:.3f} eV from {fit['n_temperatures']} temperatures"
         known = abs(fit["Ea_eV"]) > 1.96 * fit["error_eV"]
         lines.append(f"  Ea = {told}" if known else f"  Ea is not known yet: {told}")
+    lines += [
+        f"  MD of round {item['round']}: {'; then '.join(in_words(each) for each in measurements(item))}"
+        for item in content["rounds"]
+        if item.get("measured_before")
+    ]
     lines += _plan_lines(content)
     lines += [_exam_line(item) for item in content["rounds"][-1:] if "n_exam_labels" in item]
     live = content.get("live")
@@ -99,14 +105,19 @@ def status_lines(content: Json) -> list[str]:
     return lines
 
 
-def _purchase(purchase: Json, plan: Json | None) -> str:
-    """What to buy next; for MD also the length of each trajectory that the file must ask for."""
+def _purchase(purchase: Json, content: Json) -> str:
+    """What to buy next; for MD also what to write, the length of each trajectory or the budget that pays for them."""
     if purchase["kind"] == "labels":
         return f"{purchase['amount']:g} labels"
     bought = f"{purchase['amount']:g} ps of MD, all temperatures and replicas together"
+    plan = content.get("md_plan")
     if plan is None:
         return bought
-    return f"{bought}, on top of what there is: write measure.diffusion.duration_ps: {plan['duration_ps']}"
+    write = f"{bought}, on top of what there is: write measure.diffusion.duration_ps: {plan['duration_ps']}"
+    if plan.get("max_md_ps") is None:
+        return write
+    limit_ps = (content.get("budget") or {}).get("max_md_ps")
+    return f"{write}, or stop.max_md_ps: {plan['max_md_ps']}" + (f", not {limit_ps:g}" if limit_ps else "")
 
 
 def _plan_lines(content: Json) -> list[str]:
