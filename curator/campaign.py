@@ -43,7 +43,7 @@ from curator.measure import (
     save_evidence,
 )
 from curator.progress import Display
-from curator.purchase import in_words, measured_again, measurements, more_md, summed_up
+from curator.purchase import in_words, measured_again, more_md, summed_up
 from curator.report import write_report
 from curator.round import (
     explore,
@@ -227,10 +227,9 @@ def _brought_up_to_date(context: Context, setup: Setup, rounds: Sequence[Json], 
             kept = {name: stored[name] for name in stored if not name.startswith("msd_")}
         save_evidence(arrays, kept, msd_arrays(diffusion.measured))
         again = measured_again(content, _about_diffusion(began, round_, diffusion, settings))
-        content = _judged(context, earlier, again, began.plan.rule)
-        before, after = measurements(content)[-2:]
-        log_event(context.folder, "md_bought", round=round_, before=summed_up(before), after=summed_up(after))
-        context.display.say(f"  round {round_}: MD goes on: {in_words(before)}; now {in_words(after)}")
+        before, content = content, _judged(context, earlier, again, began.plan.rule)
+        log_event(context.folder, "md_bought", round=round_, before=summed_up(before), after=summed_up(content))
+        context.display.say(f"  round {round_}: more MD: {in_words(before)}; then {in_words(content)}")
     return content
 
 

@@ -79,14 +79,14 @@ def md_ps(rounds: Sequence[Json], newest: Diffusion | None = None) -> float:
 
 
 def measured_again(last: Json, measured: Json) -> Json:
-    """A round's JSON with a further measurement; the one before joins ``measured_before``."""
-    before = {key: last[key] for key in MEASUREMENT}
-    return last | measured | {"measured_before": [*last.get("measured_before", []), before]}
+    """A round's JSON with a further measurement; the one before, if there was one, joins ``measured_before``."""
+    before = [{key: last[key] for key in MEASUREMENT}] if last["diffusion"] else []
+    return last | measured | {"measured_before": [*last.get("measured_before", []), *before]}
 
 
 def measurements(content: Json) -> list[Json]:
-    """Everything that was measured of a round's diffusion, oldest first; empty if nothing was."""
-    return [each for each in (*content.get("measured_before", []), content) if each["diffusion"]]
+    """All measurements of a round that was measured, oldest first."""
+    return [*content.get("measured_before", []), content]
 
 
 def summed_up(measurement: Json) -> Json:
