@@ -22,13 +22,16 @@ MEASUREMENT = (
     "md_plan",
 )
 """What a further measurement changes in a round's JSON, its cost apart."""
+N_MEASUREMENTS = 3
+"""Measurements of a round, the first counted, that a budget may buy; docs/convergence.md tells what more would do."""
 
 
 def more_md(rounds: Sequence[Json], asked: Diffusion | None, max_md_ps: float | None) -> Diffusion | None:
     """How the newest round is to be measured once more, or None if it is not.
 
     What the user asks for comes first, and costs what it costs. Then comes what is planned, whole or not at all: half
-    of a plan is a verdict that is undetermined again.
+    of a plan is a verdict that is undetermined again. After ``N_MEASUREMENTS`` no plan is followed: each further look
+    is one more chance to agree by noise.
 
     Parameters
     ----------
@@ -55,9 +58,9 @@ def more_md(rounds: Sequence[Json], asked: Diffusion | None, max_md_ps: float | 
 
 
 def planned_md(last: Json) -> Diffusion | None:
-    """How a round is to be measured next by its plan, or None if no dynamics is to be bought for it."""
+    """How a round is to be measured next by its plan, or None if a budget buys no dynamics for it."""
     plan = last["md_plan"]
-    if last["next_purchase"]["kind"] != "md" or plan is None:
+    if last["next_purchase"]["kind"] != "md" or plan is None or len(measurements(last)) >= N_MEASUREMENTS:
         return None
     there, length_ps = Diffusion.model_validate(last["measured_with"]), plan["duration_ps"]
     duration_ps = tuple(length_ps) if isinstance(length_ps, list) else length_ps

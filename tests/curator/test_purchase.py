@@ -25,7 +25,16 @@ from curator.datasets.fence import acquire
 from curator.datasets.frame import Frame, atoms_from_frame
 from curator.datasets.journal import Journal, open_store
 from curator.progress import Display
-from curator.purchase import MEASUREMENT, in_words, md_ps, measured_again, measurements, more_md, planned_md
+from curator.purchase import (
+    MEASUREMENT,
+    N_MEASUREMENTS,
+    in_words,
+    md_ps,
+    measured_again,
+    measurements,
+    more_md,
+    planned_md,
+)
 from curator.setup import Setup
 from curator.state import CampaignFolder, Json, read_json, read_log, write_json
 from curator.status import status_lines
@@ -120,6 +129,17 @@ def test_dynamics_that_is_bought_stays_bought():
     assert [each["measured_with"] for each in measurements(again)] == [
         settings.model_dump(mode="json") for settings in (THERE, planned)
     ]
+
+
+def test_no_plan_is_followed_after_the_third_measurement():
+    rounds = rounds_with()
+    last = rounds[-1]
+    for n_measured in (1, 2, 3):
+        assert len(measurements(last)) == n_measured
+        assert (more_md([*rounds[:-1], last], THERE, PLENTY_PS) is None) is (n_measured == N_MEASUREMENTS)
+        last = measured_again(last, {})
+    # The user may still ask for it.
+    assert more_md([*rounds[:-1], last], THERE.model_copy(update={"duration_ps": 90}), None) is not None
 
 
 def test_a_measurement_is_told_with_its_error():

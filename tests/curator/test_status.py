@@ -58,6 +58,12 @@ def test_md_comes_with_the_durations_to_write():
     assert bought in told(purchase, plan=None)
 
 
+def test_md_comes_with_the_budget_that_pays_for_it():
+    purchase = {"kind": "md", "amount": 139.0, "unit": "ps"}
+    (line,) = [line for line in told(purchase, plan=PLAN | {"max_md_ps": 220}) if "next purchase" in line]
+    assert line.endswith("write measure.diffusion.duration_ps: [81, 29], or stop.max_md_ps: 220")
+
+
 def test_the_plan_tells_what_the_tolerance_takes_and_where_the_error_is_from():
     lines = told(None, plan=PLAN)
     assert (

@@ -20,7 +20,8 @@ explore: {temperatures_K: [700], replicas: 1, duration_ps: 0.36, interval_ps: 0.
 select: {labels_per_round: 6, test_frames: 4, contact_labels: 3, valid_share: 0.2}
 label: {kind: classical, model: lif-fumi-tosi}
 learn: {strategy: multihead_replay, epochs: 8, learning_rate: 0.002, replay_frames: 8, members: 2}
-measure: {diffusion: {temperatures_K: [800, 1200], replicas: 1, duration_ps: 0.6, equilibration_ps: 0.1}}
+measure: {diffusion: {temperatures_K: [800, 1200], replicas: 1, duration_ps: 0.6, equilibration_ps: 0.1, \
+tolerance_eV: 2}}
 stop: {max_rounds: 2, max_labels: 56}
 run: {executor: EXECUTOR, workers: 2}
 """
