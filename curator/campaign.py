@@ -19,6 +19,7 @@ from curator.backends.labellers import make_labeller
 from curator.build import Plan, build_plan, n_anchor_labels, n_exam_labels, naming
 from curator.choose import calibration_before, choose
 from curator.config import CampaignFile, HopFiles, read_campaign_file
+from curator.config import Diffusion as DiffusionSettings
 from curator.context import Context, count_labels
 from curator.convergence import has_settled, judge
 from curator.datasets.atomic import write_atomically
@@ -31,6 +32,7 @@ from curator.errors import BadInput, is_disk_full
 from curator.exam import take_exam
 from curator.labelling import key_of
 from curator.measure import (
+    NOT_MEASURED,
     Diffusion,
     diffusion_json,
     figure_arrays,
@@ -43,6 +45,7 @@ from curator.measure import (
 )
 from curator.probes import probe_round
 from curator.progress import Display
+from curator.purchase import in_words, measured_again, more_md, summed_up
 from curator.report import write_report
 from curator.round import (
     explore,
@@ -52,6 +55,7 @@ from curator.round import (
     label_test_frames,
     train,
 )
+from curator.rule import StopRule
 from curator.setup import Setup, check_kept_replay, foundation_hash, gather_inputs, has_inputs, keep_inputs, set_up
 from curator.state import CampaignFolder, Json, campaign_folder, log_event, plain_json, read_json, write_json
 from curator.summary import campaign_json, exploration_runs, round_cost, verdict_json
@@ -195,15 +199,10 @@ def _run_round(context: Context, setup: Setup, rounds: Sequence[Json]) -> None:
     follows = setup.hop is not None and context.plan.follows_barrier
     anchor = measure_anchor(context, round_, setup.hop, folder / "measure") if setup.hop and follows else None
     content = round_numbers(context, round_, members, anchor) | errors.numbers | fresh.numbers
-    diffusion = Diffusion((), None, 0, 0.0, 0.0)
-    if file.measure.diffusion is not None and _md_is_due(context, [*rounds, content]):
-        diffusion = _measure_diffusion(context, setup, round_)
-    content |= diffusion_json(diffusion) | {"measured_with": file.measure.model_dump(mode="json")["diffusion"]}
-    explosions = [run for run in exploration_runs(context.folder, round_) if run["status"] != "completed"]
-    content["n_explosions"] = len(explosions) + diffusion.n_exploded
     content["probes"] = probes
-    probe_cpu_s = probes["cpu_s"] if probes else 0.0
-    content["cost"] = round_cost(context, round_, members, anchor, diffusion.cpu_s + probe_cpu_s)
+    settings = file.measure.diffusion if _md_is_due(context, [*rounds, content]) else None
+    diffusion = NOT_MEASURED if settings is None else _measure_diffusion(context, setup, round_, settings)
+    content |= _about_diffusion(context, round_, diffusion, settings)
     content |= verdict_json(judge([*rounds, content], context.plan.rule))
     save_evidence(
         folder / "evidence.npz",
@@ -214,34 +213,47 @@ def _run_round(context: Context, setup: Setup, rounds: Sequence[Json]) -> None:
     write_json(folder / "round.json", content)
 
 
-def _measure_diffusion(context: Context, setup: Setup, round_: int) -> Diffusion:
+def _measure_diffusion(context: Context, setup: Setup, round_: int, settings: DiffusionSettings) -> Diffusion:
     start = (_anchor_frames(context.folder.round(round_) / "measure", setup) or [setup.frame])[0]
-    return measure_diffusion_of(context, round_, start, setup.hop)
+    return measure_diffusion_of(context, round_, settings, start, setup.hop)
+
+
+def _about_diffusion(context: Context, round_: int, diffusion: Diffusion, settings: DiffusionSettings | None) -> Json:
+    """What a round's JSON says of diffusion, and of explosions and costs, which go with it."""
+    explosions = [run for run in exploration_runs(context.folder, round_) if run["status"] != "completed"]
+    return diffusion_json(diffusion, settings) | {
+        "n_explosions": len(explosions) + diffusion.n_exploded,
+        "cost": round_cost(context, round_, diffusion.cpu_s),
+    }
 
 
 def _brought_up_to_date(context: Context, setup: Setup, rounds: Sequence[Json], base: Path) -> Json:
-    """The newest round, with the MD that the user has bought for it since, judged by the ``stop`` of today.
-
-    More MD is run if the round was undetermined: trajectories of the same temperature and replica are continued, not
-    begun anew.
-    """
-    last, settings = rounds[-1], context.plan.file.measure.model_dump(mode="json")["diffusion"]
-    round_, folder = last["round"], context.folder.round(last["round"])
-    content = last
-    if last["verdict"] == "undetermined" and settings is not None and settings != last["measured_with"]:
-        diffusion = _measure_diffusion(context, setup, round_)
-        content = last | diffusion_json(diffusion) | {"measured_with": settings}
-        explosions = [run for run in exploration_runs(context.folder, round_) if run["status"] != "completed"]
-        content["n_explosions"] = len(explosions) + diffusion.n_exploded
-        with np.load(folder / "evidence.npz") as stored:
+    """The newest round, judged by the ``stop`` of today, and measured longer where that is asked for or pays."""
+    *earlier, content = rounds
+    file, round_ = context.plan.file, content["round"]
+    began = _as_it_began(context, round_, base)
+    content = _judged(context, earlier, content, began.plan.rule)
+    while (settings := more_md([*earlier, content], file.measure.diffusion, file.stop.max_md_ps)) is not None:
+        _write_campaign(context, setup, [*earlier, content], finished=False)
+        diffusion = _measure_diffusion(began, setup, round_, settings)
+        arrays = context.folder.round(round_) / "evidence.npz"
+        with np.load(arrays) as stored:
             kept = {name: stored[name] for name in stored if not name.startswith("msd_")}
-        save_evidence(folder / "evidence.npz", kept, msd_arrays(diffusion.measured))
-    rule = _as_it_began(context, round_, base).plan.rule
-    content = content | verdict_json(judge([*rounds[:-1], content], rule))
-    if content == last:
-        return last
-    write_json(folder / "round.json", content)
-    return read_json(folder / "round.json")
+        save_evidence(arrays, kept, msd_arrays(diffusion.measured))
+        again = measured_again(content, _about_diffusion(began, round_, diffusion, settings))
+        before, content = content, _judged(context, earlier, again, began.plan.rule)
+        log_event(context.folder, "md_bought", round=round_, before=summed_up(before), after=summed_up(content))
+        context.display.say(f"  round {round_}: more MD: {in_words(before)}; then {in_words(content)}")
+    return content
+
+
+def _judged(context: Context, earlier: Sequence[Json], content: Json, rule: StopRule) -> Json:
+    """A round with its verdict, written down where it says something new."""
+    path = context.folder.round(content["round"]) / "round.json"
+    judged: Json = plain_json(content | verdict_json(judge([*earlier, content], rule)))
+    if judged != read_json(path):
+        write_json(path, judged)
+    return judged
 
 
 def _as_it_began(context: Context, round_: int, base: Path) -> Context:
@@ -270,12 +282,9 @@ def _anchor_frames(folder: Path, setup: Setup) -> list[Frame]:
 
 def _md_is_due(context: Context, rounds: Sequence[Json]) -> bool:
     """Whether this round's MD is worth its price: the barrier has settled, or there will be no other round."""
-    file = context.plan.file
-    assert file.measure.diffusion is not None
-    return (
-        file.measure.diffusion.every_round
-        or has_settled(rounds, context.plan.rule)
-        or _why_over(context, rounds) is not None
+    diffusion = context.plan.file.measure.diffusion
+    return diffusion is not None and (
+        diffusion.every_round or has_settled(rounds, context.plan.rule) or _why_over(context, rounds) is not None
     )
 
 

@@ -55,7 +55,12 @@ def barrier(
     max_length_A: Annotated[
         float | None, typer.Option("--max-length-A", help="Longest way of one atom; nearest sites by default.")
     ] = None,
-    at_most: Annotated[int, typer.Option("--at-most", min=1, help="Hops to calculate, shorter ones first.")] = N_HOPS,
+    at_most: Annotated[
+        int | None,
+        typer.Option(
+            "--at-most", min=1, help=f"Hops of a crystal to calculate, shorter ones first; by default {N_HOPS}."
+        ),
+    ] = None,
     initial: Annotated[Path | None, typer.Option("--initial", help="The file before a hop of your own.")] = None,
     final: Annotated[Path | None, typer.Option("--final", help="After it, same atoms in the same order.")] = None,
     saddle: Annotated[Path | None, typer.Option("--saddle", help="A guess of its saddle point.")] = None,
@@ -85,6 +90,7 @@ def barrier(
             "--mobile": mobile,
             "--supercell": supercell,
             "--max-length-A": max_length_A,
+            "--at-most": at_most,
             "--lattice-constant-A": lattice_constant_A,
             "--relax-cell": relax_cell,
         }
@@ -96,10 +102,11 @@ def barrier(
         _refuse({"--saddle": saddle}, "goes with --initial and --final")
         crystal = _Crystal(source, structure, lattice_constant_A, relax_cell)
         if mechanism is None:
-            _refuse({"--mobile": mobile, "--max-length-A": max_length_A}, "goes with --mechanism")
+            of_mechanism = {"--mobile": mobile, "--max-length-A": max_length_A, "--at-most": at_most}
+            _refuse(of_mechanism, "goes with --mechanism")
             todo = _of_builder(crystal, supercell)
         else:
-            todo = _of_crystal(crystal, mechanism, mobile, supercell, max_length_A, at_most)
+            todo = _of_crystal(crystal, mechanism, mobile, supercell, max_length_A, at_most or N_HOPS)
     check_calculates(source, todo.hops[0][1].initial)
     found = _run(source, [hop for _, hop in todo.hops], workers)
     rows = [about | _numbers(each) for (about, _), each in zip(todo.hops, found, strict=True)]

@@ -274,6 +274,12 @@ class Stop(Section):
 
     max_rounds: int = Field(8, ge=1, description="Most rounds.")
     max_labels: int = Field(300, ge=4, description="Most labels: training, validation, test and anchor alike.")
+    max_md_ps: float | None = Field(
+        None,
+        gt=0,
+        description="Most MD that measures, in ps, all rounds and trajectories together: up to there an undetermined "
+        "round is measured longer, as planned; by default never longer than measure.diffusion says.",
+    )
     window: int = Field(
         3, ge=2, description="Rounds over which the barrier must hold still, and a trend must not matter."
     )

@@ -37,34 +37,35 @@ def rank_hops(context: Context, unit: Frame) -> None:
         Cell of the perfect crystal, with its final lattice.
     """
     out = context.folder.setup / "hops.json"
-    if not out.exists():
-        hops = hops_of(context.plan, unit)
-        tasks = [Task(barrier_of, (context.foundation, each.hop), each.name) for each in hops]
-        outcomes = run_tasks(context, "md", tasks, round_=-1, stage="barriers of all hops in the foundation")
-        barriers = cast(list[Barrier], values_of(outcomes, "search for barriers"))
-        ranked = sorted(
-            zip(hops, barriers, strict=True), key=lambda row: np.inf if row[1].barrier_eV is None else row[1].barrier_eV
-        )
-        content: Json = {
-            "hops": [
-                {
-                    "name": each.name,
-                    "sites": each.sites,
-                    "length_A": each.length_A,
-                    "multiplicity": each.multiplicity,
-                    "reverse_multiplicity": each.reverse_multiplicity,
-                    "barrier_eV": found.barrier_eV,
-                    "reverse_eV": found.reverse_eV,
-                    "method": found.method,
-                    "negative_modes": found.negative_modes,
-                    "mode_overlap": found.mode_overlap,
-                    "reasons": found.reasons,
-                }
-                for each, found in ranked
-            ],
-            "frames": [_as_json(each.hop) for each, _ in ranked[:2]],
-        }
-        write_json(out, content)
+    if out.exists():
+        return
+    hops = hops_of(context.plan, unit)
+    tasks = [Task(barrier_of, (context.foundation, each.hop), each.name) for each in hops]
+    outcomes = run_tasks(context, "md", tasks, round_=-1, stage="barriers of all hops in the foundation")
+    barriers = cast(list[Barrier], values_of(outcomes, "search for barriers"))
+    ranked = sorted(
+        zip(hops, barriers, strict=True), key=lambda row: np.inf if row[1].barrier_eV is None else row[1].barrier_eV
+    )
+    content: Json = {
+        "hops": [
+            {
+                "name": each.name,
+                "sites": each.sites,
+                "length_A": each.length_A,
+                "multiplicity": each.multiplicity,
+                "reverse_multiplicity": each.reverse_multiplicity,
+                "barrier_eV": found.barrier_eV,
+                "reverse_eV": found.reverse_eV,
+                "method": found.method,
+                "negative_modes": found.negative_modes,
+                "mode_overlap": found.mode_overlap,
+                "reasons": found.reasons,
+            }
+            for each, found in ranked
+        ],
+        "frames": [_as_json(each.hop) for each, _ in ranked[:2]],
+    }
+    write_json(out, content)
 
 
 def followed_hops(folder: CampaignFolder) -> Followed:

@@ -20,6 +20,7 @@ from curator.lattice import seed_structure
 from curator.learners.mace import MaceModel
 from curator.md import run_md
 from curator.probes import MAX_STEPS
+from curator.quantities import duration
 from curator.selection import N_RANDOM_MIN
 from curator.setup import gather_inputs
 from curator.state import Json, campaign_folder
@@ -109,11 +110,12 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
     n_starts = (2 if plan.follows_barrier else 1) + len(explore.structures)
     explore_ps = (n_rounds * explore.replicas * n_starts + 1) * len(explore.temperatures_K) * explore.duration_ps
     explore_s = 1000 * explore_ps / explore.timestep_fs * step_s
-    measure_ps, measure_s = 0.0, 0.0
+    measure_ps, measure_s, most_s = 0.0, 0.0, 0.0
     if diffusion is not None:
         one = diffusion.replicas * sum(length + diffusion.equilibration_ps for length in diffusion.durations_ps)
         measure_ps = one * (n_rounds if _measures_every_round(plan) else 1)
         measure_s = 1000 * measure_ps / diffusion.timestep_fs * step_s
+        most_s = 1000 * max(stop.max_md_ps or 0.0, measure_ps) / diffusion.timestep_fs * step_s
     probe_s = (n_rounds + 1) * _probe_seconds(plan, step_s)
     replay = learn.replay_frames if plan.strategy.replay != "none" else 0
     n_frames = sum((round_ + 1) * (select.labels_per_round + anchor) + replay for round_ in range(n_rounds))
@@ -136,20 +138,24 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
         "md_step_s": step_s,
         "explore_ps": explore_ps,
         "measure_ps": measure_ps,
+        "max_md_ps": stop.max_md_ps,
         "core_hours": hours,
+        "max_measure_core_hours": most_s / 3600,
         "wall_hours": total / file.run.workers,
     }
     bought = "" if _measures_every_round(plan) else " (MD bought once; again for each round that may be the last)"
+    longer = "" if most_s <= measure_s else f"; as far as stop.max_md_ps lets it: {duration(most_s)}"
     n_epochs = plan.strategy.max_epochs
-    wall = f"{_time(total / file.run.workers)} with {file.run.workers} workers"
+    times = {kind: duration(3600 * value) for kind, value in hours.items()}
+    wall = f"{duration(3600 * total / file.run.workers)} with {file.run.workers} workers"
     lines = (
         f"{file.name}: {n_atoms} atoms, mobile {plan.mobile}, labels {theory}: nothing is wrong with this campaign",
-        f"  labels    up to {n_labels} in {n_rounds} rounds, {label_s:.2f} s CPU each: {_time(hours['label'])}",
-        f"  exploring {explore_ps:.0f} ps of MD, {1000 * step_s:.0f} ms CPU a step: {_time(hours['explore'])}",
-        f"  measuring {measure_ps:.0f} ps of MD{bought}: {_time(hours['measure'])}",
-        f"  probing   the foundation and each round's model: at most {_time(hours['probe'])}",
-        f"  training  {learn.members} members, {n_epochs} epochs a round: at most {_time(hours['train'])}",
-        f"  together  {_time(total)} CPU of one core; {wall}",
+        f"  labels    up to {n_labels} in {n_rounds} rounds, {label_s:.2f} s CPU each: {times['label']}",
+        f"  exploring {explore_ps:.0f} ps of MD, {1000 * step_s:.0f} ms CPU a step: {times['explore']}",
+        f"  measuring {measure_ps:.0f} ps of MD{bought}: {times['measure']}{longer}",
+        f"  probing   the foundation and each round's model: at most {times['probe']}",
+        f"  training  {learn.members} members, {n_epochs} epochs a round: at most {times['train']}",
+        f"  together  {duration(3600 * total)} CPU of one core; {wall}",
     )
     return Forecast(lines + _notes(plan, n_rounds), numbers)
 
@@ -191,6 +197,11 @@ def _notes(plan: Plan, n_rounds: int) -> tuple[str, ...]:
             f"  note: a trajectory of {shortest_ps:g} ps is too short to measure a diffusivity in; "
             f"give measure.diffusion.duration_ps {needed_ps:g} or more"
         )
+    limit_ps = plan.file.stop.max_md_ps
+    if diffusion is not None and limit_ps and (once_ps := diffusion.replicas * sum(diffusion.durations_ps)) >= limit_ps:
+        notes.append(
+            f"  note: one measurement takes {once_ps:g} ps, so stop.max_md_ps {limit_ps:g} buys no more; raise it"
+        )
     return tuple(notes)
 
 
@@ -227,7 +238,3 @@ def _measures_every_round(plan: Plan) -> bool:
     """Whether no round's MD waits for a barrier to settle, if only for want of a barrier."""
     diffusion = plan.file.measure.diffusion
     return diffusion is None or diffusion.every_round or not plan.follows_barrier
-
-
-def _time(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"

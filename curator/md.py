@@ -2,7 +2,8 @@
 
 NVT Langevin dynamics, run in chunks. A finished chunk is a file with its frames and the whole state (positions,
 momenta, random generator), so a run that is killed loses at most one chunk and, started again, gives the trajectory
-an undisturbed run gives, bit for bit, as long as the calculator gives the same forces for the same calls.
+an undisturbed run gives, bit for bit, as long as the calculator gives the same forces for the same calls. The same
+holds for a run that is made longer, in one go or in several.
 """
 
 import copy
@@ -111,9 +112,8 @@ def run_md(
         chunks = read_chunks(folder)
     if chunks:
         _check_forces(start, calculator, settings, chunks[-1].state, folder)
-        state = chunks[-1].state
-    else:
-        state = _initial_state(start, calculator, settings, key)
+        chunks = _to_continue(chunks, settings)
+    state = chunks[-1].state if chunks else _initial_state(start, calculator, settings, key)
     while state.step < settings.n_steps and not (chunks and chunks[-1].reason):
         chunk = _run_chunk(start, calculator, settings, gates, state, on_progress)
         if folder is not None:
@@ -129,6 +129,17 @@ def min_distance_ratio(frame: Frame, below: float = 1.0) -> float:
     Radii: Cordero et al., Dalton Trans. 2832 (2008), as in ASE.
     """
     return _min_distance_ratio(frame.positions, frame, below)
+
+
+def _to_continue(chunks: list[Chunk], settings: MDSettings) -> list[Chunk]:
+    """The chunks but for a last one that an earlier, shorter duration cut short, where more is wanted.
+
+    It is run again, whole: a neighbour list remembers where its chunk began, and a run in one go begins no chunk there.
+    """
+    *before, last = chunks
+    began = before[-1].state.step if before else 0
+    is_whole = last.state.step - began >= settings.frames_per_chunk * settings.steps_per_frame
+    return chunks if is_whole or last.reason or last.state.step >= settings.n_steps else before
 
 
 def _check_forces(

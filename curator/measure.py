@@ -14,6 +14,7 @@ from curator.anchor import Anchor
 from curator.backends.executor import Task
 from curator.build import n_carriers
 from curator.choose import Chosen, last_layer_after
+from curator.config import Diffusion as DiffusionSettings
 from curator.context import Context, labelled, run_tasks, values_of
 from curator.datasets.atomic import atomic_path
 from curator.datasets.extxyz import read_own_records
@@ -182,22 +183,38 @@ class Diffusion:
     time_ps: float
 
 
-def diffusion_json(diffusion: Diffusion) -> Json:
-    """Diffusivities and activation energy as the round's JSON holds them."""
+NOT_MEASURED = Diffusion((), None, 0, 0.0, 0.0)
+
+
+def diffusion_json(diffusion: Diffusion, settings: DiffusionSettings | None) -> Json:
+    """Diffusivities and activation energy as the round's JSON holds them, and how they were measured."""
     return {
         "diffusion": [as_json(measured) for measured in diffusion.measured],
         "arrhenius": None if diffusion.arrhenius is None else as_json(diffusion.arrhenius),
         "md_cpu_s_per_ps": diffusion.cpu_s / diffusion.time_ps if diffusion.time_ps else None,
+        "measured_with": None if settings is None else settings.model_dump(mode="json"),
     }
 
 
-def measure_diffusion_of(context: Context, round_: int, start: Frame, hop: Hop | None) -> Diffusion:
-    """Diffusivity at every temperature by MD with the round's model, and the activation energy."""
-    settings = context.plan.file.measure.diffusion
-    assert settings is not None
+def measure_diffusion_of(
+    context: Context, round_: int, settings: DiffusionSettings, start: Frame, hop: Hop | None
+) -> Diffusion:
+    """Diffusivity at every temperature by MD with the round's model, and the activation energy.
+
+    Trajectories that are there already are continued, or cut to what the settings ask for.
+
+    Parameters
+    ----------
+    context
+        With the sections of the campaign file that held when the round began.
+    settings
+        How to measure.
+    """
     folder = context.folder.round(round_) / "measure"
+    began = context.plan.file.measure.diffusion
     tasks, folders, temperatures = [], [], []
-    for i, (temperature_K, duration_ps) in enumerate(zip(settings.temperatures_K, settings.durations_ps, strict=True)):
+    for temperature_K, duration_ps in zip(settings.temperatures_K, settings.durations_ps, strict=True):
+        first_index = 1000 * _place(temperature_K, () if began is None else began.temperatures_K)
         for replica in range(settings.replicas):
             md = MDSettings(
                 temperature_K=temperature_K,
@@ -206,7 +223,7 @@ def measure_diffusion_of(context: Context, round_: int, start: Frame, hop: Hop |
             )
             where = folder / f"T{temperature_K:g}-r{replica}"
             # The same seeds in every round: what changes between rounds is the model.
-            seed = context.plan.seed_of(-1, Stage.MEASURE, 1000 * i + replica)
+            seed = context.plan.seed_of(-1, Stage.MEASURE, first_index + replica)
             tasks.append(
                 Task(run_trajectory, (context.members(round_)[0], start, md, seed, where), f"MD {temperature_K:g} K")
             )
@@ -238,6 +255,11 @@ def measure_diffusion_of(context: Context, round_: int, start: Frame, hop: Hop |
         cpu_s=sum(trajectory.cpu_s for trajectory in everything),
         time_ps=sum(t.n_steps * t.settings.timestep_fs / 1000 for t in everything),
     )
+
+
+def _place(temperature_K: float, at_first: Sequence[float]) -> int:
+    """Place of a temperature in the list that the round began with; of its own where it came later."""
+    return at_first.index(temperature_K) if temperature_K in at_first else round(1000 * temperature_K)
 
 
 def round_numbers(context: Context, round_: int, members: Sequence[TrainedMember], anchor: Anchor | None) -> Json:

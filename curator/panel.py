@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
+from curator.quantities import power_of_ten
+
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 YELLOW = "#f0e442"
 INK, MUTED, RULE, PAPER = "#1f2328", "#6b7280", "#d9dde3", "#fefefd"
@@ -97,13 +99,6 @@ def _inline(svg: str, prefix: str) -> str:
 
 
 # -- small parts ------------------------------------------------------------------------------------------------------
-
-_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def power_of_ten(exponent: int) -> str:
-    """``10⁻⁵``, in characters that need no mathematical typesetting."""
-    return "10" + str(exponent).translate(_SUPERSCRIPT)
 
 
 def times_power(value: float, _position: int = 0) -> str:

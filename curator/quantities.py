@@ -2,11 +2,10 @@
 
 import math
 
-from curator.panel import power_of_ten
-
 DASH = "\N{EN DASH}"
 """Stands where there is no number."""
 MINUS = "\N{MINUS SIGN}"
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -49,6 +48,11 @@ def scientific(value: float, error: float | None = None, digits: int = 3) -> str
     if exponent == 0:
         return mantissa
     return f"({mantissa}) × {power_of_ten(exponent)}" if "±" in mantissa else f"{mantissa} × {power_of_ten(exponent)}"
+
+
+def power_of_ten(exponent: int) -> str:
+    """``10⁻⁵``, in characters that need no mathematical typesetting."""
+    return "10" + str(exponent).translate(_SUPERSCRIPT)
 
 
 def duration(seconds: float) -> str:

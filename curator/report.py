@@ -22,7 +22,16 @@ from curator.evidence import (
 )
 from curator.exhibit import Captioned
 from curator.quantities import DASH, factor, gap, picoseconds, significant, with_error
-from curator.tables import Table, cost_table, diffusion_table, failure_table, plan_table, provenance, rounds_table
+from curator.tables import (
+    Table,
+    cost_table,
+    diffusion_table,
+    failure_table,
+    plan_table,
+    provenance,
+    purchase_table,
+    rounds_table,
+)
 from curator.tables_probes import probe_table
 
 
@@ -149,7 +158,7 @@ def _page(evidence: Evidence, folder: Path) -> Page:
                 captions_diffusion.activation_energy(evidence),
                 captions_diffusion.diffusivities(evidence),
             ],
-            [diffusion_table(evidence), plan_table(evidence)],
+            [diffusion_table(evidence), purchase_table(evidence), plan_table(evidence)],
         ),
         Section(
             "cost",
@@ -221,18 +230,18 @@ def _verdict(evidence: Evidence) -> Verdict:
     word, sentence = words.get(str(verdict), none)
     reasons = items(evidence.campaign, "reasons") or items(evidence.rounds, -1, "reasons")
     purchase = lookup(evidence.campaign, "next_purchase") or lookup(evidence.rounds, -1, "next_purchase")
-    duration_ps = lookup(evidence.campaign, "md_plan", "duration_ps")
+    plan = lookup(evidence.campaign, "md_plan")
     return Verdict(
         str(verdict) if verdict in words else "none",
         word,
         sentence,
         [str(reason) for reason in reasons],
-        _purchase(purchase, duration_ps) if lookup(purchase, "kind") != "none" or verdict == "converged" else "",
+        _purchase(purchase, plan) if lookup(purchase, "kind") != "none" or verdict == "converged" else "",
         _exam(evidence),
     )
 
 
-def _purchase(purchase: object, duration_ps: object) -> str:
+def _purchase(purchase: object, plan: object) -> str:
     kind, amount = lookup(purchase, "kind"), number(purchase, "amount")
     unit = str(lookup(purchase, "unit") or "")
     if kind == "none":
@@ -244,7 +253,10 @@ def _purchase(purchase: object, duration_ps: object) -> str:
     if kind == "labels":
         return f"Next purchase: {amount:.0f} labels."
     time = picoseconds(amount) if unit == "ps" else f"{amount:g} {unit}"
-    write = "" if duration_ps is None else f" Write measure.diffusion.duration_ps: {duration_ps}."
+    duration_ps, max_md_ps = lookup(plan, "duration_ps"), number(plan, "max_md_ps")
+    write = "" if duration_ps is None else f" Write measure.diffusion.duration_ps: {duration_ps}"
+    write += "" if max_md_ps is None else f", or stop.max_md_ps: {max_md_ps:.0f}"
+    write += "." if write else ""
     return f"Next purchase: {time} of molecular dynamics, all temperatures and replicas together.{write}"
 
 

@@ -6,6 +6,8 @@ import psutil
 
 from curator.config import read_campaign_file
 from curator.errors import BadInput
+from curator.purchase import in_words, measurements
+from curator.quantities import duration
 from curator.state import Json, campaign_folder, read_json
 
 VERDICTS = {
@@ -62,7 +64,7 @@ def status_lines(content: Json) -> list[str]:
     lines += [f"  {reason}" for reason in content["reasons"]]
     purchase = content.get("next_purchase")
     if purchase and purchase["kind"] != "none" and purchase["amount"]:
-        lines.append(f"  next purchase: {_purchase(purchase, content.get('md_plan'))}")
+        lines.append(f"  next purchase: {_purchase(purchase, content)}")
     setup = (content.get("setup") or {}).get("foundation")
     if setup and setup["barrier_eV"] is not None:
         lines.append(
@@ -90,6 +92,11 @@ def status_lines(content: Json) -> list[str]:
         told = f"{fit['Ea_eV']:.3f} ± {fit['error_eV']:.3f} eV from {fit['n_temperatures']} temperatures"
         known = abs(fit["Ea_eV"]) > 1.96 * fit["error_eV"]
         lines.append(f"  Ea = {told}" if known else f"  Ea is not known yet: {told}")
+    lines += [
+        f"  MD of round {item['round']}: {'; then '.join(in_words(each) for each in measurements(item))}"
+        for item in content["rounds"]
+        if item.get("measured_before")
+    ]
     lines += _plan_lines(content)
     lines += [_exam_line(item) for item in content["rounds"][-1:] if "n_exam_labels" in item]
     live = content.get("live")
@@ -102,14 +109,19 @@ def status_lines(content: Json) -> list[str]:
     return lines
 
 
-def _purchase(purchase: Json, plan: Json | None) -> str:
-    """What to buy next; for MD also the length of each trajectory that the file must ask for."""
+def _purchase(purchase: Json, content: Json) -> str:
+    """What to buy next; for MD also what to write, the length of each trajectory or the budget that pays for them."""
     if purchase["kind"] == "labels":
         return f"{purchase['amount']:g} labels"
     bought = f"{purchase['amount']:g} ps of MD, all temperatures and replicas together"
+    plan = content.get("md_plan")
     if plan is None:
         return bought
-    return f"{bought}, on top of what there is: write measure.diffusion.duration_ps: {plan['duration_ps']}"
+    write = f"{bought}, on top of what there is: write measure.diffusion.duration_ps: {plan['duration_ps']}"
+    if plan.get("max_md_ps") is None:
+        return write
+    limit_ps = (content.get("budget") or {}).get("max_md_ps")
+    return f"{write}, or stop.max_md_ps: {plan['max_md_ps']}" + (f", not {limit_ps:g}" if limit_ps else "")
 
 
 def _plan_lines(content: Json) -> list[str]:
@@ -125,11 +137,12 @@ def _plan_lines(content: Json) -> list[str]:
     enough = errors["sampling"] is not None and errors["sampling"] <= plan["wanted_error_eV"]
     times = ", ".join(f"{t['temperature_K']:g} K {t['time_ps']:.0f} of {t['needed_ps']:.0f}" for t in points)
     n = plan.get("workers") or 1
-    hours = "" if plan.get("wall_hours") is None else f"; {_hours(plan['wall_hours'])} with {n} worker{'s' * (n > 1)}"
+    hours = plan.get("wall_hours")
+    pace = "" if hours is None else f"; {duration(3600 * hours)} with {n} worker{'s' * (n > 1)}"
     lines = [
         f"  a tolerance of {content['tolerance_eV']:g} eV asks for a statistical error of Ea of {wanted}{today}"
         f"{chance}{gap}",
-        f"  {'as much again' if enough else 'MD that reaches it'}, ps: {times}{hours}",
+        f"  {'as much again' if enough else 'MD that reaches it'}, ps: {times}{pace}",
     ]
     best = plan["best"]
     if best and not enough and best["time_ps"] < CHEAPER * sum(t["needed_ps"] for t in points):
@@ -139,10 +152,6 @@ def _plan_lines(content: Json) -> list[str]:
             "so a change begins the comparison anew"
         )
     return lines
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
 
 
 def _exam_line(item: Json) -> str:

@@ -1,19 +1,19 @@
 """What a round and a campaign add up to, as JSON."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from curator.anchor import Anchor
 from curator.context import Context, labelled
 from curator.convergence import Verdict
 from curator.exam import with_exam
 from curator.planning import MDPlan, PlannedTime
+from curator.purchase import md_ps, planned_md
 from curator.setup import Setup, foundation_hash
 from curator.state import CampaignFolder, Json, read_json, wall_seconds
-from curator.tasks import TrainedMember
 from curator.uncertainty import FRESH_ARRAYS, pool_fresh_errors, reliability_json
 
 
@@ -58,31 +58,44 @@ def _cpu_hours(time: PlannedTime, plan: MDPlan) -> float | None:
     return max(time.needed_ps - time.time_ps, 0.0) * plan.cpu_s_per_ps / 3600
 
 
-def _with_wall_hours(plan: Json | None, context: Context) -> Json | None:
-    """The plan with the wall time of what is still to be simulated, by as many workers as find a trajectory."""
+def _with_price(rounds: Sequence[Json], context: Context) -> Json | None:
+    """The newest round's plan with the wall time of what is still to be simulated, and the budget that pays for it.
+
+    As many workers count as find a trajectory.
+    """
     diffusion = context.plan.file.measure.diffusion
+    plan: Json | None = rounds[-1]["md_plan"] if rounds else None
     if plan is None or diffusion is None:
         return plan
     n_workers = min(context.plan.file.run.workers, len(diffusion.temperatures_K) * diffusion.replicas)
     hours = [t["cpu_hours"] for t in plan["temperatures"]]
     known = all(value is not None for value in hours)
-    return plan | {"workers": n_workers, "wall_hours": sum(hours) / n_workers if known else None}
+    planned = planned_md(rounds[-1])
+    return plan | {
+        "workers": n_workers,
+        "wall_hours": sum(hours) / n_workers if known else None,
+        # As stop.max_md_ps takes it.
+        "max_md_ps": None if planned is None else math.ceil(md_ps(rounds, planned)),
+    }
 
 
-def round_cost(
-    context: Context,
-    round_: int,
-    members: Sequence[TrainedMember],
-    anchor: Anchor | None,
-    md_cpu_s: float,
-) -> Json:
-    """CPU seconds of a round by kind, and its wall time."""
+def round_cost(context: Context, round_: int, measuring_cpu_s: float) -> Json:
+    """CPU seconds of a round by kind, and its wall time.
+
+    Parameters
+    ----------
+    measuring_cpu_s
+        Of the molecular dynamics that measured diffusion.
+    """
     records = labelled(context)
     explored = sum(run["cpu_s"] for run in exploration_runs(context.folder, round_))
+    anchor = context.folder.round(round_) / "measure" / "anchor.json"
+    probes = context.folder.round(round_) / "probes" / "probes.json"
+    others = sum(read_json(path)["cpu_s"] for path in (anchor, probes) if path.exists())
     return {
         "label_cpu_s": sum(record.label.cpu_s for record in records if record.provenance.round == round_),
-        "train_cpu_s": sum(member.cpu_s for member in members),
-        "md_cpu_s": explored + md_cpu_s + (anchor.cpu_s if anchor else 0.0),
+        "train_cpu_s": sum(member["cpu_s"] for member in read_json(context.training_file(round_))["members"]),
+        "md_cpu_s": explored + others + measuring_cpu_s,
         "wall_s": wall_seconds(context.folder, round_),
     }
 
@@ -121,7 +134,7 @@ def campaign_json(context: Context, setup: Setup, rounds: Sequence[Json], *, fin
         "verdict": last.get("verdict"),
         "reasons": last.get("reasons", ["no round is finished"]),
         "next_purchase": last.get("next_purchase"),
-        "md_plan": _with_wall_hours(last.get("md_plan"), context),
+        "md_plan": _with_price(rounds, context),
         "state": {"round": len(rounds), "finished": finished},
         "theory": context.theory.key,
         "foundation": {"reference": file.foundation, "hash": foundation_hash(context.folder)},
@@ -145,6 +158,11 @@ def campaign_json(context: Context, setup: Setup, rounds: Sequence[Json], *, fin
         },
         "tolerance_eV": context.plan.rule.tolerance_eV,
         "calibration": _calibration(context, len(rounds)),
-        "budget": {"max_rounds": file.stop.max_rounds, "max_labels": file.stop.max_labels},
+        "budget": {
+            "max_rounds": file.stop.max_rounds,
+            "max_labels": file.stop.max_labels,
+            "max_md_ps": file.stop.max_md_ps,
+        },
+        "md_ps": md_ps(rounds),
         "rounds": [with_exam(context.folder, row) for row in rounds],
     }

@@ -132,6 +132,29 @@ def diffusion_table(evidence: Evidence) -> Table:
     return Table(title, columns, rows, note, prose=(9, 10))
 
 
+def purchase_table(evidence: Evidence) -> Table:
+    """What dynamics was bought beyond the first measurement of a round, and what it brought."""
+    rows = []
+    for row in evidence.rounds:
+        for measurement in (*items(row, "measured_before"), row) if items(row, "measured_before") else ():
+            points = items(measurement, "diffusion")
+            Ea, error = number(measurement, "arrhenius", "Ea_eV"), number(measurement, "arrhenius", "error_eV")
+            n_measured = sum(lookup(point, "status") == "measured" for point in points)
+            rows.append(
+                [
+                    _whole(row["round"]),
+                    picoseconds(sum(number(point, "time_ps") or 0.0 for point in points)),
+                    f"{n_measured} of {len(points)}",
+                    DASH if Ea is None else with_error(Ea, error),
+                    _cell(error),
+                    str(lookup(measurement, "verdict") or DASH).replace("_", " "),
+                ]
+            )
+    columns = ("Round", "Dynamics so far", "Temperatures measured", "Ea (eV)", "Error of Ea (eV)", "Verdict")
+    note = "" if rows else "None: no round was measured for longer than measure.diffusion asked for at first."
+    return Table("What more dynamics brought", columns, rows, note, prose=(5,))
+
+
 def plan_table(evidence: Evidence) -> Table:
     """Molecular dynamics that the tolerance takes, by temperature."""
     plan = lookup(evidence.campaign, "md_plan")

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from curator.convergence import StopRule, has_settled, judge
 from curator.datasets.units import KB_EV_PER_K
+from curator.purchase import N_MEASUREMENTS
 
 TEMPERATURES_K = np.array([500.0, 700.0, 1000.0])
 X = 1 / (KB_EV_PER_K * TEMPERATURES_K)
@@ -112,7 +113,7 @@ class Campaign:
         """All rounds, each with 100 ps of MD at each temperature."""
         return [self.round(k, seed) | self.md(k, seed) for k in range(self.n_rounds)]
 
-    def run(self, seed: int, rule: StopRule = RULE, n_looks: int = 3) -> Outcome:
+    def run(self, seed: int, rule: StopRule = RULE, n_looks: int = N_MEASUREMENTS) -> Outcome:
         """The campaign under the rule: MD when the barrier has settled, and what it asks for, so many times a round."""
         rounds: list[dict] = []
         md_ps = 0.0

@@ -42,6 +42,17 @@ def test_every_temperature_counts_with_its_own_length(tmp_path: Path):
     assert any("a trajectory of 5 ps is too short" in line for line in told.lines)
 
 
+@pytest.mark.parametrize(("max_md_ps", "hours"), [(None, 126 / 720), (3600.0, 5.0), (100.0, 126 / 720)])
+def test_the_dynamics_that_may_be_bought_is_told_with_its_price(tmp_path: Path, max_md_ps: float | None, hours: float):
+    """At 10 ms for a step of 2 fs a picosecond takes 5 s."""
+    diffusion = {"temperatures_K": [700, 1000], "replicas": 3, "duration_ps": 20, "equilibration_ps": 1}
+    told = added_up(tmp_path, measure={"diffusion": diffusion}, stop={"max_md_ps": max_md_ps})
+    assert told.numbers["max_measure_core_hours"] == pytest.approx(hours)
+    text = "\n".join(told.lines)
+    assert ("as far as stop.max_md_ps lets it: 5 h" in text) is (max_md_ps == 3600)
+    assert ("one measurement takes 120 ps, so stop.max_md_ps 100 buys no more" in text) is (max_md_ps == 100)
+
+
 def test_waiting_for_a_core_costs_nothing(tmp_path: Path):
     assert _seconds(lambda: time.sleep(0.3)) < 0.1
     lines = added_up(tmp_path).lines

@@ -177,6 +177,34 @@ def test_a_longer_duration_continues_and_a_shorter_one_is_cut_out(tmp_path: Path
     assert same(run_md(start, Einstein(start.positions, 3.0), part, seed=1, folder=tmp_path), first)
 
 
+def test_a_run_that_is_made_longer_twice_is_that_of_one_go(tmp_path: Path):
+    """Neighbour lists of the potential remember where a chunk began, so a chunk that was cut short is run again."""
+    lengths_ps = (0.05, 0.31, 0.7)
+    whole, *shorter = (MDSettings(900, t, frame_interval_fs=10, chunk_ps=0.2) for t in reversed(lengths_ps))
+    start = rocksalt("LiF", 4.1)
+    undisturbed = run_md(start, FumiTosiLiF(), whole, seed=1)
+    for settings in reversed(shorter):
+        part = run_md(start, FumiTosiLiF(), settings, seed=1, folder=tmp_path)
+        assert np.array_equal(part.positions, undisturbed.positions[: len(part)])
+    assert same(run_md(start, FumiTosiLiF(), whole, seed=1, folder=tmp_path), undisturbed)
+
+
+def test_a_run_killed_while_it_is_made_longer_keeps_what_it_had(tmp_path: Path):
+    part, whole = (MDSettings(900, t, frame_interval_fs=10, chunk_ps=0.2) for t in (0.3, 0.7))
+    start = rocksalt("LiF", 4.1)
+
+    def stop(done_ps: float, _: float) -> None:
+        if done_ps > 0.35:
+            raise KeyboardInterrupt
+
+    first = run_md(start, FumiTosiLiF(), part, seed=1, folder=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_md(start, FumiTosiLiF(), whole, seed=1, folder=tmp_path, on_progress=stop)
+    assert same(run_md(start, FumiTosiLiF(), part, seed=1, folder=tmp_path), first)
+    resumed = run_md(start, FumiTosiLiF(), whole, seed=1, folder=tmp_path)
+    assert same(resumed, run_md(start, FumiTosiLiF(), whole, seed=1))
+
+
 def test_seeds_and_models_are_not_mixed(tmp_path: Path):
     start = copper(2)
     settings = MDSettings(500, 0.2, timestep_fs=4, frame_interval_fs=20, chunk_ps=0.1)

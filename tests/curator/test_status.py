@@ -58,13 +58,19 @@ def test_md_comes_with_the_durations_to_write():
     assert bought in told(purchase, plan=None)
 
 
+def test_md_comes_with_the_budget_that_pays_for_it():
+    purchase = {"kind": "md", "amount": 139.0, "unit": "ps"}
+    (line,) = [line for line in told(purchase, plan=PLAN | {"max_md_ps": 220}) if "next purchase" in line]
+    assert line.endswith("write measure.diffusion.duration_ps: [81, 29], or stop.max_md_ps: 220")
+
+
 def test_the_plan_tells_what_the_tolerance_takes_and_where_the_error_is_from():
     lines = told(None, plan=PLAN)
     assert (
         "  a tolerance of 0.05 eV asks for a statistical error of Ea of 0.011 eV, 0.031 eV today; the chance of "
         "training adds 0.003 eV; the barrier's gap to the reference is -0.004 eV"
     ) in lines
-    assert "  MD that reaches it, ps: 700 K 40 of 161, 1000 K 40 of 58; 1.8 h with 2 workers" in lines
+    assert "  MD that reaches it, ps: 700 K 40 of 161, 1000 K 40 of 58; 1 h 48 min with 2 workers" in lines
     assert "would take" not in "\n".join(lines)
     assert not any("asks for" in line for line in told(None, plan=PLAN | {"more_ps": 0.0}))
 

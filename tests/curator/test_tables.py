@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 from curator.evidence import read_evidence
-from curator.quantities import DASH, duration
-from curator.tables import cost_table, diffusion_table, failure_table, plan_table, provenance, rounds_table
+from curator.quantities import DASH, duration, picoseconds
+from curator.tables import (
+    cost_table,
+    diffusion_table,
+    failure_table,
+    plan_table,
+    provenance,
+    purchase_table,
+    rounds_table,
+)
 
 WriteCampaign = Callable[..., Path]
 
@@ -40,6 +48,22 @@ def test_the_plan_of_the_dynamics_adds_up(tmp_path: Path, write_campaign: WriteC
     for verdict, note in (("converged", "Nothing more"), ("not_yet", "No plan yet")):
         table = plan_table(read_evidence(write_campaign(tmp_path / verdict, verdict=verdict)))
         assert (table.rows, table.note.startswith(note)) == ([], True)
+
+
+def test_more_dynamics_is_told_beside_what_was_before_it(tmp_path: Path, write_campaign: WriteCampaign) -> None:
+    folder = write_campaign(tmp_path / "lif", n_rounds=5)
+    assert purchase_table(read_evidence(folder)).rows == []
+    path = folder / "campaign.json"
+    campaign = json.loads(path.read_text())
+    row = campaign["rounds"][-1]
+    n, time_ps = len(row["diffusion"]), sum(point["time_ps"] for point in row["diffusion"])
+    shorter = [point | {"time_ps": point["time_ps"] / 8, "status": "bound"} for point in row["diffusion"]]
+    row["measured_before"] = [{"diffusion": shorter, "arrhenius": None, "verdict": "undetermined"}]
+    path.write_text(json.dumps(campaign))
+    before, after = purchase_table(read_evidence(folder)).rows
+    assert before == ["4", picoseconds(time_ps / 8), f"0 of {n}", DASH, DASH, "undetermined"]
+    assert (after[1], after[-1]) == (picoseconds(time_ps), "converged")
+    assert float(after[4]) == pytest.approx(row["arrhenius"]["error_eV"], rel=0.01)
 
 
 def test_costs_add_up(tmp_path: Path, write_campaign: WriteCampaign) -> None:

@@ -26,7 +26,7 @@ run: {executor: EXECUTOR, workers: 2}
 """
 
 MEASURE = (
-    "{diffusion: {temperatures_K: [800, 1200], replicas: 1, duration_ps: 0.6, equilibration_ps: 0.1}, "
+    "{diffusion: {temperatures_K: [800, 1200], replicas: 1, duration_ps: 0.6, equilibration_ps: 0.1, tolerance_eV: 2}, "
     "probes: {structures: 1, duration_ps: 0.1}}"
 )
 

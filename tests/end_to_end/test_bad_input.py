@@ -117,6 +117,8 @@ def test_exploring_too_short_for_a_candidate(tmp_path: Path, curator_here):
         (["lif", "--mechanism", "vacancy", "--supercell", "1", "1", "1"], ("4.03 Å wide", "2.85 Å")),
         (["licl-vacancy"], ("lif-fumi-tosi", "Cl")),
         (["lif-vacancy", "--mobile", "Li"], ("--mobile", "goes with --mechanism")),
+        (["lif-vacancy", "--at-most", "2"], ("--at-most", "goes with --mechanism")),
+        (["--initial", "a.extxyz", "--final", "b.extxyz", "--at-most", "2"], ("--at-most", "leave it out")),
         (["lif-vacancy", "--supercell", "1", "1", "1"], ("(1, 1, 1)", "too small")),
         (["lif", "--initial", "a.extxyz", "--final", "b.extxyz"], ("structure", "leave it out")),
         (["--initial", "a.extxyz"], ("--final", "both")),

@@ -17,6 +17,7 @@ from curator.datasets.extxyz import read_own_records
 from curator.datasets.journal import Journal
 from curator.datasets.label import Label
 from curator.datasets.store import Store
+from curator.trajectory import read_trajectory
 
 
 @pytest.fixture(scope="module")
@@ -238,20 +239,56 @@ def test_a_changed_stop_judges_the_newest_round_at_once(undisturbed: Path, curat
     assert json.loads((folder / "campaign.json").read_text())["reasons"] == after["reasons"]
 
 
-def test_more_md_for_an_undetermined_round_continues_its_trajectories(undisturbed: Path, curator, tmp_path: Path):
+SETTLES_AT_ONCE = "max_rounds: 2, window: 2, n_compare: 1, force_error_eV_per_A: null, diffusivity_factor: 1000,"
+"""Rules so loose that nothing but dynamics, which is too short, keeps the tiny campaign from its verdict."""
+
+
+def test_a_planned_duration_written_to_the_file_continues_the_trajectories(
+    undisturbed: Path, curator_here, tmp_path: Path
+):
     folder = shutil.copytree(undisturbed, tmp_path / "tiny")
-    last = folder / "rounds" / "001" / "round.json"
-    content = json.loads(last.read_text())
-    last.write_text(json.dumps(content | {"verdict": "undetermined"}))
-    chunks = {path: path.read_bytes() for path in (last.parent / "measure").rglob("chunk-*.npz")}
+    file, last = folder / "campaign.yaml", folder / "rounds" / "001" / "round.json"
+    file.write_text(file.read_text().replace("max_rounds: 2,", SETTLES_AT_ONCE))
+    assert curator_here("run", folder).returncode == 3
+    before = json.loads(last.read_text())
+    assert (before["verdict"], before["next_purchase"]["kind"]) == ("undetermined", "md")
+    assert "too short" in before["reasons"][0]
+    told = curator_here("status", folder).stdout
+    # A trajectory of half a picosecond, doubled, and rounded up.
+    assert "write measure.diffusion.duration_ps: 2, or stop.max_md_ps: 4" in told
+
+    positions = {place: read_trajectory(place).positions for place in (last.parent / "measure").glob("T*")}
     journal = sorted((path.name, path.stat().st_size) for path in (folder / "journal").glob("*.journal"))
-    file = folder / "campaign.yaml"
     file.write_text(file.read_text().replace("duration_ps: 0.6", "duration_ps: 0.9"))
-    done = curator("run", folder)
+    done = curator_here("run", folder)
     assert done.returncode == 3, done.stderr
-    again = json.loads(last.read_text())
-    before, after = (sum(point["time_ps"] for point in part["diffusion"]) for part in (content, again))
-    assert after == pytest.approx(before + 2 * 0.3)
-    assert all(path.read_bytes() == data for path, data in chunks.items())
+    after = json.loads(last.read_text())
+    assert "more MD: 1 ps, no Ea; then 2 ps, no Ea" in done.stdout
+    assert [point["time_ps"] for point in after["diffusion"]] == pytest.approx([0.9, 0.9])
+    assert after["measured_before"][0]["diffusion"] == before["diffusion"]
+    assert len(positions) == 2
+    for place, earlier in positions.items():
+        longer = read_trajectory(place).positions
+        assert len(longer) == len(earlier) + 3
+        assert np.array_equal(longer[: len(earlier)], earlier)
     assert journal == sorted((path.name, path.stat().st_size) for path in (folder / "journal").glob("*.journal"))
-    assert (again["barrier_eV"], again["n_labels_total"]) == (content["barrier_eV"], content["n_labels_total"])
+    assert (after["barrier_eV"], after["n_labels_total"]) == (before["barrier_eV"], before["n_labels_total"])
+
+
+@pytest.mark.slow
+def test_a_budget_of_md_buys_the_plan_through_a_kill(undisturbed: Path, curator, run_killed_at, tmp_path: Path):
+    """The first purchase is paid for, the second would be more than the budget; one that was killed is as any other."""
+    folders = [shutil.copytree(undisturbed, tmp_path / name / "tiny") for name in ("killed", "whole")]
+    for folder in folders:
+        file = folder / "campaign.yaml"
+        file.write_text(file.read_text().replace("max_rounds: 2,", f"{SETTLES_AT_ONCE} max_md_ps: 4,"))
+    assert run_killed_at(folders[0], "task_finished", "measure diffusion", 1) == -9
+    for folder in folders:
+        done = curator("run", folder)
+        assert done.returncode == 3, done.stderr
+    killed, whole = (json.loads((folder / "rounds" / "001" / "round.json").read_text()) for folder in folders)
+    assert [point["time_ps"] for point in whole["diffusion"]] == pytest.approx([2, 2])
+    assert killed["diffusion"] == whole["diffusion"]
+    for place in (folders[0] / "rounds" / "001" / "measure").glob("T*"):
+        other = folders[1] / place.relative_to(folders[0])
+        assert np.array_equal(read_trajectory(place).positions, read_trajectory(other).positions)

@@ -1,0 +1,123 @@
+"""More molecular dynamics for a round that has been measured: when, how long, and what it brought.
+
+Trajectories are continued, never begun anew, and what was found before stays in the round's JSON. Dynamics is bought
+for a round that is undetermined, and for no other: a model that explodes, or that still changes, needs labels.
+"""
+
+import math
+from collections.abc import Sequence
+
+from curator.config import Diffusion
+from curator.state import Json
+
+MEASUREMENT = (
+    "diffusion",
+    "arrhenius",
+    "md_cpu_s_per_ps",
+    "measured_with",
+    "n_explosions",
+    "verdict",
+    "reasons",
+    "next_purchase",
+    "md_plan",
+)
+"""What a further measurement changes in a round's JSON, its cost apart."""
+N_MEASUREMENTS = 3
+"""Measurements of a round, the first counted, that a budget may buy; docs/convergence.md tells what more would do."""
+
+
+def more_md(rounds: Sequence[Json], asked: Diffusion | None, max_md_ps: float | None) -> Diffusion | None:
+    """How the newest round is to be measured once more, or None if it is not.
+
+    What the user asks for comes first, and costs what it costs. Then comes what is planned, whole or not at all: half
+    of a plan is a verdict that is undetermined again. After ``N_MEASUREMENTS`` no plan is followed: each further look
+    is one more chance to agree by noise.
+
+    Parameters
+    ----------
+    rounds
+        As in ``round.json``, oldest first, each with its verdict.
+    asked
+        ``measure.diffusion`` of the campaign file.
+    max_md_ps
+        Most measuring dynamics of the whole campaign in ps, up to which the plan is followed; None never follows it.
+    """
+    last = rounds[-1]
+    if last["verdict"] != "undetermined" or asked is None:
+        return None
+    if not last["diffusion"]:
+        return asked
+    there = Diffusion.model_validate(last["measured_with"])
+    wanted = _continued(there, asked)
+    if _trajectories(wanted) != _trajectories(there):
+        return wanted
+    planned = planned_md(last)
+    if planned is None or max_md_ps is None or md_ps(rounds, planned) > max_md_ps:
+        return None
+    return planned
+
+
+def planned_md(last: Json) -> Diffusion | None:
+    """How a round is to be measured next by its plan, or None if a budget buys no dynamics for it."""
+    plan = last["md_plan"]
+    if last["next_purchase"]["kind"] != "md" or plan is None or len(measurements(last)) >= N_MEASUREMENTS:
+        return None
+    there, length_ps = Diffusion.model_validate(last["measured_with"]), plan["duration_ps"]
+    duration_ps = tuple(length_ps) if isinstance(length_ps, list) else length_ps
+    planned = _continued(there, there.model_copy(update={"duration_ps": duration_ps}))
+    return None if planned.durations_ps == there.durations_ps else planned
+
+
+def md_ps(rounds: Sequence[Json], newest: Diffusion | None = None) -> float:
+    """Measuring dynamics of a campaign in ps, all trajectories together without their equilibration.
+
+    Parameters
+    ----------
+    newest
+        Count what the newest round would have with these settings, not what it has.
+    """
+    if newest is not None:
+        return md_ps(rounds[:-1]) + newest.replicas * sum(newest.durations_ps)
+    return math.fsum(point["time_ps"] for content in rounds for point in content["diffusion"])
+
+
+def measured_again(last: Json, measured: Json) -> Json:
+    """A round's JSON with a further measurement; the one before, if there was one, joins ``measured_before``."""
+    before = [{key: last[key] for key in MEASUREMENT}] if last["diffusion"] else []
+    return last | measured | {"measured_before": [*last.get("measured_before", []), *before]}
+
+
+def measurements(content: Json) -> list[Json]:
+    """All measurements of a round that was measured, oldest first."""
+    return [*content.get("measured_before", []), content]
+
+
+def summed_up(measurement: Json) -> Json:
+    """Time, and activation energy with its error, of a measurement; null where it gave none."""
+    fit = measurement["arrhenius"] or {}
+    return {"time_ps": md_ps([measurement]), "Ea_eV": fit.get("Ea_eV"), "error_eV": fit.get("error_eV")}
+
+
+def in_words(measurement: Json) -> str:
+    """The same in words."""
+    sums = summed_up(measurement)
+    known = "no Ea" if sums["Ea_eV"] is None else f"Ea {sums['Ea_eV']:.3f} ± {sums['error_eV']:.3f} eV"
+    return f"{sums['time_ps']:.0f} ps, {known}"
+
+
+def _continued(there: Diffusion, asked: Diffusion) -> Diffusion:
+    """What is asked for, with no trajectory less or shorter than there is, at the time step of those."""
+    length_ps = dict(zip(there.temperatures_K, there.durations_ps, strict=True))
+    each = zip(asked.temperatures_K, asked.durations_ps, strict=True)
+    return asked.model_copy(
+        update={
+            "duration_ps": tuple(max(duration_ps, length_ps.get(T, 0.0)) for T, duration_ps in each),
+            "replicas": max(asked.replicas, there.replicas),
+            "timestep_fs": there.timestep_fs,
+        }
+    )
+
+
+def _trajectories(settings: Diffusion) -> tuple[object, ...]:
+    """The settings that trajectories, and what is taken of them, depend on."""
+    return settings.temperatures_K, settings.durations_ps, settings.replicas, settings.equilibration_ps
