@@ -31,7 +31,7 @@ def split_command(command: str, name: str, example: str) -> tuple[list[str], str
     Parameters
     ----------
     command
-        Given by the user.
+        Given by the user; a relative path of the program is made absolute, since it runs in another folder.
     name
         How the file name of the program begins.
     example
@@ -45,7 +45,7 @@ def split_command(command: str, name: str, example: str) -> tuple[list[str], str
     words = shlex.split(command)
     for idx, word in enumerate(words):
         if Path(word).name.startswith(name):
-            return words[:idx], word, words[idx + 1 :]
+            return words[:idx], str(Path(word).absolute()) if "/" in word else word, words[idx + 1 :]
     raise ValueError(f"label.command: {command!r} runs no {name}; give for instance: {example}")
 
 

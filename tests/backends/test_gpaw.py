@@ -69,6 +69,13 @@ def test_numbers_reach_the_label(stand_in: MakeSpec, cell: Atoms, tmp_path: Path
     assert list((tmp_path / "calculations").iterdir()) == []
 
 
+def test_a_relative_command_is_that_of_where_curator_runs(
+    stand_in: MakeSpec, cell: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    labelled(stand_in(command="./python"), cell)
+
+
 def test_everything_is_said(stand_in: MakeSpec, cell: Atoms, tmp_path: Path) -> None:
     """A failure leaves the input; all that changes the answer is in it."""
     spec = stand_in(environment={"STAND_IN_STEPS": "1000"}, multiplicity=3, setups={"F": "v2"})
