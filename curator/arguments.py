@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 Model = Annotated[str, typer.Option("--model", help="mini-halides, mace:<name>, or the path of a model.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Theory = Annotated[
+    str | None,
+    typer.Option("--theory", help="Level of theory, by name or key, of a data set that holds several."),
+]
 Structure = Annotated[str, typer.Argument(help="A structure file, or a shipped builder such as lif-interstitial.")]
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from curator.arguments import Model, Seed, Structure, bad_input, check_known, labeller_named, load, show, structure_of
+from curator.arguments import Model, Seed, Structure, Theory, bad_input, check_known, load, show, structure_of
 from curator.cli import AsJson, Trust, app
 from curator.config import EXPLORE_EQUILIBRATION_PS
 from curator.datasets.frame import Frame
@@ -84,7 +84,10 @@ def select(
         list[str] | None,
         typer.Option("--model", help="One model, or each member of a committee; mini-halides by default."),
     ] = None,
-    labelled: Annotated[Path | None, typer.Option("--labelled", help="Frames to be different from.")] = None,
+    labelled: Annotated[
+        Path | None, typer.Option("--labelled", help="Frames to be different from; of a data set, those of --theory.")
+    ] = None,
+    theory: Theory = None,
     random_share: Annotated[float, typer.Option("--random-share", min=0.0, max=1.0)] = 0.125,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -93,16 +96,22 @@ def select(
     """Choose frames: a random share, then what is uncertain and different from what is labelled."""
     from ase.io import write
 
+    from curator.dataset import frames_named, is_dataset, read_labelled
     from curator.datasets.atomic import atomic_path
-    from curator.datasets.extxyz import read_frames
     from curator.datasets.frame import atoms_from_frame
     from curator.selection import frame_descriptor
     from curator.selection import select as choose
     from curator.uncertainty import committee_spread, frame_score
 
     with bad_input():
-        frames = read_frames(candidates)
-        known = [] if labelled is None else read_frames(labelled)
+        frames = frames_named(candidates)
+        known = [] if labelled is None else frames_named(labelled)
+        if labelled is not None and is_dataset(labelled):
+            has_label = {record.frame.hash for record in read_labelled(labelled, theory)}
+            known = [frame for frame in known if frame.hash in has_label]
+            frames = [frame for frame in frames if frame.hash not in has_label]
+            if not frames:
+                raise BadInput(f"{candidates}: every frame has such a label in {labelled} already")
     references = model or ["mini-halides"]
     members = [load(reference, trust) for reference in references]
     for reference, member in zip(references, members, strict=True):
@@ -142,68 +151,14 @@ def select(
 
 
 @app.command()
-def label(
-    frames: Annotated[Path, typer.Argument(help="Frames to label.")],
-    out: Annotated[Path, typer.Option("--out", help="extxyz file with MACE's REF_ keys.")] = Path("labelled.extxyz"),
-    with_: Annotated[
-        str, typer.Option("--with", help="chgnet:r2scan, lif-fumi-tosi, a MACE model, ...")
-    ] = "chgnet:r2scan",
-    workers: Annotated[int, typer.Option("--workers", min=1)] = 1,
-    trust: Trust = False,
-) -> None:
-    """Label frames; finished labels are kept beside the output, so that a killed run loses none."""
-    from curator.backends.base import LabelFailed
-    from curator.backends.executor import Failed, Task, open_executor
-    from curator.backends.labellers import label_frame, make_labeller, publish_outcome
-    from curator.datasets.extxyz import read_frames, write_records
-    from curator.datasets.fence import acquire
-    from curator.datasets.journal import Journal
-    from curator.datasets.label import Provenance, Record
-
-    with bad_input():
-        loaded = read_frames(frames)
-    spec = labeller_named(with_, trust)
-    theory = make_labeller(spec).theory
-    folder = out.with_name(f"{out.name}.journal")
-    origins = [
-        Provenance(-1, f"label/{frames.name}", f"{frames.name}/{i}", "train", "import") for i in range(len(loaded))
-    ]
-    with acquire(folder) as fence:
-        journal = Journal(folder, fence)
-        todo = [i for i, frame in enumerate(loaded) if (frame.hash, theory.key) not in journal.published]
-        tasks = [Task(label_frame, (spec, loaded[i]), f"label {i}") for i in todo]
-        kind: Any = "serial" if workers == 1 else "local"
-        with (
-            open_executor(kind, workers, folder / "workers") as executor,
-            Progress(console=Console(stderr=True), transient=True) as bar,
-        ):
-            row = bar.add_task("label", total=len(loaded), completed=len(loaded) - len(todo))
-            for outcome in executor.run("label", tasks):
-                idx = todo[outcome.index]
-                if isinstance(outcome, Failed):
-                    # Says nothing about the frame, which may be tried again.
-                    print(f"frame {idx}: {outcome.error}")
-                else:
-                    if isinstance(outcome.value, LabelFailed):
-                        print(f"frame {idx}: {outcome.value.reason}: {outcome.value.message}")
-                    publish_outcome(journal, loaded[idx], outcome.value, origins[idx], theory)
-                bar.advance(row)
-        labels = journal.labels(theory.key)
-    records = [Record(f, labels[f.hash], o) for f, o in zip(loaded, origins, strict=True) if f.hash in labels]
-    if not records:
-        raise CuratorError(f"none of {len(loaded)} frames could be labelled with {with_}")
-    write_records(out, records)
-    print(f"wrote {len(records)} labels of {theory.key} to {out}; {len(loaded) - len(records)} failed")
-    if len(records) < len(loaded):
-        raise typer.Exit(1)
-
-
-@app.command()
 def finetune(
-    train: Annotated[Path, typer.Argument(help="Labelled frames.")],
+    train: Annotated[
+        Path, typer.Argument(help="Labelled frames; of a data set, those to train on and to validate with.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the model.")] = Path("model"),
     model: Model = "mini-halides",
     valid: Annotated[Path | None, typer.Option("--valid", help="Labelled frames for early stopping.")] = None,
+    theory: Theory = None,
     strategy: Annotated[str, typer.Option("--strategy")] = "multihead_replay",
     defaults: Annotated[str, typer.Option("--defaults", help="small_data or paper.")] = "small_data",
     e0: Annotated[
@@ -239,10 +194,8 @@ def finetune(
 ) -> None:
     """Fine-tune a model on labelled frames."""
     from curator.build import e0_choice
-    from curator.datasets.extxyz import MissingLabelError, read_isolated_atoms, read_records
-    from curator.datasets.label import Theory
+    from curator.labelled import training_records
     from curator.learners.base import TrainEvent
-    from curator.learners.e0 import isolated_atom
     from curator.learners.loop import TrainingDiverged
     from curator.learners.lora import save_adapters
     from curator.learners.mace import export_model, keep_head
@@ -256,17 +209,7 @@ def finetune(
         overrides = {key: value for key, value in given.items() if value is not None}
         row = row_of(strategy, defaults=defaults, **overrides)  # type: ignore[arg-type]
         values = e0_choice(_e0_values(e0) if "=" in e0 else e0)
-        theory = Theory(method="file", code="unknown", settings={"file": train.name})
-        try:
-            training = read_records(train, theory=theory, **keys)  # type: ignore[arg-type]
-            validation = [] if valid is None else read_records(valid, theory=theory, **keys)  # type: ignore[arg-type]
-        except MissingLabelError as error:
-            option = "--use-calculator" if error.calculated else f"--{error.what}-key"
-            raise BadInput(
-                f"{error.finding}; say which one it is with {option}, or label the frames first: curator label"
-            ) from error
-        atoms = read_isolated_atoms(train, energy_key=energy_key, use_calculator=use_calculator)
-        training += [isolated_atom(number, energy, theory.key) for number, energy in atoms.items()]
+        training, validation = training_records(train, valid, theory, keys)
     base = load(model, trust)
     check_known(base, np.concatenate([record.frame.numbers for record in training]), model)
     replayed: tuple[list[Any], list[Any]] = ([], [])
