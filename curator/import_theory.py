@@ -59,8 +59,7 @@ def theories_of(
         raise BadInput(f"--theory: the data set holds another {name}: {difference}; choose another name")
     each = [replace(common, versions=output.versions or base.versions, details=output.details) for output in outputs]
     notes = [
-        f"the data set also holds {other} ({n} labels), which is kept apart: {_why(held.theories.get(other), common)}; "
-        f"if it is the same, import with --theory {other}"
+        f"the data set also holds {other} ({n} labels), which is kept apart: {_why(other, held, common)}"
         for other, n in counts.items()
         if other != common.key and method_of(other) == common.method
     ]
@@ -76,9 +75,11 @@ def _code(paths: Sequence[Path], outputs: Sequence[Output]) -> str | None:
     return next(iter(codes), None)
 
 
-def _why(one: Theory | None, other: Theory) -> str:
-    differences = [] if one is None else differences_of(one, other)
-    return "; ".join(differences) or "not all of its settings are known of both"
+def _why(other: str, held: DataSet, new: Theory) -> str:
+    one = held.theories.get(other)
+    codes = [] if one is None or one.code == new.code else [f"code: {one.code} and {new.code}"]
+    differences = codes + ([] if one is None else differences_of(one, new))
+    return "; ".join(differences) or f"not all settings of both are known; if they are the same, say --theory {other}"
 
 
 def _kpoint_notes(paths: Sequence[Path], outputs: Sequence[Output]) -> list[str]:

@@ -22,7 +22,16 @@ from curator.evidence import (
 )
 from curator.exhibit import Captioned
 from curator.quantities import DASH, factor, gap, picoseconds, significant, with_error
-from curator.tables import Table, cost_table, diffusion_table, failure_table, plan_table, provenance, rounds_table
+from curator.tables import (
+    Table,
+    cost_table,
+    diffusion_table,
+    failure_table,
+    plan_table,
+    provenance,
+    rounds_table,
+    theory_table,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +167,7 @@ def _page(evidence: Evidence, folder: Path) -> Page:
         Section(
             "provenance",
             "Where do the numbers come from?",
+            tables=[theory_table(evidence)],
             facts=provenance(evidence),
             listing_title="Settings of the campaign, with every default filled in",
             listing=evidence.settings_text,

@@ -45,10 +45,11 @@ def read_exchange(
         )
         for atoms in images
     )
-    labelled = [is_isolated(s.atoms) or (s.energy is not None and s.forces is not None) for s in steps]
-    if not any(labelled):
-        atoms = steps[0].atoms
-        what, key = ("energy", energies[-1]) if steps[0].energy is None else ("forces", forces)
+    # Isolated atoms have no forces worth the name, and are often labelled where frames are not.
+    wanted = [step for step in steps if not is_isolated(step.atoms)]
+    if wanted and all(step.energy is None or step.forces is None for step in wanted):
+        atoms = wanted[0].atoms
+        what, key = ("energy", energies[-1]) if wanted[0].energy is None else ("forces", forces)
         calculated = sorted(atoms.calc.results) if atoms.calc else []
         names = sorted(set(atoms.info) | set(atoms.arrays) - {"numbers", "positions"})
         present = [f"'{name}'" for name in names] + [f"'{name}' (of ASE's calculator)" for name in calculated]

@@ -22,7 +22,7 @@ from curator.datasets.units import GPA
 KBAR = 0.1 * GPA
 """One kilobar in eV/Å³."""
 _VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
-_NOTHING = ("", "--", "F", "NONE", "False", "None")
+_NOTHING = ("", "--", "F", "NONE", "FALSE")
 
 _TAGS = {
     "ENCUT": r"^\s+ENCUT\s*=\s*([\d.]+) eV",
@@ -70,7 +70,8 @@ def read_vasprun(path: Path) -> Output:
     tags["ENCUT"] = run.parameters.get("ENMAX", run.incar.get("ENCUT"))
     mesh = run.kpoints.kpts[0] if len(run.kpoints.kpts) == 1 else None
     kpoints: object = [int(n) for n in mesh] if mesh is not None else len(run.actual_kpoints)
-    return _output(steps, tags, run.potcar_symbols, kpoints, str(run.vasp_version))
+    hubbard = [run.hubbards.get(_element(title), 0.0) for title in run.potcar_symbols]
+    return _output(steps, tags, run.potcar_symbols, hubbard, kpoints, str(run.vasp_version))
 
 
 def read_outcar(path: Path) -> Output:
@@ -96,17 +97,31 @@ def read_outcar(path: Path) -> Output:
         tags[name] = None if found is None else found[1]
     n_kpoints = re.search(r"NKPTS\s*=\s*(\d+)", head)
     version = re.search(r"vasp\.(\S+)", text[:200])
+    matches = [re.search(rf"^.*{name}\s*=((?:\s+-?[\d.]+)+)", head, re.MULTILINE) for name in ("LDAUU", "LDAUJ")]
+    u, j = ([float(x) for x in match[1].split()] if match else None for match in matches)
     titles = re.findall(r"TITEL\s*=\s*(.+?)\s*$", head, re.MULTILINE)
-    return _output(steps, tags, titles, int(n_kpoints[1]) if n_kpoints else None, version[1] if version else "")
+    hubbard = [0.0] * len(titles) if u is None else [a - b for a, b in zip(u, j or [0.0] * len(u), strict=True)]
+    kpoints = int(n_kpoints[1]) if n_kpoints else None
+    return _output(steps, tags, titles, hubbard, kpoints, version[1] if version else "")
+
+
+def _element(title: str) -> str:
+    """Element of a pseudopotential such as ``PAW_PBE Li_sv 10Sep2004``, whose second word begins with it."""
+    return re.split(r"[_.\d]", title.split()[1])[0]
 
 
 def _output(
-    steps: list[Step], tags: Mapping[str, object], potentials: list[str], kpoints: object, version: str
+    steps: list[Step],
+    tags: Mapping[str, object],
+    potentials: list[str],
+    hubbard_eV: list[float],
+    kpoints: object,
+    version: str,
 ) -> Output:
     """Say the same of a run whichever file it is read from."""
 
     def word(name: str) -> str | None:
-        value = str(tags[name] if tags[name] is not None else "").strip().strip(".")
+        value = str(tags[name] if tags[name] is not None else "").strip().strip(".").upper()
         return None if value in _NOTHING else value
 
     def number(name: str) -> float | None:
@@ -125,8 +140,8 @@ def _output(
         "spin": None if number("ISPIN") is None else int(number("ISPIN") or 0),
         "smearing": None if number("ISMEAR") is None else int(number("ISMEAR") or 0),
         "smearing_width_eV": number("SIGMA"),
-        # PAW_PBE Li_sv 10Sep2004: the second word begins with the element.
-        "pseudopotentials": {re.split(r"[_.\d]", title.split()[1])[0]: title for title in potentials},
+        "pseudopotentials": {_element(title): title for title in potentials},
+        "hubbard_U_eV": {_element(title): u for title, u in zip(potentials, hubbard_eV, strict=True)},
     }
     return Output(
         "vasp",

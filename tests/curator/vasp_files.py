@@ -5,11 +5,38 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import GPa
+
+from curator.backends.classical import FumiTosiLiF
 
 TITLES = {"Li": "PAW_PBE Li_sv 10Sep2004", "F": "PAW_PBE F 08Apr2002", "Cl": "PAW_PBE Cl 06Sep2000"}
 ENTROPY_eV = 0.02
 """What energy(sigma->0) lies above the free energy."""
+
+
+def walk(n_steps: int, seed: int = 0, step_A: float = 0.02) -> list[Atoms]:
+    """Images of a smooth path of strained LiF with the energies, forces and stresses of a classical potential."""
+    rng = np.random.default_rng(seed)
+    start = bulk("LiF", "rocksalt", a=4.1, cubic=True)
+    start = start[np.argsort(start.numbers)]
+    start.set_cell(start.cell.array @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3))), scale_atoms=True)
+    start.positions += rng.normal(scale=0.05, size=(len(start), 3))
+    direction = rng.normal(size=(len(start), 3))
+    images = []
+    for idx in range(n_steps):
+        image = start.copy()
+        image.positions += step_A * idx * direction
+        image.calc = FumiTosiLiF()
+        results = {
+            "energy": image.get_potential_energy(),
+            "forces": image.get_forces(),
+            "stress": image.get_stress(),
+        }
+        image.calc = SinglePointCalculator(image, **results)
+        images.append(image)
+    return images
 
 
 def write_vasprun(
@@ -67,13 +94,15 @@ def write_outcar(path: Path, images: Sequence[Atoms], *, converged: Sequence[boo
     symbols = images[0].get_chemical_symbols()
     kinds = list(dict.fromkeys(symbols))
     lines = [" vasp.6.3.0 20Jan22 (build Jan 01 2026 00:00:00) complex", ""]
-    for s in kinds:
-        lines += [f" POTCAR:    {TITLES[s]}"]
+    # As VASP does: all at the beginning, and each before its details.
+    lines += [f" POTCAR:    {TITLES[s]}" for s in kinds] * 2
     for s in kinds:
         lines += [f"   VRHFIN ={s}: s1p0", f"   TITEL  = {TITLES[s]}"]
     lines += [
         f"   ions per type =             {'  '.join(str(symbols.count(s)) for s in kinds)}",
-        "   k-points           NKPTS =      8   k-points in BZ     NKDIM =      8   number of bands    NBANDS=     16",
+        "   k-points           NKPTS =      1   k-points in BZ     NKDIM =      1   number of bands    NBANDS=     16",
+        " k-points in reciprocal lattice and weights: Gamma",
+        "   0.00000000  0.00000000  0.00000000     1.000",
         "   ENCUT  =  520.0 eV  38.22 Ry    6.18 a.u.   5.00  5.00  5.00*2*pi/ulx,y,z",
         "   ISPIN  =      1    spin polarized calculation?",
         "   NELM   =     60;   NELMIN=  2; NELMDL= -5     # of ELM steps",

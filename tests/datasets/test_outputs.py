@@ -10,40 +10,14 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import GPa
-from vasp_files import ENTROPY_eV, write_outcar, write_vasprun
+from vasp_files import ENTROPY_eV, walk, write_outcar, write_vasprun
 
-from curator.backends.classical import FumiTosiLiF
 from curator.datasets.codes import format_of, read_output
 from curator.datasets.output import Step, flaw_of
 from curator.datasets.work import mismatch, work_of
 
 OUTPUTS = Path(__file__).parent / "outputs"
-
-
-def walk(n_steps: int, seed: int = 0, step_A: float = 0.02) -> list[Atoms]:
-    """Images of a smooth path of strained LiF with the energies, forces and stresses of a classical potential."""
-    rng = np.random.default_rng(seed)
-    start = bulk("LiF", "rocksalt", a=4.1, cubic=True)
-    start = start[np.argsort(start.numbers)]
-    start.set_cell(start.cell.array @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3))), scale_atoms=True)
-    start.positions += rng.normal(scale=0.05, size=(len(start), 3))
-    direction = rng.normal(size=(len(start), 3))
-    images = []
-    for idx in range(n_steps):
-        image = start.copy()
-        image.positions += step_A * idx * direction
-        image.calc = FumiTosiLiF()
-        results = {
-            "energy": image.get_potential_energy(),
-            "forces": image.get_forces(),
-            "stress": image.get_stress(),
-        }
-        image.calc = SinglePointCalculator(image, **results)
-        images.append(image)
-    return images
 
 
 def check_same(step: Step, image: Atoms, position: float = 1e-7, force: float = 1e-9, stress: float = 1e-10) -> None:
@@ -67,6 +41,7 @@ def test_vasprun(tmp_path: Path):
     # The second used up NELM = 60.
     assert [flaw_of(step) for step in output.steps] == [None, "unconverged", None, None]
     assert output.settings == {"cutoff_eV": 520.0, "gga": "PE"}
+    assert output.details["hubbard_U_eV"] == {"Li": 0.0, "F": 0.0}
     assert output.details["kpoints"] == [2, 2, 2]
     assert output.details["pseudopotentials"] == {"Li": "PAW_PBE Li_sv 10Sep2004", "F": "PAW_PBE F 08Apr2002"}
     assert output.versions == {"vasp": "6.3.0"}
