@@ -105,11 +105,13 @@ def select(
 
     with bad_input():
         frames = frames_named(candidates)
+        places = list(range(len(frames)))
         known = [] if labelled is None else frames_named(labelled)
         if labelled is not None and is_dataset(labelled):
             has_label = {record.frame.hash for record in read_labelled(labelled, theory)}
             known = [frame for frame in known if frame.hash in has_label]
-            frames = [frame for frame in frames if frame.hash not in has_label]
+            places = [i for i in places if frames[i].hash not in has_label]
+            frames = [frames[i] for i in places]
             if not frames:
                 raise BadInput(f"{candidates}: every frame has such a label in {labelled} already")
     references = model or ["mini-halides"]
@@ -145,8 +147,9 @@ def select(
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as aside:
         write(aside, images, format="extxyz")
-    content = {"idx": chosen.idx, "reasons": chosen.reasons, "scores": chosen.scores, "out": out}
-    lines = [f"{idx:>6}  {reason}" for idx, reason in zip(chosen.idx, chosen.reasons, strict=True)]
+    chosen_idx = [places[idx] for idx in chosen.idx]
+    content = {"idx": chosen_idx, "reasons": chosen.reasons, "scores": chosen.scores, "out": out}
+    lines = [f"{idx:>6}  {reason}" for idx, reason in zip(chosen_idx, chosen.reasons, strict=True)]
     show(as_json, content, [*lines, f"wrote {len(images)} frames to {out}"])
 
 

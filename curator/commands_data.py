@@ -59,24 +59,23 @@ def import_(
         raise BadInput(f"--split: no {split}; there are train, valid and test")
     if valid_share + test_share > 1:
         raise BadInput(f"--valid-share and --test-share: {valid_share:g} and {test_share:g} are more than all")
-    with bad_input():
-        settings = ImportSettings(
-            theory,
-            code=code,
-            kind=kind,
-            energy_key=energy_key,
-            forces_key=forces_key,
-            stress_key=stress_key,
-            use_calculator=use_calculator,
-            charge=charge,
-            multiplicity=multiplicity,
-            max_force_eV_per_A=max_force_eV_per_A,
-            split=split,  # type: ignore[arg-type]
-            valid_share=valid_share,
-            test_share=test_share,
-            seed=seed,
-        )
-        report = import_files(files, into, settings)
+    settings = ImportSettings(
+        theory,
+        code=code,
+        kind=kind,
+        energy_key=energy_key,
+        forces_key=forces_key,
+        stress_key=stress_key,
+        use_calculator=use_calculator,
+        charge=charge,
+        multiplicity=multiplicity,
+        max_force_eV_per_A=max_force_eV_per_A,
+        split=split,  # type: ignore[arg-type]
+        valid_share=valid_share,
+        test_share=test_share,
+        seed=seed,
+    )
+    report = import_files(files, into, settings)
     content = {
         "theory": report.theory.key,
         "code": report.theory.code,
@@ -146,7 +145,7 @@ def label(
     theory = make_labeller(spec).theory
     known = read_dataset(frames).provenances if is_dataset(frames) else {}
     if into is not None:
-        with bad_input(), open_dataset(into) as journal:
+        with open_dataset(into) as journal:
             known = known | dataset_of(journal).provenances
             origins = _origins(frames, loaded, known)
             labels = _label(loaded, origins, spec, theory, journal, workers, into / "workers")

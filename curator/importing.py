@@ -1,13 +1,13 @@
 """Labels that were calculated elsewhere, into a data set: all of what was asked for, or nothing."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-
 from ase import Atoms
 
 from curator.dataset import dataset_of, open_dataset
@@ -155,7 +155,7 @@ def import_files(paths: Sequence[Path], into: Path, settings: ImportSettings) ->
         held = dataset_of(journal)
         theories, notes = theories_of(paths, [o for _, o in outputs], held, settings.theory, settings.code)
         known = {r.frame.hash: r.label for r in held.records if r.label.theory == theories[0].key}
-        groups = {content: origin.group for content, origin in held.provenances.items()}
+        groups = {content: _trajectory(origin.group) for content, origin in held.provenances.items()}
         parts = [
             _sorted(path, output, theory.key, settings, known, groups)
             for path, (_, output), theory in zip(paths, outputs, theories, strict=True)
@@ -244,13 +244,10 @@ def _sorted(
         known[content] = record.label
         origin = replace(record.provenance, source=f"{name}#{idx}")
         if not is_single(step.atoms):
-            mark = step.atoms.info.get("difference_group")
             groups[content] = group
-            origin = (
-                replace(origin, group=group)
-                if mark is None
-                else replace(origin, group=f"{group}/{mark}", reason="group")
-            )
+            origin = replace(origin, group=group)
+            if (mark := step.atoms.info.get("difference_group")) is not None:
+                origin = replace(origin, group=f"{group}#{mark}", reason="group")
         records.append(replace(record, provenance=origin))
     return _Sorted(group, records, left_out, work)
 
@@ -296,10 +293,13 @@ def _splits(groups: Sequence[str], settled: Mapping[str, Split], settings: Impor
     if settings.split is not None:
         fractions = {"valid": 0.0, "test": 0.0, "train": 0.0, settings.split: 1.0}
     fractions.setdefault("train", 1.0 - sum(fractions.values()))
-    known = {
-        group.partition("@")[0] + "@" + group.partition("@")[2].partition("/")[0]: s for group, s in settled.items()
-    }
+    known = {_trajectory(group): split for group, split in settled.items()}
     return assign_splits(groups, fractions, np.random.default_rng(settings.seed), known)
+
+
+def _trajectory(group: str) -> str:
+    """Group of a whole file, of which frames that were marked as a group of their own are a part."""
+    return re.sub(r"(?<=@[0-9a-f]{8})#.*$", "", group, flags=re.DOTALL)
 
 
 def _placed(record: Record, group: str, splits: Mapping[str, Split]) -> Record:

@@ -47,14 +47,7 @@ def format_of(path: Path) -> str:
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty")
     name = path.with_suffix("").name if path.suffix in OPENERS else path.name
-    by_suffix = {
-        ".xyz": "extxyz",
-        ".extxyz": "extxyz",
-        ".traj": "traj",
-        ".db": "db",
-        ".hdf5": "deepmd",
-        ".h5": "deepmd",
-    }
+    by_suffix = {".xyz": "extxyz", ".extxyz": "extxyz", ".traj": "traj", ".db": "db", ".hdf5": "deepmd"}
     if (known := by_suffix.get(Path(name).suffix.lower())) is not None:
         return known
     with open_text(path, errors="replace") as file:

@@ -31,8 +31,9 @@ def read_exchange(
     if use_calculator and (energy_key or forces_key or stress_key):
         raise ValueError("calculator results have ASE's own keys; leave out the others")
     # A user who names keys of their own does not mean a REF_stress that happens to be in the file as well.
-    stress_keys = (stress_key,) if stress_key else () if energy_key or forces_key else STRESS_KEYS
-    energies, forces = (energy_key or "REF_energy",), forces_key or "REF_forces"
+    stress_keys: tuple[str, ...] = (stress_key,) if stress_key else () if energy_key or forces_key else STRESS_KEYS
+    energies: tuple[str, ...] = (energy_key or "REF_energy",)
+    forces = forces_key or "REF_forces"
     if use_calculator:
         energies, forces, stress_keys = ("free_energy", "energy"), "forces", ("stress", "virial")
     images = read_images(path)

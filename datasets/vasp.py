@@ -8,7 +8,6 @@ pressure times the volume is taken off again.
 import re
 import warnings
 from collections.abc import Mapping
-from itertools import zip_longest
 from pathlib import Path
 
 import ase.io
@@ -80,11 +79,12 @@ def read_outcar(path: Path) -> Output:
     A step counts as converged if the loop over its electrons says that ``EDIFF`` was reached.
     """
     text = read_text(path)
-    images = ase.io.read(path, index=":", format="vasp-out")
+    images: list[Atoms] = ase.io.read(path, index=":", format="vasp-out")
     # What comes before each line of final energies is the loop that led to it.
     loops = text.split("FREE ENERGIE OF THE ION-ELECTRON SYSTEM")[:-1]
     steps = []
-    for atoms, loop in zip_longest(images, loops[: len(images)], fillvalue=""):
+    # A run that was killed may have ended between the two.
+    for atoms, loop in zip(images, loops, strict=False):
         results = atoms.calc.results
         stress = results.get("stress")
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)

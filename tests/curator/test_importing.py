@@ -170,7 +170,7 @@ def test_a_file_that_tells_nothing_can_be_said_to_be_of_a_known_theory(tmp_path:
     assert len(read_labelled(tmp_path / "data", first.theory.key)) == 4
     with pytest.raises(BadInput, match=r"holds no pbe@0; there is pbe@"):
         import_here(tmp_path / "rest.traj", theory="pbe@0")
-    with pytest.raises(BadInput, match="cutoff_eV: 520.0 and 400.0"):
+    with pytest.raises(BadInput, match=r"cutoff_eV: 520\.0 and 400\.0"):
         import_here(run_folder(tmp_path, "soft", walk(1, 4), encut=400.0), theory=first.theory.key)
     espresso = Path(__file__).parents[1] / "datasets" / "outputs" / "lif_md.pwo"
     with pytest.raises(BadInput, match="is of vasp, these files are of espresso"):

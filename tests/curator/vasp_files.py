@@ -12,6 +12,7 @@ from ase.units import GPa
 from curator.backends.classical import FumiTosiLiF
 
 TITLES = {"Li": "PAW_PBE Li_sv 10Sep2004", "F": "PAW_PBE F 08Apr2002", "Cl": "PAW_PBE Cl 06Sep2000"}
+ENDS = {True: "because EDIFF is reached", False: "EDIFF was not reached (unconverged)"}
 ENTROPY_eV = 0.02
 """What energy(sigma->0) lies above the free energy."""
 
@@ -118,9 +119,7 @@ def write_outcar(path: Path, images: Sequence[Atoms], *, converged: Sequence[boo
         lines += [
             f"--------------------------------------- Iteration {idx:6d}(   1)  ----------------------------------",
             "  free energy    TOTEN  =         0.00000000 eV",
-            "------------------------ aborting loop because EDIFF is reached ----------------------------------------"
-            if good
-            else "------------------------ aborting loop EDIFF was not reached (unconverged)  ----------------------------",
+            f"------- aborting loop {ENDS[good]} -------",
             "  in kB  " + "".join(f"{kbar[i]:14.5f}" for i in (0, 1, 2, 5, 3, 4)),
             f"  volume of cell : {volume:14.2f}",
             "      direct lattice vectors                 reciprocal lattice vectors",
