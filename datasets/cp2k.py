@@ -123,7 +123,10 @@ def _cell(run: str) -> NDArray[np.float64]:
 
 def _about(run: str) -> tuple[dict[str, object], dict[str, object], dict[str, str]]:
     """Settings, details and version that a run tells."""
-    settings: dict[str, object] = {}
+    # DFT-D3 and BJ Damping stand in lines of their own; of other kinds the first line is the name.
+    dispersion = re.findall(r"vdW POTENTIAL\|\s+(DFT-\S+|\w+ Damping(?=:))", run)
+    dispersion = dispersion or re.findall(r"vdW POTENTIAL\|\s+(\S.*?)\s*$", run, re.MULTILINE)[:1]
+    settings: dict[str, object] = {"dispersion": ", ".join(dispersion) or "none"}
     functionals = re.findall(r"^ FUNCTIONAL\| ([A-Z][\w ]*):", run, re.MULTILINE)
     if functionals:
         settings["functional"] = "+".join(dict.fromkeys(functionals))
@@ -135,8 +138,6 @@ def _about(run: str) -> tuple[dict[str, object], dict[str, object], dict[str, st
     ):
         if (value := _found(run, pattern)) is not None:
             settings[name] = 2 * float(value)
-    if (dispersion := _found(run, r"vdW POTENTIAL\|\s+(DFT-D\d?\S*)")) is not None:
-        settings["dispersion"] = dispersion
     details: dict[str, object] = {"spin": 2 if "(UKS)" in run else 1}
     kinds = re.findall(
         r"Atomic kind: (\S+).*?Orbital Basis Set\s+(\S+).*?Potential information for\s+(\S+)", run, re.DOTALL

@@ -16,6 +16,8 @@ from curator.datasets.textfile import read_text
 _HEAD = "Program PWSCF"
 _ENERGY = "!    total energy"
 _FAILED = "convergence NOT achieved"
+_DISPERSIONS = ("Grimme-D2", "DFT-D3", "TS-vdW", "XDM", "MBD")
+"""As the output names them."""
 
 
 def read_espresso(path: Path) -> Output:
@@ -69,13 +71,10 @@ def _about(text: str) -> tuple[dict[str, object], dict[str, object], dict[str, s
         match = re.search(pattern, text)
         return None if match is None else match[1].strip()
 
-    settings: dict[str, object] = {}
-    for name, pattern in (
-        ("functional", r"Exchange-correlation\s*=\s*(.+)"),
-        ("dispersion", r"((?:DFT-D\S*|Grimme-D\S*) ?Dispersion Correction)"),
-    ):
-        if (value := found(pattern)) is not None:
-            settings[name] = value
+    settings: dict[str, object] = {
+        "functional": found(r"Exchange-correlation\s*=\s*(.+)") or "unknown",
+        "dispersion": next((name for name in _DISPERSIONS if name in text), "none"),
+    }
     for name, pattern in (
         ("cutoff_Ry", r"kinetic-energy cutoff\s*=\s*([\d.]+)"),
         ("density_cutoff_Ry", r"charge density cutoff\s*=\s*([\d.]+)"),

@@ -127,13 +127,13 @@ def _output(
     def number(name: str) -> float | None:
         return None if tags[name] is None else float(str(tags[name]))
 
-    hybrid = word("LHFCALC") is not None
+    # What is absent is told as well, so that a run with dispersion is not taken for one like the others.
     settings = {
         "cutoff_eV": number("ENCUT"),
-        "gga": word("GGA"),
-        "metagga": word("METAGGA"),
-        "exact_exchange": number("AEXX") if hybrid else None,
-        "dispersion": None if not number("IVDW") else int(number("IVDW") or 0),
+        "gga": word("GGA") or "as the potentials",
+        "metagga": word("METAGGA") or "none",
+        "exact_exchange": 0.0 if word("LHFCALC") is None else number("AEXX"),
+        "dispersion": int(number("IVDW") or 0),
     }
     details = {
         "kpoints": kpoints,
@@ -146,7 +146,7 @@ def _output(
     return Output(
         "vasp",
         tuple(steps),
-        {key: value for key, value in settings.items() if value is not None},
+        settings,
         {key: value for key, value in details.items() if value is not None},
         {"vasp": version.split()[0]} if version else {},
     )

@@ -10,7 +10,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
-from vasp_files import TITLES, walk, write_outcar, write_vasprun
+from vasp_files import PBE_520, TITLES, walk, write_outcar, write_vasprun
 
 from curator.dataset import read_dataset, read_labelled
 from curator.datasets.extxyz import read_records
@@ -70,7 +70,7 @@ def test_what_is_imported_and_what_is_left_out(tmp_path: Path, import_here: Impo
         np.testing.assert_allclose(record.frame.positions, images[idx].positions, atol=1e-7)
     theory = read_dataset(tmp_path / "data").theories[report.theory.key]
     assert (theory.method, theory.code) == ("pbe", "vasp")
-    assert theory.settings == {"cutoff_eV": 520.0, "gga": "PE"}
+    assert theory.settings == PBE_520
     assert theory.details["kpoints"] == [2, 2, 2]
     assert theory.versions == {"vasp": "6.3.0"}
     # One segment, and a store that holds the same.
@@ -109,6 +109,10 @@ def test_nothing_is_imported_of_files_that_contradict_each_other(tmp_path: Path,
     good = run_folder(tmp_path, "run1", walk(3))
     other = run_folder(tmp_path, "run2", walk(3, 1), encut=400.0)
     with pytest.raises(BadInput, match=r"run2.*cutoff_eV: 520.0 and 400.0.*its own name"):
+        import_here(good, other)
+    # A correction that only one of them has is no less a contradiction.
+    other = run_folder(tmp_path, "run2", walk(3, 1), ivdw=12)
+    with pytest.raises(BadInput, match="dispersion: 0 and 12"):
         import_here(good, other)
     titles = TITLES | {"Li": "PAW_PBE Li 17Jan2003"}
     other = run_folder(tmp_path, "run3", walk(3, 1), titles=titles)

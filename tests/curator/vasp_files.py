@@ -12,6 +12,8 @@ from ase.units import GPa
 from curator.backends.classical import FumiTosiLiF
 
 TITLES = {"Li": "PAW_PBE Li_sv 10Sep2004", "F": "PAW_PBE F 08Apr2002", "Cl": "PAW_PBE Cl 06Sep2000"}
+PBE_520 = {"cutoff_eV": 520.0, "gga": "PE", "metagga": "none", "exact_exchange": 0.0, "dispersion": 0}
+"""What is told of the settings of these files."""
 ENDS = {True: "because EDIFF is reached", False: "EDIFF was not reached (unconverged)"}
 ENTROPY_eV = 0.02
 """What energy(sigma->0) lies above the free energy."""
@@ -49,6 +51,7 @@ def write_vasprun(
     encut: float = 520.0,
     pstress_kbar: float = 0.0,
     mesh: tuple[int, int, int] = (2, 2, 2),
+    ivdw: int = 0,
     titles: dict[str, str] = TITLES,
 ) -> None:
     """Write a ``vasprun.xml`` of images whose calculators hold free energy, forces and stress in ASE's units."""
@@ -69,7 +72,8 @@ def write_vasprun(
         f'<parameters><separator name="electronic"><i name="ENMAX">{encut}</i><i type="int" name="ISPIN">1</i>',
         f'<i type="int" name="NELM">{nelm}</i><i type="int" name="ISMEAR">0</i><i name="SIGMA">0.05</i>',
         f'<i name="PSTRESS">{pstress_kbar}</i><i type="string" name="GGA">PE</i>',
-        '<i type="string" name="METAGGA">--</i><i type="logical" name="LHFCALC">F</i><i type="int" name="IVDW">0</i>',
+        '<i type="string" name="METAGGA">--</i><i type="logical" name="LHFCALC">F</i>'
+        f'<i type="int" name="IVDW">{ivdw}</i>',
         "</separator></parameters>",
         f"<atominfo><atoms>{len(symbols)}</atoms><types>{len(kinds)}</types>",
         '<array name="atoms"><field type="string">element</field><field type="int">atomtype</field>',

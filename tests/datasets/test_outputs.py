@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.units import GPa
-from vasp_files import ENTROPY_eV, walk, write_outcar, write_vasprun
+from vasp_files import PBE_520, ENTROPY_eV, walk, write_outcar, write_vasprun
 
 from curator.datasets.codes import format_of, read_output
 from curator.datasets.output import Step, flaw_of
@@ -40,7 +40,7 @@ def test_vasprun(tmp_path: Path):
         check_same(step, image)
     # The second used up NELM = 60.
     assert [flaw_of(step) for step in output.steps] == [None, "unconverged", None, None]
-    assert output.settings == {"cutoff_eV": 520.0, "gga": "PE"}
+    assert output.settings == PBE_520
     assert output.details["hubbard_U_eV"] == {"Li": 0.0, "F": 0.0}
     assert output.details["kpoints"] == [2, 2, 2]
     assert output.details["pseudopotentials"] == {"Li": "PAW_PBE Li_sv 10Sep2004", "F": "PAW_PBE F 08Apr2002"}
@@ -98,7 +98,12 @@ def test_espresso():
     np.testing.assert_allclose(first.atoms.positions[1], [2.13, 2.01, 1.98], atol=1e-6)
     np.testing.assert_allclose(last.atoms.positions[1], [2.1299149284, 2.0100167086, 1.9800277432], atol=1e-9)
     assert first.atoms.cell.array[0] == pytest.approx([0.0, 2.03, 2.03], abs=1e-6)
-    assert output.settings == {"functional": "PBE", "cutoff_Ry": 40.0, "density_cutoff_Ry": 160.0}
+    assert output.settings == {
+        "functional": "PBE",
+        "dispersion": "none",
+        "cutoff_Ry": 40.0,
+        "density_cutoff_Ry": 160.0,
+    }
     assert output.details["pseudopotentials"]["Li"] == "Li.upf md5:dbcf0ea72988e720c8c712b432d51b0d"
     assert output.details["smearing"] == "Gaussian smearing, width (Ry)= 0.0100"
     assert output.versions == {"pw.x": "6.7MaX"}
@@ -122,6 +127,8 @@ def test_espresso_that_only_says_it_has_converged(tmp_path: Path):
     both.write_text(both.read_text().replace("40.0000  Ry", "50.0000  Ry", 1))
     with pytest.raises(ValueError, match="differ in functional or cutoff"):
         read_output(both, "espresso")
+    both.write_text(path.read_text().replace("Estimated max", "Parameters for Dispersion (Grimme-D2) Correction:"))
+    assert read_output(both, "espresso").settings["dispersion"] == "Grimme-D2"
 
 
 def test_cp2k():
@@ -147,8 +154,8 @@ def test_cp2k():
     assert strained.energy - start.energy == pytest.approx(work, rel=0.1)
 
 
-def test_cp2k_from_2025_on(tmp_path: Path):
-    """The same numbers in the words of later versions."""
+def test_cp2k_in_other_words(tmp_path: Path):
+    """The same numbers in the words of version 2025; a dispersion correction; dynamics."""
     text = (OUTPUTS / "hf.cp2k").read_text()
     old = text[text.index(" ATOMIC FORCES in [a.u.]") : text.index(" SUM OF ATOMIC FORCES")]
     new = (
@@ -162,6 +169,16 @@ def test_cp2k_from_2025_on(tmp_path: Path):
     for one, two in zip(read_output(path, "cp2k").steps, read_output(OUTPUTS / "hf.cp2k", "cp2k").steps, strict=True):
         assert one.energy == two.energy
         np.testing.assert_array_equal(one.forces, two.forces)
+    vdw = (
+        " vdW POTENTIAL|          DFT-D3 (Version 3.1)\n"
+        " vdW POTENTIAL|          BJ Damping: S. Grimme et al\n"
+        " FUNCTIONAL| PBE:"
+    )
+    path.write_text(text.replace(" FUNCTIONAL| PBE:", vdw))
+    assert read_output(path, "cp2k").settings["dispersion"] == "DFT-D3, BJ Damping"
+    path.write_text(text.replace(" FUNCTIONAL| PBE:", vdw, 1))
+    with pytest.raises(ValueError, match="differ in functional or cutoff"):
+        read_output(path, "cp2k")
     path.write_text(text.replace("ENERGY_FORCE", "MD"))
     with pytest.raises(ValueError, match="type MD prints no positions"):
         read_output(path, "cp2k")

@@ -6,7 +6,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
-from vasp_files import walk, write_vasprun
+from vasp_files import PBE_520, walk, write_vasprun
 
 from curator.dataset import read_dataset
 from curator.datasets.extxyz import read_frames, read_own_records
@@ -74,7 +74,7 @@ def test_labels_of_a_second_theory(tmp_path: Path, data: Path, curator_here):
     assert not (tmp_path / "labelled.extxyz").exists()
     told = json.loads(curator_here("export", data, "--list", "--json").stdout)
     assert [item["n_labels"] for item in told["theories"]] == [12, 12]
-    assert told["theories"][0]["settings"] == {"cutoff_eV": 520.0, "gga": "PE"}
+    assert told["theories"][0]["settings"] == PBE_520
     (pair,) = told["compared"]
     assert pair["n_frames"] == 12
     assert pair["force_rms_eV_per_A"] < 1e-7
