@@ -30,6 +30,10 @@ Potential = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Theory = Annotated[
+    str | None,
+    typer.Option("--theory", help="Level of theory, by name or key, of a data set that holds several."),
+]
 Structure = Annotated[str, typer.Argument(help="A structure file, or a shipped builder such as lif-interstitial.")]
 
 KINDS: "dict[str, Literal['classical', 'semiempirical']]" = {

@@ -180,14 +180,26 @@ def report(
 
 @app.command()
 def export(
-    target: Target = DEFAULT_TARGET,
+    target: Annotated[
+        Path, typer.Argument(help="Folder of a campaign, or its YAML file, or a data set.", show_default="here")
+    ] = DEFAULT_TARGET,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("export"),
+    theory: Annotated[
+        str | None, typer.Option("--theory", help="Level of theory, by name or key; of a campaign, its own by default.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Only list the levels of theory, and compare them.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Write the data set as extxyz with MACE's keys, and the newest model for MACE and LAMMPS."""
-    from curator.export import export_campaign
+    """Write the data set as extxyz with MACE's keys, and of a campaign the newest model for MACE and LAMMPS."""
+    from curator.export import export_campaign, export_dataset, theory_lines, theory_list
+    from curator.state import is_campaign
 
-    for path in export_campaign(target, out):
-        print(path)
+    if list_:
+        content = theory_list(target)
+        print(json.dumps(content, indent=1) if as_json else "\n".join(theory_lines(content)))
+        return
+    paths = export_campaign(target, out, theory) if is_campaign(target) else export_dataset(target, out, theory)
+    print(json.dumps([str(path) for path in paths], indent=1) if as_json else "\n".join(map(str, paths)))
 
 
 @app.command()
@@ -217,7 +229,14 @@ def main() -> None:
     warnings.showwarning = _show_notice
     logging.getLogger().setLevel(logging.ERROR)
     # They add their commands to the app.
-    from curator import commands, commands_barrier, commands_diffusion, commands_label, commands_measure  # noqa: F401
+    from curator import (  # noqa: F401
+        commands,
+        commands_barrier,
+        commands_data,
+        commands_diffusion,
+        commands_label,
+        commands_measure,
+    )
 
     sys.exit(_run_app())
 

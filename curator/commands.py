@@ -15,6 +15,7 @@ from curator.arguments import (
     Potential,
     Seed,
     Structure,
+    Theory,
     bad_input,
     check_known,
     load,
@@ -98,7 +99,10 @@ def select(
         list[str] | None,
         typer.Option("--model", help="One model, or each member of a committee; mini-halides by default."),
     ] = None,
-    labelled: Annotated[Path | None, typer.Option("--labelled", help="Frames to be different from.")] = None,
+    labelled: Annotated[
+        Path | None, typer.Option("--labelled", help="Frames to be different from; of a data set, those of --theory.")
+    ] = None,
+    theory: Theory = None,
     random_share: Annotated[float, typer.Option("--random-share", min=0.0, max=1.0)] = 0.125,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -107,16 +111,24 @@ def select(
     """Choose frames: a random share, then what is uncertain and different from what is labelled."""
     from ase.io import write
 
+    from curator.dataset import frames_named, is_dataset, read_labelled
     from curator.datasets.atomic import atomic_path
-    from curator.datasets.extxyz import read_frames
     from curator.datasets.frame import atoms_from_frame
     from curator.selection import frame_descriptor
     from curator.selection import select as choose
     from curator.uncertainty import committee_spread, frame_score
 
     with bad_input():
-        frames = read_frames(candidates)
-        known = [] if labelled is None else read_frames(labelled)
+        frames = frames_named(candidates)
+        places = list(range(len(frames)))
+        known = [] if labelled is None else frames_named(labelled)
+        if labelled is not None and is_dataset(labelled):
+            has_label = {record.frame.hash for record in read_labelled(labelled, theory)}
+            known = [frame for frame in known if frame.hash in has_label]
+            places = [i for i in places if frames[i].hash not in has_label]
+            frames = [frames[i] for i in places]
+            if not frames:
+                raise BadInput(f"{candidates}: every frame has such a label in {labelled} already")
     references = model or ["mini-halides"]
     members = [load(reference, trust) for reference in references]
     for reference, member in zip(references, members, strict=True):
@@ -150,17 +162,21 @@ def select(
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as aside:
         write(aside, images, format="extxyz")
-    content = {"idx": chosen.idx, "reasons": chosen.reasons, "scores": chosen.scores, "out": out}
-    lines = [f"{idx:>6}  {reason}" for idx, reason in zip(chosen.idx, chosen.reasons, strict=True)]
+    chosen_idx = [places[idx] for idx in chosen.idx]
+    content = {"idx": chosen_idx, "reasons": chosen.reasons, "scores": chosen.scores, "out": out}
+    lines = [f"{idx:>6}  {reason}" for idx, reason in zip(chosen_idx, chosen.reasons, strict=True)]
     show(as_json, content, [*lines, f"wrote {len(images)} frames to {out}"])
 
 
 @app.command()
 def finetune(
-    train: Annotated[Path, typer.Argument(help="Labelled frames.")],
+    train: Annotated[
+        Path, typer.Argument(help="Labelled frames; of a data set, those to train on and to validate with.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the model.")] = Path("model"),
     model: Model = "mini-halides",
     valid: Annotated[Path | None, typer.Option("--valid", help="Labelled frames for early stopping.")] = None,
+    theory: Theory = None,
     strategy: Annotated[str, typer.Option("--strategy")] = "multihead_replay",
     defaults: Annotated[str, typer.Option("--defaults", help="small_data or paper.")] = "small_data",
     e0: Annotated[
@@ -199,11 +215,9 @@ def finetune(
 ) -> None:
     """Fine-tune a model on labelled frames."""
     from curator.build import e0_choice
-    from curator.datasets.extxyz import MissingLabelError, read_isolated_atoms, read_records
-    from curator.datasets.label import Theory
+    from curator.labelled import training_records
     from curator.learners.architecture import for_elements
     from curator.learners.base import TrainEvent
-    from curator.learners.e0 import isolated_atom
     from curator.learners.loop import TrainingDiverged
     from curator.learners.lora import save_adapters
     from curator.learners.mace import MaceModel, export_model, keep_head
@@ -218,17 +232,7 @@ def finetune(
         overrides = {key: value for key, value in given.items() if value is not None}
         row = row_of(strategy, defaults=defaults, **overrides)  # type: ignore[arg-type]
         values = e0_choice(_e0_values(e0) if "=" in e0 else e0)
-        theory = Theory(method="file", code="unknown", settings={"file": train.name})
-        try:
-            training = read_records(train, theory=theory, **keys)  # type: ignore[arg-type]
-            validation = [] if valid is None else read_records(valid, theory=theory, **keys)  # type: ignore[arg-type]
-        except MissingLabelError as error:
-            option = "--use-calculator" if error.calculated else f"--{error.what}-key"
-            raise BadInput(
-                f"{error.finding}; say which one it is with {option}, or label the frames first: curator label"
-            ) from error
-        atoms = read_isolated_atoms(train, energy_key=energy_key, use_calculator=use_calculator)
-        training += [isolated_atom(number, energy, theory.key) for number, energy in atoms.items()]
+        training, validation = training_records(train, valid, theory, keys)
     base = load(model, trust)
     numbers = np.concatenate([record.frame.numbers for record in training])
     if row.from_foundation:

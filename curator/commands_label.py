@@ -1,6 +1,7 @@
 """The command line: labels for frames in a file, and for those that a campaign could not label."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from curator.datasets.frame import Frame
 from curator.datasets.journal import Journal
 from curator.datasets.label import Provenance, Record, Theory
 from curator.errors import BadInput, CuratorError
+from curator.state import RESOLVED_FILE
 
 if TYPE_CHECKING:
     from curator.backends.base import LabellerSpec
@@ -24,8 +26,15 @@ Wanted = Sequence[tuple[Frame, Provenance]]
 
 @app.command()
 def label(
-    frames: Annotated[Path, typer.Argument(help="Frames to label; or a campaign, with --retry.")],
-    out: Annotated[Path, typer.Option("--out", help="extxyz file with MACE's REF_ keys.")] = Path("labelled.extxyz"),
+    frames: Annotated[
+        Path, typer.Argument(help="Frames to label: a file, or a data set, whose labels stay; a campaign with --retry.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="extxyz file with MACE's REF_ keys; labelled.extxyz by default.")
+    ] = None,
+    into: Annotated[
+        Path | None, typer.Option("--into", help="Data set to add the labels to, instead of a file of their own.")
+    ] = None,
     with_: Annotated[
         str,
         typer.Option(
@@ -41,32 +50,38 @@ def label(
     as_json: AsJson = False,
     trust: Trust = False,
 ) -> None:
-    """Label frames; finished labels are kept beside the output, so that a killed run loses none."""
-    if frames.is_dir() or frames.suffix in (".yaml", ".yml"):
-        if not retry:
-            raise BadInput(f"{frames}: is a campaign; label what waits in its quarantine with --retry")
+    """Label frames; finished labels are kept at once, so that a killed run loses none."""
+    if retry and ((frames / RESOLVED_FILE).exists() or frames.suffix in (".yaml", ".yml")):
         _retry_campaign(frames, workers, as_json, trust)
         return
     from curator.backends.labellers import make_labeller
-    from curator.datasets.extxyz import read_frames, write_records
+    from curator.dataset import dataset_of, frames_named, is_dataset, open_dataset, read_dataset
+    from curator.datasets.extxyz import write_records
     from curator.datasets.fence import acquire
 
+    if out is not None and into is not None:
+        raise BadInput("--out and --into: give one of them; curator export writes the labels of a data set to files")
     with bad_input():
-        loaded = read_frames(frames)
-    folder = out.with_name(f"{out.name}.journal")
+        loaded = frames_named(frames)
+    if not loaded:
+        raise BadInput(f"{frames}: holds no frames")
+    where = into or out or Path("labelled.extxyz")
+    folder = where if into is not None else where.with_name(f"{where.name}.journal")
     spec = replace(labeller_named(with_, trust, loaded), scratch=str(folder.absolute() / "calculations"))
     theory = make_labeller(spec).theory
-    wanted = [
-        (frame, Provenance(-1, f"label/{frames.name}", f"{frames.name}/{i}", "train", "import"))
-        for i, frame in enumerate(loaded)
-    ]
-    with acquire(folder) as fence:
-        journal = Journal(folder, fence)
+    known = read_dataset(frames).provenances if is_dataset(frames) else {}
+    with ExitStack() as stack:
+        if into is not None:
+            journal = stack.enter_context(open_dataset(into))
+            known = known | dataset_of(journal).provenances
+        else:
+            journal = Journal(folder, stack.enter_context(acquire(folder)))
+        wanted = list(zip(loaded, _origins(frames, loaded, known), strict=True))
         died = _label(journal, spec, theory, wanted, retry, workers)
         labels, failures = journal.labels(theory.key), journal.failures(theory.key)
     records = [Record(frame, labels[frame.hash], origin) for frame, origin in wanted if frame.hash in labels]
-    if records:
-        write_records(out, records)
+    if records and into is None:
+        write_records(where, records)
     failed = [(i, failures[frame.hash]) for i, frame in enumerate(loaded) if frame.hash in failures]
     content: dict[str, Any] = {
         "theory": theory.key,
@@ -80,7 +95,7 @@ def label(
     lines += [f"frame {i}: {message}" for i, message in died.items()]
     reasons = _counted([failure.reason for _, failure in failed])
     lines += [
-        f"wrote {len(records)} labels of {theory.key} to {out}; {len(loaded) - len(records)} of {len(loaded)} failed"
+        f"wrote {len(records)} labels of {theory.key} to {where}; {len(loaded) - len(records)} of {len(loaded)} failed"
         + (f": {reasons}; --retry tries them again" if failed else "")
     ]
     if content["n_remedied"]:
@@ -90,6 +105,12 @@ def label(
         raise CuratorError(f"none of {len(loaded)} frames could be labelled with {with_}")
     if len(records) < len(loaded):
         raise typer.Exit(1)
+
+
+def _origins(path: Path, frames: Sequence[Frame], known: Mapping[str, Provenance]) -> list[Provenance]:
+    """Provenance of each frame: that which it came with, so that it stays in its group and split."""
+    new = [Provenance(-1, f"label/{path.name}", f"{path.name}/{i}", "train", "import") for i in range(len(frames))]
+    return [known.get(frame.hash, origin) for frame, origin in zip(frames, new, strict=True)]
 
 
 def _label(

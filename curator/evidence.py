@@ -39,8 +39,8 @@ class Evidence:
         The lines of ``log.jsonl``, in order.
     explosions
         Exploration runs that did not complete, each with its ``round``, ``run`` and ``reason``.
-    model
-        ``model.json`` of the newest model.
+    models
+        ``model.json`` of each round's first member, by round.
     settings, settings_text
         ``resolved.yaml``, or ``campaign.yaml`` where that is all there is, parsed and as written.
     unreadable
@@ -52,10 +52,15 @@ class Evidence:
     arrays: dict[int, Arrays]
     events: list[Tree]
     explosions: list[Tree]
-    model: Tree
+    models: dict[int, Tree]
     settings: Tree
     settings_text: str
     unreadable: list[str] = field(default_factory=list)
+
+    @property
+    def model(self) -> Tree:
+        """``model.json`` of the newest model; empty if there is none."""
+        return self.models[max(self.models)] if self.models else {}
 
     def setting(self, *path: str) -> Any:
         """Value of a key of the campaign file; ``resolved.yaml`` keeps that file under ``campaign``."""
@@ -154,7 +159,7 @@ def read_evidence(folder: Path) -> Evidence:
     rounds = {int(row["round"]): row for row in items(campaign, "rounds") if number(row, "round") is not None}
     arrays: dict[int, Arrays] = {}
     explosions: list[Tree] = []
-    model: Tree = {}
+    models: dict[int, Tree] = {}
     for place in sorted(path for path in (folder / "rounds").glob("*") if path.name.isdigit()):
         idx = int(place.name)
         # campaign.json is written after round.json: a round that it lacks has only just been finished.
@@ -165,7 +170,8 @@ def read_evidence(folder: Path) -> Evidence:
         for kind in ("candidates", "test"):
             runs = items(_json(place / "explore" / f"{kind}.json", unreadable), "runs")
             explosions += [{**run, "round": idx} for run in runs if lookup(run, "status") not in (None, "completed")]
-        model = _json(place / "model" / "member-0" / "model.json", unreadable) or model
+        if model := _json(place / "model" / "member-0" / "model.json", unreadable):
+            models[idx] = model
 
     text = ""
     for name in ("resolved.yaml", "campaign.yaml"):
@@ -183,7 +189,7 @@ def read_evidence(folder: Path) -> Evidence:
         arrays=arrays,
         events=list(_events(folder / "log.jsonl", unreadable)),
         explosions=explosions,
-        model=model,
+        models=models,
         settings=settings if isinstance(settings, dict) else {},
         settings_text=text,
         unreadable=unreadable,

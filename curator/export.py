@@ -1,28 +1,37 @@
 """Taking the results of a campaign elsewhere: data as extxyz, the model for the MACE ecosystem and LAMMPS."""
 
 from pathlib import Path
+from typing import cast
 
 from curator.anchor import anchor_frames
 from curator.build import build_plan, n_carriers
 from curator.config import Diffusion, read_campaign_file
+from curator.dataset import read_dataset, read_labelled
 from curator.datasets.extxyz import write_records
-from curator.datasets.journal import Journal
 from curator.datasets.label import Record
+from curator.datasets.theories import compare_theories, count_theories
 from curator.errors import BadInput
 from curator.lammps import MODEL, write_lammps_input
 from curator.learners.lammps import export_lammps_model
 from curator.learners.mace import export_model, load_model
 from curator.positions import hop_length
 from curator.setup import structure_in_cell
-from curator.state import CampaignFolder, campaign_folder, read_json, write_json
+from curator.state import CampaignFolder, Json, campaign_folder, is_campaign, plain_json, read_json, write_json
 from curator.trajectory import MDSettings
 
 
-def export_campaign(target: Path, out: Path) -> list[Path]:
+def export_campaign(target: Path, out: Path, theory: str | None = None) -> list[Path]:
     """Write ``train``, ``valid`` and ``test.extxyz`` with MACE's ``REF_*`` keys, and the newest model.
 
     The model comes in our own format, for MACE and, with an input that repeats the measurement of its diffusion, for
     LAMMPS.
+
+    Parameters
+    ----------
+    target, out
+        The campaign; where to.
+    theory
+        Level of theory of the labels, by name or key; the campaign's own if None.
 
     Returns
     -------
@@ -32,22 +41,14 @@ def export_campaign(target: Path, out: Path) -> list[Path]:
     Raises
     ------
     BadInput
-        If the campaign has no labels yet, or what its file names is gone.
+        If the campaign has no such labels, or what its file names is gone.
     """
     folder = campaign_folder(target)
     if not folder.evidence.exists():
         raise BadInput(f"{folder.path}: has no labels yet; run it first: curator run {folder.path}")
-    theory = read_json(folder.evidence)["theory"]
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
     # Not from the store, which only the driver of a running campaign may open.
-    published = [content for content in Journal(folder.journal).read() if isinstance(content, Record)]
-    records = [record for record in published if record.label.theory == theory]
-    for split in ("train", "valid", "test"):
-        part = [record for record in records if record.provenance.split == split]
-        if part:
-            write_records(out / f"{split}.extxyz", part)
-            written.append(out / f"{split}.extxyz")
+    records = read_labelled(folder.path, theory or read_json(folder.evidence)["theory"])
+    written = _write_splits(records, out)
     n_rounds = folder.n_rounds_done()
     if n_rounds:
         model = load_model(folder.round(n_rounds - 1) / "model" / "member-0")
@@ -57,9 +58,84 @@ def export_campaign(target: Path, out: Path) -> list[Path]:
         written += _lammps_input(folder, n_rounds - 1, out / "lammps")
         export_lammps_model(model, out / "lammps" / MODEL)
         written.append(out / "lammps" / MODEL)
-    about = {"theory": theory, "model_hash": model.hash if n_rounds else None, "n_labels": len(records)}
+    about = {
+        "theory": records[0].label.theory,
+        "model_hash": model.hash if n_rounds else None,
+        "n_labels": len(records),
+    }
     write_json(out / "provenance.json", about | {"campaign": read_json(folder.evidence)["name"]})
     return [*written, out / "provenance.json"]
+
+
+def export_dataset(target: Path, out: Path, theory: str | None = None) -> list[Path]:
+    """Write ``train``, ``valid`` and ``test.extxyz`` of one level of theory of a data set.
+
+    Returns
+    -------
+    list
+        Files written.
+
+    Raises
+    ------
+    BadInput
+        If there is no data set, or the level of theory is not there or not the only one that may be meant.
+    """
+    records = read_labelled(target, theory)
+    written = _write_splits(records, out)
+    write_json(out / "provenance.json", {"theory": records[0].label.theory, "n_labels": len(records)})
+    return [*written, out / "provenance.json"]
+
+
+def theory_list(target: Path) -> Json:
+    """Levels of theory of a data set or a campaign, and how they differ where a frame has labels of two.
+
+    Raises
+    ------
+    BadInput
+        If there is none.
+    """
+    held = read_dataset(campaign_folder(target).path if is_campaign(target) else target)
+    theories = []
+    for key, n_labels in count_theories(held.records).items():
+        known = held.theories.get(key)
+        told = {} if known is None else {"code": known.code, "settings": known.settings, "details": known.details}
+        theories.append({"theory": key, "n_labels": n_labels, **told})
+    compared = [
+        {
+            "theories": pair.theories,
+            "n_frames": pair.n_frames,
+            "force_rms_eV_per_A": pair.force_rms_eV_per_A,
+            "energy_rms_eV_per_atom": pair.energy_rms_eV_per_atom,
+        }
+        for pair in compare_theories(held.records)
+    ]
+    return cast(Json, plain_json({"theories": theories, "compared": compared}))
+
+
+def theory_lines(content: Json) -> list[str]:
+    """The same for a person."""
+    lines = [
+        f"{item['n_labels']:>8}  {item['theory']}  {item.get('code', '')}".rstrip() for item in content["theories"]
+    ]
+    for pair in content["compared"]:
+        energy = pair["energy_rms_eV_per_atom"]
+        told = "too few frames to compare energies" if energy is None else f"energies {1000 * energy:.1f} meV/atom"
+        lines.append(
+            f"{' and '.join(pair['theories'])}, {pair['n_frames']} frames: forces "
+            f"{1000 * pair['force_rms_eV_per_A']:.0f} meV/Å, {told} (RMS differences; atomic energies taken off)"
+        )
+    return lines
+
+
+def _write_splits(records: list[Record], out: Path) -> list[Path]:
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for split in ("train", "valid", "test"):
+        part = [record for record in records if record.provenance.split == split]
+        if part:
+            write_records(out / f"{split}.extxyz", part)
+            written.append(out / f"{split}.extxyz")
+    return written
 
 
 def _lammps_input(folder: CampaignFolder, round_: int, out: Path) -> list[Path]:

@@ -31,6 +31,7 @@ from curator.tables import (
     provenance,
     purchase_table,
     rounds_table,
+    theory_table,
 )
 from curator.tables_probes import probe_table
 
@@ -169,6 +170,7 @@ def _page(evidence: Evidence, folder: Path) -> Page:
         Section(
             "provenance",
             "Where do the numbers come from?",
+            tables=[theory_table(evidence)],
             facts=provenance(evidence),
             listing_title="Settings of the campaign, with every default filled in",
             listing=evidence.settings_text,

@@ -134,6 +134,14 @@ def campaign_folder(target: Path) -> CampaignFolder:
     return CampaignFolder(target.parent if target.name == CAMPAIGN_FILE else target.with_suffix(""), target)
 
 
+def is_campaign(target: Path) -> bool:
+    """Whether a target is, or ought to be, a campaign, and not a data set by itself."""
+    if target.suffix == ".h5":
+        return False
+    files = (CAMPAIGN_FILE, RESOLVED_FILE)
+    return not (target / "journal").is_dir() or any((target / name).exists() for name in files)
+
+
 def read_json(path: Path) -> Json:
     """Content of a JSON file that curator wrote.
 

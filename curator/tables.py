@@ -248,6 +248,22 @@ def _sum(rounds: Sequence[Tree], key: str) -> float:
     return sum(number(row, key) or 0.0 for row in rounds)
 
 
+def theory_table(evidence: Evidence) -> Table:
+    """Which levels of theory each round's model has learnt from."""
+    rows = []
+    for idx, model in sorted(evidence.models.items()):
+        theories = lookup(model, "metadata", "theories")
+        learnt, replayed = (_theories(lookup(theories, head)) for head in ("target", "replay"))
+        if learnt:
+            rows.append([_whole(idx), str(lookup(model, "hash") or DASH)[:12], learnt, replayed or DASH])
+    columns = ["Round", "Model", "Trained on (frames)", "Replayed (frames)"]
+    return Table("Levels of theory", columns, rows, "" if rows else "No model has been trained yet.", prose=(1, 2, 3))
+
+
+def _theories(counts: object) -> str:
+    return ", ".join(f"{key} ({n})" for key, n in counts.items()) if isinstance(counts, dict) else ""
+
+
 # -- provenance -------------------------------------------------------------------------------------------------------
 
 

@@ -8,11 +8,8 @@ A virial is turned into ASE's stress as ``stress = -virial / volume``, the conve
 taken for a virial if its name contains ``virial``.
 """
 
-import bz2
-import gzip
-import lzma
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -29,6 +26,7 @@ from curator.datasets.atomic import atomic_path
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Label, Provenance, Record, Split, Theory
 from curator.datasets.notice import Notice
+from curator.datasets.textfile import open_text
 
 STRESS_KEYS = ("REF_stress", "REF_virial", "REF_virials")
 OWN_KEY = "curator"
@@ -36,8 +34,6 @@ OWN_KEY = "curator"
 
 SAME_LABEL_TOLERANCE = 1e-4
 """Two labels of one frame are the same if energies (eV) and forces (eV/Å) agree within this."""
-
-_OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 class MissingLabelError(ValueError):
@@ -70,7 +66,7 @@ def read_frames(path: Path | str) -> list[Frame]:
         If the file is missing, empty, unreadable or holds a frame that is none; it names file and frame.
     """
     path = Path(path)
-    return [_frame(path, idx, atoms) for idx, atoms in enumerate(_read(path))]
+    return [_frame(path, idx, atoms) for idx, atoms in enumerate(read_images(path))]
 
 
 def read_records(
@@ -114,7 +110,7 @@ def read_records(
     """
     path = Path(path)
     keys = _keys(energy_key, forces_key, stress_key, use_calculator)
-    images = _read(path)
+    images = read_images(path)
     provenance = Provenance(
         round=-1, source=f"import/{path.name}", group=group or f"import/{path.name}", split=split, reason=reason
     )
@@ -122,7 +118,7 @@ def read_records(
     records: dict[str, Record] = {}
     repeats: list[str] = []
     for idx, atoms in enumerate(images):
-        if _is_isolated(atoms):
+        if is_isolated(atoms):
             continue
         frame = _frame(path, idx, atoms)
         label = _label(path, idx, atoms, theory, keys)
@@ -156,8 +152,8 @@ def read_isolated_atoms(
     keys = _keys(energy_key, None, None, use_calculator)
     return {
         int(atoms.numbers[0]): _energy(path, idx, atoms, keys)
-        for idx, atoms in enumerate(_read(path))
-        if _is_isolated(atoms)
+        for idx, atoms in enumerate(read_images(path))
+        if is_isolated(atoms)
     }
 
 
@@ -172,6 +168,8 @@ def write_records(path: Path | str, records: Sequence[Record]) -> None:
         label, origin = record.label, record.provenance
         atoms = atoms_from_frame(record.frame)
         atoms.info["REF_energy"] = label.energy
+        if len(record.frame) == 1 and not record.frame.pbc.any():
+            atoms.info["config_type"] = "IsolatedAtom"
         if label.stress is not None:
             atoms.info["REF_stress"] = label.stress
         texts = {"theory": label.theory, "source": origin.source, "group": origin.group, "reason": origin.reason}
@@ -195,7 +193,7 @@ def read_own_records(path: Path | str) -> list[Record]:
     path = Path(path)
     keys = _keys(None, None, None, False)
     records = []
-    for idx, atoms in enumerate(_read(path)):
+    for idx, atoms in enumerate(read_images(path)):
         own = atoms.info.get(OWN_KEY)
         try:
             texts = {name: unquote(own[name]) for name in ("theory", "source", "group", "reason")}
@@ -215,6 +213,14 @@ def read_own_records(path: Path | str) -> list[Record]:
     return records
 
 
+def read_own_theories(path: Path | str) -> list[str]:
+    """Levels of theory that a file tells of itself; empty if it is not one of our own."""
+    own = [atoms.info.get(OWN_KEY) for atoms in read_images(Path(path))]
+    return list(
+        dict.fromkeys(unquote(str(held["theory"])) for held in own if isinstance(held, dict) and "theory" in held)
+    )
+
+
 def _keys(
     energy: str | None, forces: str | None, stress: str | None, use_calculator: bool
 ) -> tuple[str, str, tuple[str, ...]]:
@@ -227,7 +233,14 @@ def _keys(
     return energy or "REF_energy", forces or "REF_forces", (stress,) if stress else default_stress
 
 
-def _read(path: Path) -> list[Atoms]:
+def read_images(path: Path) -> list[Atoms]:
+    """All images of a file that ASE reads.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, empty or unreadable; the text names it, and frame and line where they are known.
+    """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     if path.stat().st_size == 0:
@@ -254,7 +267,7 @@ class _BadFrameError(ValueError):
 
 def _read_xyz(path: Path) -> Iterator[Atoms]:
     """Frame by frame, because ASE takes a blank line for the end of the file and names no frame in its errors."""
-    with _OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
+    with open_text(path) as file:
         lines = file.read().splitlines(keepends=True)
     idx, start = 0, 0
     while start < len(lines):
@@ -286,12 +299,13 @@ def _frame(path: Path, idx: int, atoms: Atoms) -> Frame:
         raise ValueError(f"{path}, frame {idx}: {error}") from error
 
 
-def _is_isolated(atoms: Atoms) -> bool:
+def is_isolated(atoms: Atoms) -> bool:
+    """Whether an image is an isolated atom, by its ``config_type`` or because nothing repeats it."""
     config_type = str(atoms.info.get("config_type", "")).replace("_", "").replace(" ", "").lower()
     return len(atoms) == 1 and (config_type == "isolatedatom" or not atoms.pbc.any())
 
 
-def _found(atoms: Atoms, key: str) -> Any:
+def value_of(atoms: Atoms, key: str) -> Any:
     """Value of a key wherever ASE has put it, or None."""
     for place in (atoms.info, atoms.arrays, atoms.calc.results if atoms.calc else {}):
         if key in place:
@@ -318,7 +332,7 @@ def _label(path: Path, idx: int, atoms: Atoms, theory: Theory | None, keys: tupl
         raise ValueError(f"{path}, frame {idx}: '{keys[1]}' is not finite at atom {atom}; remove the frame")
     stress = None
     for key in keys[2]:
-        value = _found(atoms, key)
+        value = value_of(atoms, key)
         if value is not None:
             stress = _stress(path, idx, atoms, key, np.asarray(value))
             break
@@ -328,20 +342,23 @@ def _label(path: Path, idx: int, atoms: Atoms, theory: Theory | None, keys: tupl
 def _stress(path: Path, idx: int, atoms: Atoms, key: str, value: NDArray[Any]) -> NDArray[np.float64]:
     if value.size not in (6, 9) or value.dtype.kind not in "iuf" or not np.isfinite(value).all():
         raise ValueError(f"{path}, frame {idx}: '{key}' must be 6 or 9 finite numbers, found shape {value.shape}")
+    if "virial" in key.lower() and atoms.cell.rank < 3:
+        raise ValueError(f"{path}, frame {idx}: '{key}' needs a cell with a volume; give the frame a Lattice")
+    return stress_of(value, key, atoms)
+
+
+def stress_of(value: NDArray[Any], key: str, atoms: Atoms) -> NDArray[np.float64]:
+    """Stress in ASE's sign and Voigt order of 6 or 9 numbers: a virial if the key says so, else a stress."""
     stress = value.astype(np.float64).ravel()
     if stress.size == 9:
         matrix = stress.reshape(3, 3)
         matrix = (matrix + matrix.T) / 2
         stress = matrix[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
-    if "virial" not in key.lower():
-        return stress
-    if atoms.cell.rank < 3:
-        raise ValueError(f"{path}, frame {idx}: '{key}' needs a cell with a volume; give the frame a Lattice")
-    return cast(NDArray[np.float64], -stress / atoms.get_volume())
+    return cast(NDArray[np.float64], -stress / atoms.get_volume()) if "virial" in key.lower() else stress
 
 
 def _required(path: Path, idx: int, atoms: Atoms, key: str, what: str) -> Any:
-    value = _found(atoms, key)
+    value = value_of(atoms, key)
     if value is not None:
         return value
     calculated = sorted(atoms.calc.results) if atoms.calc else []

@@ -9,10 +9,10 @@ import errno
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -135,8 +135,17 @@ class Journal:
         self._note(entry)
         return True
 
-    def publish_many(self, contents: Iterable[Record | Failure], theory: Theory | None = None) -> int:
+    def publish_many(
+        self, contents: Iterable[Record | Failure], theory: Theory | Sequence[Theory] | None = None
+    ) -> int:
         """Write many at once, as one segment that appears whole or not at all.
+
+        Parameters
+        ----------
+        contents
+            What to write.
+        theory
+            Level of theory in full, one for all or one for each.
 
         Returns
         -------
@@ -151,9 +160,10 @@ class Journal:
         splits = dict(self._splits)
         entries: list[Entry] = []
         seen: set[tuple[str, str]] = set()
-        for content in contents:
+        each = repeat(theory) if theory is None or isinstance(theory, Theory) else theory
+        for content, its_theory in zip(contents, each, strict=False):
             key = label_key(content)
-            entry = None if key in seen else self._prepare(content, theory, splits)
+            entry = None if key in seen else self._prepare(content, its_theory, splits)
             if entry is not None:
                 entries.append(entry)
                 if isinstance(content, Record):

@@ -31,6 +31,9 @@ class Theory:
     versions
         Package versions. Recorded, and a change is warned about, but not part of the key: an upgrade must not buy
         every label again.
+    details
+        What goes with the cell or the elements, such as k-points and pseudopotentials by element. Recorded, but not
+        part of the key: the frames of one level of theory are of many cells and compositions.
     """
 
     method: str
@@ -38,10 +41,11 @@ class Theory:
     settings: Mapping[str, object] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
-        """Identity of the theory: ``method@`` and 12 digits of the SHA-256 of everything but the versions."""
+        """Identity of the theory: ``method@`` and 12 digits of the SHA-256 of everything but versions and details."""
         content = [self.method, self.code, dict(self.settings), dict(self.hashes)]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return f"{self.method}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"

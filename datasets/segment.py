@@ -138,7 +138,8 @@ def read_segment(path: Path) -> Iterator[Entry]:
 
 def _theory_as_dict(theory: Theory) -> dict[str, Any]:
     mappings = {name: dict(getattr(theory, name)) for name in ("settings", "hashes", "versions")}
-    return {"method": theory.method, "code": theory.code, **mappings}
+    details = {"details": dict(theory.details)} if theory.details else {}
+    return {"method": theory.method, "code": theory.code, **mappings, **details}
 
 
 def _decode(payload: bytes) -> Entry:

@@ -22,6 +22,8 @@ from curator.learners.strategies import E0_POLICIES, E0Choice
 
 MAX_EXCESS_eV_PER_ATOM = 0.5
 """How much of the energy error at the start may be the fault of the E0s, as RMS."""
+ISOLATED_GROUP = "isolated-atoms"
+"""Trajectory group of single atoms, which always belong to the training data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def isolated_atom(number: int, energy_eV: float, theory: str) -> Record:
     """Record of a single atom in no cell."""
     frame = Frame(np.array([number]), np.zeros((1, 3)), np.zeros((3, 3)), np.zeros(3, dtype=bool))
     label = Label(energy_eV, np.zeros((1, 3)), None, theory)
-    return Record(frame, label, Provenance(-1, "import/isolated-atom", "isolated-atoms", "train", "import"))
+    return Record(frame, label, Provenance(-1, "import/isolated-atom", ISOLATED_GROUP, "train", "import"))
 
 
 def _check_isolated(records: Sequence[Record]) -> None:

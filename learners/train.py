@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from curator.datasets.label import Record
+from curator.datasets.theories import count_theories
 from curator.learners.architecture import Architecture, Head, build_module, with_heads
 from curator.learners.base import TrainEvent
 from curator.learners.convolution import accelerate
@@ -187,6 +188,10 @@ def fit(
         "seed": seed,
         "n_train": len(trained_on),
         "n_replay": len(samples) - len(trained_on),
+        "theories": {
+            TARGET: count_theories(trained_on),
+            REPLAY: count_theories(replay_train) if strategy.replay != "none" else {},
+        },
         "versions": {name: version(name) for name in ("mace-torch", "torch", "e3nn")},
     }
     report = FitReport(

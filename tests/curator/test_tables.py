@@ -16,6 +16,7 @@ from curator.tables import (
     provenance,
     purchase_table,
     rounds_table,
+    theory_table,
 )
 
 WriteCampaign = Callable[..., Path]
@@ -109,3 +110,17 @@ def test_numbers_that_are_missing_are_dashes(tmp_path: Path, write_campaign: Wri
 def test_provenance(tmp_path: Path, write_campaign: WriteCampaign, name: str, value: str) -> None:
     facts = dict(provenance(read_evidence(write_campaign(tmp_path / "lif", n_rounds=5))))
     assert facts[name] == value
+
+
+def test_levels_of_theory_that_each_model_has_learnt(tmp_path: Path, write_campaign: WriteCampaign) -> None:
+    folder = write_campaign(tmp_path / "lif", n_rounds=2)
+    assert theory_table(read_evidence(folder)).rows == []
+    for idx, n_frames in ((0, 16), (1, 34)):
+        path = folder / "rounds" / f"{idx:03d}" / "model" / "member-0" / "model.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        theories = {"target": {"r2scan@1": n_frames}, "replay": {"chgnet@2": 64} if idx else {}}
+        path.write_text(json.dumps({"hash": f"{idx}" * 64, "metadata": {"theories": theories}}))
+    assert theory_table(read_evidence(folder)).rows == [
+        ["0", "0" * 12, "r2scan@1 (16)", DASH],
+        ["1", "1" * 12, "r2scan@1 (34)", "chgnet@2 (64)"],
+    ]

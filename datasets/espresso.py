@@ -1,0 +1,99 @@
+"""Quantum ESPRESSO: the output of ``pw.x``.
+
+Its total energy is the free energy of the smeared electrons, of which the forces are the gradient.
+"""
+
+import re
+from io import StringIO
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+
+from curator.datasets.output import Output, Step
+from curator.datasets.textfile import read_text
+
+_HEAD = "Program PWSCF"
+_ENERGY = "!    total energy"
+_FAILED = "convergence NOT achieved"
+_DISPERSIONS = ("Grimme-D2", "DFT-D3", "TS-vdW", "XDM", "MBD")
+"""As the output names them."""
+
+
+def read_espresso(path: Path) -> Output:
+    """Steps of an output of ``pw.x``, of one run or of several one after the other.
+
+    A step counts as converged if the accuracy printed with its energy is within the threshold. What the output says
+    in words does not do: with ``scf_must_converge = .false.`` it reads "convergence has been achieved" when the
+    iterations have run out. A step that stops the run has no energy at all.
+    """
+    text = read_text(path)
+    # A configuration begins with a run, or with new positions. Relaxations print the last one once more.
+    parts = [part for part in re.split(rf"(?={_HEAD}|ATOMIC_POSITIONS)", text)[1:] if _is_step(part) or _is_head(part)]
+    # Without the bands, which ASE's reader trips over where the electrons did not converge.
+    bare = "".join(parts).replace("End of self-consistent calculation", "").replace("End of band structure", "")
+    images = ase.io.read(StringIO(bare), index=":", format="espresso-out", results_required=False)
+    threshold = 0.0
+    steps = []
+    for atoms, part in zip(images, parts, strict=True):
+        found = re.search(r"scf convergence threshold\s*=\s*(\S+)", part)
+        threshold = _float(found[1]) if found else threshold
+        accuracy = re.search(rf"{_ENERGY}.*?estimated scf accuracy\s*<\s*(\S+)", part, re.DOTALL)
+        results = atoms.calc.results
+        if _is_step(part):
+            steps.append(
+                Step(
+                    Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True),
+                    results.get("energy"),
+                    results.get("forces"),
+                    results.get("stress"),
+                    converged=_FAILED not in part and accuracy is not None and _float(accuracy[1]) <= threshold,
+                )
+            )
+    runs = [_about(run) for run in re.split(rf"(?={_HEAD})", text)[1:]]
+    if any(settings != runs[0][0] for settings, *_ in runs):
+        raise ValueError("its runs differ in functional or cutoff; give each level of theory a file of its own")
+    return Output("espresso", tuple(steps), *runs[0])
+
+
+def _is_head(part: str) -> bool:
+    return part.startswith(_HEAD)
+
+
+def _is_step(part: str) -> bool:
+    return _ENERGY in part or _FAILED in part
+
+
+def _about(text: str) -> tuple[dict[str, object], dict[str, object], dict[str, str]]:
+    """Settings, details and version that the head of the output tells."""
+
+    def found(pattern: str) -> str | None:
+        match = re.search(pattern, text)
+        return None if match is None else match[1].strip()
+
+    settings: dict[str, object] = {
+        "functional": found(r"Exchange-correlation\s*=\s*(.+)") or "unknown",
+        "dispersion": next((name for name in _DISPERSIONS if name in text), "none"),
+    }
+    for name, pattern in (
+        ("cutoff_Ry", r"kinetic-energy cutoff\s*=\s*([\d.]+)"),
+        ("density_cutoff_Ry", r"charge density cutoff\s*=\s*([\d.]+)"),
+    ):
+        if (value := found(pattern)) is not None:
+            settings[name] = float(value)
+    potentials = re.findall(r"PseudoPot\. #\s*\d+ for\s+(\S+)\s+read from file:\s+(\S+)\s+MD5 check sum:\s*(\w+)", text)
+    details: dict[str, object] = {
+        "pseudopotentials": {
+            re.split(r"[_\-\d]", name)[0]: f"{Path(file).name} md5:{digest}" for name, file, digest in potentials
+        }
+    }
+    if (n_kpoints := found(r"number of k points=\s*(\d+)")) is not None:
+        details["kpoints"] = int(n_kpoints)
+    if (smearing := found(r"number of k points=\s*\d+ +(\S.*?smearing.*?=\s*[\d.]+)")) is not None:
+        details["smearing"] = " ".join(smearing.split())
+    version = found(r"Program PWSCF v\.?(\S+)")
+    return settings, details, {} if version is None else {"pw.x": version}
+
+
+def _float(text: str) -> float:
+    return float(text.upper().replace("D", "E"))

@@ -1,0 +1,127 @@
+"""Several levels of theory in one data set: choosing one, and comparing two where a frame has both."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from curator.datasets.label import Record, Theory
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two levels of theory on the frames that have labels of both.
+
+    Attributes
+    ----------
+    theories
+        Their keys.
+    n_frames
+        Frames that have both.
+    force_rms_eV_per_A
+        Root mean square difference of force components.
+    energy_rms_eV_per_atom
+        Root mean square of the differences of energy per atom, once what a sum of atomic energies explains is taken
+        off; None where there are no more frames than independent compositions, and nothing would be left.
+    """
+
+    theories: tuple[str, str]
+    n_frames: int
+    force_rms_eV_per_A: float
+    energy_rms_eV_per_atom: float | None
+
+
+def count_theories(records: Iterable[Record]) -> dict[str, int]:
+    """Labels of each level of theory, by its key, in order of arrival."""
+    return dict(Counter(record.label.theory for record in records))
+
+
+def choose_theory(counts: Mapping[str, int], wanted: str | None, where: str) -> str:
+    """Key of the level of theory that is meant.
+
+    Parameters
+    ----------
+    counts
+        Labels of each level of theory there is.
+    wanted
+        A key, or a method if only one key has it; None if there is only one level of theory.
+    where
+        What holds them, for the message.
+
+    Raises
+    ------
+    ValueError
+        If none is meant, or several may be; the text lists those there are.
+    """
+    listed = "; ".join(f"{key} ({n} labels)" for key, n in counts.items())
+    if not counts:
+        raise ValueError(f"{where}: holds no labels")
+    if wanted is None:
+        meant = list(counts)
+    else:
+        meant = [wanted] if wanted in counts else [key for key in counts if method_of(key) == wanted]
+    if len(meant) == 1:
+        return meant[0]
+    if not meant:
+        raise ValueError(f"{where}: no labels of {wanted!r}; there are {listed}")
+    raise ValueError(f"{where}: labels of several levels of theory; choose one with --theory: {listed}")
+
+
+def method_of(key: str) -> str:
+    """Name that a person knows a level of theory by, from its key."""
+    return key.rpartition("@")[0]
+
+
+def differences_of(one: Theory, other: Theory) -> list[str]:
+    """Where the settings of two levels of theory contradict each other; what only one of them tells does not count.
+
+    Settings must agree, and details only as far as they go by element: k-points belong to the cell.
+    """
+    told = [(name, one.settings[name], other.settings[name]) for name in one.settings if name in other.settings]
+    for name, values in one.details.items():
+        others = other.details.get(name)
+        if isinstance(values, Mapping) and isinstance(others, Mapping):
+            told += [
+                (f"{name} of {element}", values[element], others[element]) for element in values if element in others
+            ]
+    return [f"{name}: {a} and {b}" for name, a, b in told if a != b]
+
+
+def merged(one: Theory, other: Theory) -> Theory:
+    """One level of theory, with what either tells: the newer versions and k-points, every element's potential."""
+    details = dict(one.details) | dict(other.details)
+    for name, values in one.details.items():
+        others = other.details.get(name)
+        if isinstance(values, Mapping) and isinstance(others, Mapping):
+            details[name] = dict(values) | dict(others)
+    settings, versions = dict(one.settings) | dict(other.settings), dict(one.versions) | dict(other.versions)
+    return replace(one, settings=settings, versions=versions, details=details)
+
+
+def compare_theories(records: Sequence[Record]) -> list[Comparison]:
+    """Compare every two levels of theory that some frame has labels of."""
+    labels: dict[str, dict[str, Record]] = {}
+    for record in records:
+        labels.setdefault(record.frame.hash, {})[record.label.theory] = record
+    shared: dict[tuple[str, str], list[tuple[Record, Record]]] = {}
+    order = list(count_theories(records))
+    for held in labels.values():
+        for a, b in combinations(sorted(held, key=order.index), 2):
+            # Of one atom there is nothing to compare: its energy is a matter of convention.
+            if len(held[a].frame) > 1:
+                shared.setdefault((a, b), []).append((held[a], held[b]))
+    return [_comparison(keys, pairs) for keys, pairs in shared.items()]
+
+
+def _comparison(keys: tuple[str, str], pairs: Sequence[tuple[Record, Record]]) -> Comparison:
+    forces = np.concatenate([(b.label.forces - a.label.forces).ravel() for a, b in pairs])
+    elements = sorted({int(z) for a, _ in pairs for z in a.frame.numbers})
+    n_atoms = np.array([len(a.frame) for a, _ in pairs], dtype=np.float64)
+    shares = np.array([[np.count_nonzero(a.frame.numbers == z) for z in elements] for a, _ in pairs]) / n_atoms[:, None]
+    energies = np.array([b.label.energy - a.label.energy for a, b in pairs]) / n_atoms
+    atomic, _, rank, _ = np.linalg.lstsq(shares, energies, rcond=None)
+    left = energies - shares @ atomic
+    rms = float(np.sqrt(left @ left / (len(pairs) - rank))) if len(pairs) > rank else None
+    return Comparison(keys, len(pairs), float(np.sqrt(np.mean(forces**2))), rms)
