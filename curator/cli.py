@@ -178,7 +178,7 @@ def main() -> None:
     warnings.showwarning = _show_notice
     logging.getLogger().setLevel(logging.ERROR)
     # They add their commands to the app.
-    from curator import commands, commands_barrier, commands_diffusion, commands_measure  # noqa: F401
+    from curator import commands, commands_barrier, commands_diffusion, commands_distil, commands_measure  # noqa: F401
 
     sys.exit(_run_app())
 

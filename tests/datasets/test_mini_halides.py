@@ -16,8 +16,8 @@ from curator.datasets.mini_halides.structures import (
     parts,
     rocksalt_cell,
     static_structures,
-    without,
 )
+from curator.datasets.variations import without
 
 
 @pytest.fixture(scope="module")
