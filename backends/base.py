@@ -47,7 +47,7 @@ class LabellerSpec:
         ``pseudolabel`` or ``classical``.
     model
         ``chgnet:r2scan``, ``chgnet:0.3.0``, ``chgnet:0.2.0``, a MACE model (``mini-halides``,
-        ``mace:medium-mpa-0``, a path), or ``lif-fumi-tosi``.
+        ``mace:medium-mpa-0``, a path; ``#<head>`` chooses a head), or ``lif-fumi-tosi``.
     device
         ``cpu``, ``cuda`` or ``auto``.
     trust

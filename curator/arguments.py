@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from curator.backends.base import LabellerSpec
     from curator.learners.mace import MaceModel
 
-Model = Annotated[str, typer.Option("--model", help="mini-halides, mace:<name>, or the path of a model.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", help="mini-halides, mace:<name>, or the path of a model; with #<head> if it has several."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Structure = Annotated[str, typer.Argument(help="A structure file, or a shipped builder such as lif-interstitial.")]
 

@@ -18,6 +18,7 @@ from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.errors import BadInput, is_disk_full
 from curator.hops import NamedHop, default_supercell, enumerate_hops
+from curator.learners.reference import is_mini_halides, split_head
 from curator.learners.strategies import E0_POLICIES, E0Choice, Strategy, strategy
 from curator.rule import StopRule
 
@@ -327,10 +328,11 @@ def resolve(reference: str, folder: Path) -> str:
 
 
 def _model_reference(reference: str, folder: Path) -> str:
-    """A model by name stays as it is, a model by path is resolved."""
-    if ":" in reference or reference == "mini-halides":
+    """A model by name stays as it is, a model by path is resolved; either may name a head."""
+    name, _ = split_head(reference)
+    if ":" in name or is_mini_halides(name):
         return reference
-    looks_like_path = "/" in reference or reference.endswith(".model") or (folder / reference).exists()
+    looks_like_path = "/" in name or name.endswith(".model") or (folder / name).exists()
     return resolve(reference, folder) if looks_like_path else reference
 
 

@@ -246,6 +246,7 @@ def finetune(
     from curator.learners.loop import TrainingDiverged
     from curator.learners.lora import save_adapters
     from curator.learners.mace import export_model, keep_head
+    from curator.learners.reference import own_frames
     from curator.learners.replay import replay_records
     from curator.learners.strategies import strategy as row_of
     from curator.learners.train import fit
@@ -271,7 +272,7 @@ def finetune(
     check_known(base, np.concatenate([record.frame.numbers for record in training]), model)
     replayed: tuple[list[Any], list[Any]] = ([], [])
     if row.replay != "none":
-        if replay is None and model != "mini-halides":
+        if replay is None and own_frames(model) is None:
             raise BadInput(
                 f"--replay: {strategy} needs frames to replay and {model} brings none; give a file, or use naive"
             )
@@ -279,7 +280,7 @@ def finetune(
             base = keep_head(base, base.head)
         with bad_input():
             replayed = replay_records(
-                replay or "mini-halides",
+                replay or model,
                 base.elements,
                 replay_frames,
                 np.random.default_rng(seed),

@@ -15,7 +15,8 @@ def probe(
     model: Annotated[str, typer.Argument(help="Model to examine.")],
     foundation: Annotated[str, typer.Option("--foundation", help="Model to compare with.")] = "mini-halides",
     frames: Annotated[
-        Path | None, typer.Option("--frames", help="Labelled frames; the shipped probe by default.")
+        Path | None,
+        typer.Option("--frames", help="Labelled frames; by default the foundation's own, else the shipped ones."),
     ] = None,
     as_json: AsJson = False,
     trust: Trust = False,
@@ -25,11 +26,13 @@ def probe(
     from curator.datasets.label import Theory
     from curator.learners.mace import REPLAY
     from curator.learners.metrics import force_rmse
+    from curator.learners.reference import MINI_HALIDES, own_frames
     from curator.learners.replay import probe_records
 
     examined, reference = load(model, trust), load(foundation, trust)
+    probed = MINI_HALIDES if own_frames(foundation) is None else foundation
     with bad_input():
-        records = probe_records() if frames is None else read_records(frames, theory=Theory("file", "unknown"))
+        records = probe_records(probed) if frames is None else read_records(frames, theory=Theory("file", "unknown"))
     if REPLAY in examined.heads:
         examined = examined.with_head(REPLAY)
     known = set(examined.elements) & set(reference.elements)

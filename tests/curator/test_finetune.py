@@ -1,6 +1,7 @@
 """The command that fine-tunes, with every strategy, on a few small frames."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from typer.testing import CliRunner
 from curator.backends.classical import FumiTosiLiF
 from curator.commands import app
 from curator.errors import BadInput
-from curator.learners.architecture import Architecture, Head, build_module
-from curator.learners.mace import MaceModel
+from curator.learners.architecture import Architecture, Head, build_module, with_heads
+from curator.learners.mace import MaceModel, load_model
 from curator.learners.strategies import STRATEGIES
 
 TINY = Architecture(
@@ -66,7 +67,8 @@ def write_labelled(path: Path, foundation: MaceModel) -> None:
 def finetune(labelled: Path, *arguments: object) -> dict[str, Any]:
     """What the command says as JSON."""
     replay = () if "--replay" in arguments else ("--replay", labelled)
-    options = ("--model", labelled.parent / "model", "--epochs", "1", "--replay-frames", "2", "--json")
+    model = () if "--model" in arguments else ("--model", labelled.parent / "model")
+    options = (*model, "--epochs", "1", "--replay-frames", "2", "--json")
     command = ["finetune", str(labelled), *map(str, (*arguments, *replay, *options))]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0
@@ -135,3 +137,21 @@ def test_isolated_atoms_of_the_file_serve(labelled: Path, tmp_path: Path) -> Non
     write(path, images)
     told = finetune(path, "--strategy", "naive", "--e0", "isolated", "--out", tmp_path / "model")
     assert told["e0"]["3"] == pytest.approx(E0S[3] + 0.02)
+
+
+def test_head_of_the_foundation_is_chosen_by_name(labelled: Path, tmp_path: Path) -> None:
+    """The energies are those of the first head; the second is 2 eV an atom off, which the E0s make up for."""
+    foundation = load_model(labelled.parent / "model")
+    module, architecture = with_heads(foundation.module, foundation.architecture, [0, 0], ["pbe", "r2scan"])
+    shifted = tuple(replace(h, e0s_eV=tuple(e + 2 * i for e in h.e0s_eV)) for i, h in enumerate(architecture.heads))
+    MaceModel(replace(architecture, heads=shifted), module).save(tmp_path / "two")
+    common = ("--strategy", "naive", "--e0", "estimated")
+    for head, shift in (("pbe", 0.0), ("r2scan", -2.0)):
+        out = tmp_path / head
+        told = finetune(labelled, *common, "--model", f"{tmp_path / 'two'}#{head}", "--out", out)
+        assert told["start_energy_rmse_eV_per_atom"] < 1e-3
+        moved = told["e0"]["11"] - E0S[11]
+        assert moved == pytest.approx(-shift)
+        assert load_model(out).heads == ("target",)
+    with pytest.raises(BadInput, match="has no head 'lda'; it has pbe, r2scan"):
+        finetune(labelled, *common, "--model", f"{tmp_path / 'two'}#lda", "--out", tmp_path / "lda")
