@@ -197,8 +197,8 @@ class Learn(_Section):
     )
     replay: str | None = Field(
         None,
-        description="extxyz file of replay frames (pseudolabel_replay: of structures). mini-halides and models of curator "
-        "distil bring their own.",
+        description="extxyz file of replay frames (pseudolabel_replay: of structures); mini-halides and models of "
+        "curator distil bring their own.",
     )
     epochs: int | None = Field(None, ge=1, description="Overrides the table.")
     learning_rate: float | None = Field(None, gt=0, description="Overrides the table.")
@@ -302,8 +302,8 @@ class CampaignFile(_Section):
     system: System
     foundation: str = Field(
         "mini-halides",
-        description="mini-halides (or mini-halides:0.3.0-small, :0.2.0-small), mace:medium-mpa-0 and its kin, or a path; "
-        "#<head> at the end chooses a head.",
+        description="mini-halides (or mini-halides:0.3.0-small, :0.2.0-small), mace:medium-mpa-0 and its kin, or a "
+        "path; #<head> at the end chooses a head.",
     )
     explore: Explore = Explore()
     select: Select = Select()

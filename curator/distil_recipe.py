@@ -13,6 +13,8 @@ from curator.datasets.variations import Structure, rattled, strained, without
 
 CONTACT_RATTLE_A = 0.08
 CONTACT_DEPTHS = (0.4, 1.0)
+SHORTEST_PS = 0.4
+"""A shorter trajectory yields no frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,11 @@ class Recipe:
             values = np.array(getattr(self, name))
             if not values.size or not (values > 0).all():
                 raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
+        if self.duration_ps < SHORTEST_PS:
+            raise ValueError(
+                f"duration_ps must be at least {SHORTEST_PS:g}, or no frame is kept: equilibration comes first; got "
+                f"{self.duration_ps:g}"
+            )
         if not self.strain < 0.3:
             raise ValueError(f"strain must be below 0.3; got {self.strain:g}")
 

@@ -56,7 +56,7 @@ def distil(run: Distillation, given: Sequence[Frame], recipe: Recipe, out: Path)
     _keep_settings(run, given, recipe)
 
     def split(drawn: list[Structure], stage: int) -> dict[str, Split]:
-        return deal(drawn, FRACTIONS, run.seed, stage, _dealt(run))
+        return deal(drawn, FRACTIONS, run.seed, stage, _dealt(run, stage))
 
     label(run, lambda: variations(given, recipe, np.random.default_rng([run.seed, 0])), partial(split, stage=0), 0)
     _check_labels(run)
@@ -98,10 +98,10 @@ def _tested(drawn: Sequence[Structure]) -> dict[str, Split]:
     return {structure.group: "test" for structure in drawn}
 
 
-def _dealt(run: Distillation) -> dict[str, dict[str, Split]]:
-    """Splits of the groups labelled in earlier stages, by kind."""
+def _dealt(run: Distillation, stage: int) -> dict[str, dict[str, Split]]:
+    """Splits of the groups labelled before this stage, by kind; a killed run has some of this stage's own as well."""
     dealt: dict[str, dict[str, Split]] = {}
-    for record in labelled(run) if run.journal.is_dir() else []:
+    for record in labelled(run, stage - 1) if run.journal.is_dir() else []:
         origin = record.provenance
         dealt.setdefault(origin.source, {})[origin.group] = origin.split
     return dealt

@@ -47,9 +47,9 @@ def examine_student(
         "n_failed": len(Journal(run.journal).failures(theory.key)),
         "cpu_s": {"labels": sum(record.label.cpu_s for record in records)},
     }
-    card = make_card(
-        out.resolve().name, model, out, records, theory, exam=exam, build=build, limits=limits_of(model, theory)
+    limits = limits_of(model, theory)
+    card: dict[str, Any] = plain_json(
+        make_card(out.resolve().name, model, out, records, theory, exam=exam, build=build, limits=limits)
     )
-    card = plain_json(card)
     write_card(out, card, markdown(card))
     return card

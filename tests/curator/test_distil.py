@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 
 from curator.backends.base import LabellerSpec
 from curator.backends.labellers import CalculatorLabeller, make_labeller
+from curator.build import build_plan
 from curator.commands_distil import app
+from curator.config import CampaignFile
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Provenance, Record
 from curator.datasets.store import Store
@@ -28,6 +30,7 @@ from curator.errors import BadInput
 from curator.learners.architecture import Architecture
 from curator.learners.foundation import load_foundation
 from curator.learners.metrics import force_errors
+from curator.setup import gather_inputs
 
 TEACHER = LabellerSpec("classical", "lif-fumi-tosi")
 SMALL = ("--channels", "8", "--r-max", "4", "--max-ell", "1", "--vacancies", "0", "--duration-ps", "0.7")
@@ -109,6 +112,22 @@ def test_what_is_done_is_not_done_again(
         run(*command, "--seed", "1", "--epochs", "31")
 
 
+def test_student_is_a_foundation_that_brings_its_frames(student: Path, tmp_path: Path) -> None:
+    content = {
+        "system": {"structure": "lif-interstitial"},
+        "foundation": str(student),
+        "label": {"kind": "classical", "model": "lif-fumi-tosi"},
+        "learn": {"strategy": "multihead_replay", "replay_frames": 5},
+    }
+    inputs = gather_inputs(build_plan(CampaignFile.model_validate(content), tmp_path), tmp_path, trust=False)
+    assert inputs.foundation.hash == load_foundation(str(student), device="cpu").hash
+    assert len(inputs.replay_train) == 5
+    with Store(student / "frames.h5", "r") as store:
+        tested = {r.frame.hash for r in store.records(split="test")}
+    assert {r.frame.hash for r in inputs.probe} == tested
+    assert not {r.frame.hash for r in (*inputs.replay_train, *inputs.replay_valid)} & tested
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -119,6 +138,7 @@ def test_what_is_done_is_not_done_again(
         (("--copies", "0"), "copies must be positive; got 0"),
         (("--strain", "0.5"), "strain must be below 0.3"),
         (("--temperature-K", "-5"), "temperatures_K must be positive"),
+        (("--duration-ps", "0.3"), "duration_ps must be at least 0.4, or no frame is kept"),
         (("--r-max", "45"), "--r-max: 45 Å is out of range"),
     ],
 )
