@@ -2,13 +2,15 @@
 
 ``python -m curator.mini_halides all`` labels, trains and harvests until the model stands, examines it, and puts it
 where it ships; a run that was stopped is started again with the same command. It takes some three hours of one core.
-Molecular dynamics is chaotic: another machine draws other thermal frames from the same distribution, and gets a model
-of the same quality rather than the same bits.
+``generations`` makes the two smaller editions, of two versions of the teacher, in some twenty minutes. Molecular
+dynamics is chaotic: another machine draws other thermal frames from the same distribution, and gets a model of the
+same quality rather than the same bits.
 """
 
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -27,7 +29,7 @@ from curator.backends.labellers import make_labeller
 from curator.datasets.frame import frame_from_atoms
 from curator.datasets.journal import Journal, rebuild
 from curator.datasets.label import Split
-from curator.datasets.mini_halides.frames import FOLDER, FRAMES
+from curator.datasets.mini_halides.frames import CARD, FOLDER, FRAMES, GENERATIONS, NAME
 from curator.datasets.mini_halides.structures import (
     LATTICE_CONSTANT_A,
     contact_structures,
@@ -40,11 +42,12 @@ from curator.datasets.mini_halides.structures import (
 )
 from curator.datasets.store import Store
 from curator.datasets.variations import Structure, rattled, without
-from curator.distil import Distillation, Start, deal, harvest, label, train, training
+from curator.distil import Distillation, Start, deal, harvest, label, labelled, train, training
 from curator.learners.architecture import Architecture
 from curator.learners.mace import MaceModel, load_model
 from curator.mini_halides_card import write_halides_card
 from curator.mini_halides_exam import examine
+from curator.mini_halides_small import corpus, examine_small, shipped_splits, write_small_card
 
 SEED = 20240
 TEACHER = LabellerSpec("pseudolabel", "chgnet:0.3.0", device="cpu")
@@ -120,8 +123,37 @@ def validate(
 @app.command("ship")
 def ship(work: Work = DEFAULT_WORK) -> None:
     """Copy model, frames and card of WORK/final into the package."""
+    _copy(work / "final", FOLDER)
+
+
+def _copy(folder: Path, shipped: Path) -> None:
+    shipped.mkdir(exist_ok=True)
     for name in ("model.safetensors", "model.json", "frames.h5", "card.json", "CARD.md"):
-        shutil.copyfile(work / "final" / name, FOLDER / name)
+        shutil.copyfile(folder / name, shipped / name)
+
+
+@app.command("generations")
+def generations(work: Work = DEFAULT_WORK) -> None:
+    """Build, examine and ship the smaller editions: one architecture, a fifth of the frames, two teachers."""
+    torch.set_num_threads(1)
+    for name, shipped in GENERATIONS.items():
+        chgnet = name.removeprefix(f"{NAME}:").removesuffix("-small")
+        run = Distillation(
+            work / shipped.name, replace(TEACHER, model=f"chgnet:{chgnet}"), ARCHITECTURE, SEED, tell=tell
+        )
+        run.work.mkdir(parents=True, exist_ok=True)
+        label(run, lambda: corpus([SEED, 5]), shipped_splits, 1)
+        model = train(run, "final", FIRST, last_stage=1)
+        folder = run.work / "final"
+        if not (folder / FRAMES.name).exists():
+            rebuild(Journal(run.journal), folder / FRAMES.name)
+        if not (folder / CARD.name).exists():
+            records = labelled(run)
+            exam = examine_small(model, [r for r in records if r.provenance.split == "test"], run.teacher, run.work)
+            theory = make_labeller(run.teacher).theory
+            built = {"seed": SEED, "training": dict(model.metadata)}
+            write_small_card(name, model, folder, records, theory, exam=exam, build=built)
+        _copy(folder, shipped)
 
 
 @app.command("all")

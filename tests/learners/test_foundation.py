@@ -9,6 +9,7 @@ import torch
 from mace.calculators.foundations_models import mace_mp_urls
 
 from curator.datasets.frame import Frame
+from curator.datasets.mini_halides.frames import GENERATIONS
 from curator.datasets.notice import Notice
 from curator.learners import download
 from curator.learners.architecture import with_heads
@@ -133,3 +134,21 @@ def test_every_known_hash_is_of_a_model_that_mace_names() -> None:
     assert set(download.SHA256) <= set(mace_mp_urls)
     assert len(set(download.SHA256.values())) == len(download.SHA256)
     assert all(len(digest) == 64 and int(digest, 16) for digest in download.SHA256.values())
+
+
+def test_editions_share_their_architecture_and_differ_in_their_weights() -> None:
+    models = [load_foundation(name, device="cpu") for name in ("mini-halides", *GENERATIONS)]
+    kinds = {
+        tuple(getattr(m.architecture, name) for name in ("atomic_numbers", "r_max", "hidden_irreps", "correlation"))
+        for m in models
+    }
+    assert len(kinds) == 1
+    assert len({sum(p.numel() for p in m.module.parameters()) for m in models}) == 1
+    assert len({m.hash for m in models}) == 3
+
+
+@pytest.mark.parametrize("name", ["mini-halides:0.4.0-small", "mini-halides:", "mini-halides:small#target"])
+def test_unknown_edition_lists_those_there_are(name: str) -> None:
+    listed = "mini-halides, mini-halides:0.2.0-small, mini-halides:0.3.0-small"
+    with pytest.raises(ValueError, match=rf"^no edition .* of mini-halides; there are {listed}$"):
+        load_foundation(name)
