@@ -48,8 +48,8 @@ class LabellerSpec:
         ``pseudolabel``, ``classical``, ``dft`` or ``semiempirical``.
     model
         ``chgnet:r2scan``, ``chgnet:0.3.0``, ``chgnet:0.2.0``, a MACE model (``mini-halides``,
-        ``mace:medium-mpa-0``, a path), ``lif-fumi-tosi``, ``gfn1-xtb``, ``gfn2-xtb``, the code of ``dft``
-        (``espresso``, ``vasp``, ``gpaw``), or, with ``calculator``, the name of its level of theory.
+        ``mace:medium-mpa-0``, a path; ``#<head>`` chooses a head), ``lif-fumi-tosi``, ``gfn1-xtb``, ``gfn2-xtb``, the
+        code of ``dft`` (``espresso``, ``vasp``, ``gpaw``), or, with ``calculator``, the name of its level of theory.
     device
         ``cpu``, ``cuda`` or ``auto``.
     trust

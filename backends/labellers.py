@@ -16,6 +16,7 @@ from curator.backends.geometry import geometry_problem
 from curator.datasets.frame import Frame, atoms_from_frame
 from curator.datasets.journal import Failure, Journal
 from curator.datasets.label import Label, Provenance, Record, Theory
+from curator.learners.reference import is_mini_halides, split_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,8 @@ def _new_labeller(spec: LabellerSpec) -> Labeller:
         version = spec.model.removeprefix("chgnet:")
         calculator = pseudolabel.ChgnetCalculator(version, spec.device)
         return CalculatorLabeller(pseudolabel.chgnet_theory(version), calculator, pseudolabel.CHGNET_CUTOFF_A)
-    if spec.model != "mini-halides" and not spec.model.startswith("mace:") and not Path(spec.model).exists():
+    name, _ = split_head(spec.model)
+    if not is_mini_halides(name) and not name.startswith("mace:") and not Path(name).exists():
         raise ValueError(
             f"no labeller {spec.model!r}; there are chgnet:r2scan, chgnet:0.3.0, chgnet:0.2.0, mini-halides, "
             "mace:<name>, a path to a MACE model, and lif-fumi-tosi (kind classical)"

@@ -18,6 +18,7 @@ from pymatgen.core import Structure
 
 from curator.backends.calculator import WholeCalculator
 from curator.datasets.label import Theory
+from curator.learners.reference import split_head
 
 if TYPE_CHECKING:
     from curator.learners.mace import MaceModel
@@ -107,9 +108,11 @@ def load_mace(reference: str, device: str = "auto", trust: bool = False) -> "Mac
 
 def mace_theory(reference: str, model: "MaceModel") -> Theory:
     """Level of theory of a MACE model, told apart by the hash of its weights."""
-    name = reference if ":" in reference or not Path(reference).exists() else f"mace:{Path(reference).stem}"
+    name, head = split_head(reference)
+    if ":" not in name and Path(name).exists():
+        name = f"mace:{Path(name).stem}"
     return Theory(
-        method=name.replace(":", "-"),
+        method=name.replace(":", "-") + (f"-{head}" if head else ""),
         code="mace",
         hashes={"weights": model.hash},
         versions={"mace-torch": importlib.metadata.version("mace-torch")},

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from curator.backends.base import LabellerSpec
     from curator.learners.mace import MaceModel
 
-Model = Annotated[str, typer.Option("--model", help="mini-halides, mace:<name>, or the path of a model.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", help="mini-halides, mace:<name>, or the path of a model; with #<head> if it has several."),
+]
 Potential = Annotated[
     str,
     typer.Option(

@@ -234,6 +234,7 @@ def main() -> None:
         commands_barrier,
         commands_data,
         commands_diffusion,
+        commands_distil,
         commands_label,
         commands_measure,
     )

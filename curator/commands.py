@@ -221,6 +221,7 @@ def finetune(
     from curator.learners.loop import TrainingDiverged
     from curator.learners.lora import save_adapters
     from curator.learners.mace import MaceModel, export_model, keep_head
+    from curator.learners.reference import own_frames
     from curator.learners.replay import replay_records
     from curator.learners.strategies import strategy as row_of
     from curator.learners.train import fit
@@ -242,7 +243,7 @@ def finetune(
         raise BadInput(f"{valid}: holds {symbols}, which no training frame does; leave those frames out")
     replayed: tuple[list[Any], list[Any]] = ([], [])
     if row.replay != "none":
-        if replay is None and model != "mini-halides":
+        if replay is None and own_frames(model) is None:
             raise BadInput(
                 f"--replay: {strategy} needs frames to replay and {model} brings none; give a file, or use naive"
             )
@@ -250,7 +251,7 @@ def finetune(
             base = keep_head(base, base.head)
         with bad_input():
             replayed = replay_records(
-                replay or "mini-halides",
+                replay or model,
                 base.elements,
                 replay_frames,
                 np.random.default_rng(seed),
@@ -293,7 +294,7 @@ def finetune(
     out.with_name(f"{out.name}.checkpoint").unlink(missing_ok=True)
     found = None
     if probes:
-        found = plain_json(probes_after_fit(tuned, base, training, seed))
+        found = plain_json(probes_after_fit(tuned, base, model, training, seed))
         MaceModel(tuned.architecture, tuned.module, {**tuned.metadata, "probes": found}, tuned.head).save(out)
     content = {
         "out": out,

@@ -38,7 +38,7 @@ def probe(
     ] = None,
     frames: Annotated[
         Path | None,
-        typer.Option("--frames", help="Frames labelled at the foundation's level; those of mini-halides by default."),
+        typer.Option("--frames", help="Frames labelled at the foundation's level; those that come with it by default."),
     ] = None,
     elements: Annotated[
         str | None, typer.Option("--elements", help="Of the dimers, such as Li,F; those of the structure by default.")
@@ -82,13 +82,15 @@ def probe(
     content: Json = {
         "n_atoms": len(frame),
         "structure": frame.hash,
-        "forgetting": _forgetting(models, frames),
+        "forgetting": _forgetting(models, frames, _with_frames(foundation, model)),
         **{name: _probed(other, frame, settings, chosen, name) for name, other in models.items()},
     }
     show(as_json, content, _lines(content))
 
 
-def probes_after_fit(model: "MaceModel", base: "MaceModel", training: Sequence["Record"], seed: int) -> Json:
+def probes_after_fit(
+    model: "MaceModel", base: "MaceModel", reference: str, training: Sequence["Record"], seed: int
+) -> Json:
     """Probes of a model that was fine-tuned on labelled frames, at their cheap defaults, as JSON.
 
     The structure is the training frame whose largest force is the smallest.
@@ -100,7 +102,7 @@ def probes_after_fit(model: "MaceModel", base: "MaceModel", training: Sequence["
     frame = min(records, key=lambda record: float(np.abs(record.label.forces).max())).frame
     elements = sorted({int(z) for record in records for z in record.frame.numbers})
     settings = ProbeSettings(timestep_fs=timestep_for(frame), seed=(seed,))
-    errors = _forgetting({"model": model, "foundation": base}, None)
+    errors = _forgetting({"model": model, "foundation": base}, None, reference)
     return {"structure": frame.hash, "forgetting": errors, **_probed(model, frame, settings, elements, "model")}
 
 
@@ -131,7 +133,7 @@ def _numbers(text: str) -> list[int]:
 
 def _reference(model: "MaceModel", foundation: str | None, trust: bool) -> "MaceModel | None":
     """The model to compare with, or None where there is none."""
-    from curator.learners.foundation import MINI_HALIDES
+    from curator.learners.reference import MINI_HALIDES
 
     reference = load(foundation or MINI_HALIDES, trust)
     if foundation is None and model.metadata.get("foundation") != reference.hash:
@@ -139,22 +141,31 @@ def _reference(model: "MaceModel", foundation: str | None, trust: bool) -> "Mace
     return None if model.hash == reference.hash else reference
 
 
-def _forgetting(models: "dict[str, MaceModel]", frames: Path | None) -> Json | None:
-    """Errors on frames of the foundation's level of theory; None where there are none of them."""
+def _with_frames(*references: str | None) -> str:
+    """The first of some models that frames come with; the embedded one if there is none."""
+    from curator.learners.reference import MINI_HALIDES, own_frames
+
+    return next((name for name in references if name and own_frames(name) is not None), MINI_HALIDES)
+
+
+def _hashes(models: "dict[str, MaceModel]") -> set[str]:
+    return {model.hash for model in models.values()}
+
+
+def _forgetting(models: "dict[str, MaceModel]", frames: Path | None, known: str) -> Json | None:
+    """Errors on frames of a file, or else on those that come with the model called ``known``, if it is one of them."""
     from curator.datasets.extxyz import read_records
     from curator.datasets.label import Theory
-    from curator.learners.foundation import MINI_HALIDES
     from curator.learners.probes import forgetting
+    from curator.learners.reference import own_frames
     from curator.learners.replay import probe_records
 
-    if frames is None:
-        known_hash = load(MINI_HALIDES, trust=False).hash
-        if known_hash not in (models["model"].hash, models.get("foundation", models["model"]).hash):
-            return None
+    if frames is None and (own_frames(known) is None or load(known, trust=False).hash not in _hashes(models)):
+        return None
     with bad_input():
-        records = probe_records() if frames is None else read_records(frames, theory=Theory("file", "unknown"))
-    known = set.intersection(*(set(model.elements) for model in models.values()))
-    records = [record for record in records if set(record.frame.numbers.tolist()) <= known]
+        records = probe_records(known) if frames is None else read_records(frames, theory=Theory("file", "unknown"))
+    elements = set.intersection(*(set(model.elements) for model in models.values()))
+    records = [record for record in records if set(record.frame.numbers.tolist()) <= elements]
     if not records:
         raise BadInput("--frames: none of the frames holds only elements that the models know; give others")
     return {

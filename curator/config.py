@@ -192,7 +192,8 @@ class Learn(Section):
     )
     replay: str | None = Field(
         None,
-        description="extxyz file of replay frames (pseudolabel_replay: of structures); mini-halides brings its own.",
+        description="extxyz file of replay frames (pseudolabel_replay: of structures); mini-halides and models of "
+        "curator distil bring their own.",
     )
     epochs: int | None = Field(None, ge=1, description="Overrides the table.")
     learning_rate: float | None = Field(None, gt=0, description="Overrides the table.")
@@ -313,7 +314,11 @@ class CampaignFile(Section):
     name: str = Field("campaign", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the campaign.")
     seed: int = Field(0, ge=0, description="Seed of everything random.")
     system: System
-    foundation: str = Field("mini-halides", description="mini-halides, mace:medium-mpa-0 and its kin, or a path.")
+    foundation: str = Field(
+        "mini-halides",
+        description="mini-halides (or mini-halides:0.3.0-small, :0.2.0-small), mace:medium-mpa-0 and its kin, or a "
+        "path; #<head> at the end chooses a head.",
+    )
     explore: Explore = Explore()
     select: Select = Select()
     label: Label = Label()

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from curator.backends.base import LabellerSpec
 from curator.config_label import Label
 from curator.errors import BadInput
+from curator.learners.reference import is_mini_halides, split_head
 
 
 def key_of(label: Label) -> str:
@@ -179,8 +180,9 @@ def resolve(reference: str, folder: Path) -> str:
 
 
 def model_reference(reference: str, folder: Path) -> str:
-    """A model by name stays as it is, a model by path is resolved."""
-    if ":" in reference or reference == "mini-halides":
+    """A model by name stays as it is, a model by path is resolved; either may name a head."""
+    name, _ = split_head(reference)
+    if ":" in name or is_mini_halides(name):
         return reference
-    looks_like_path = "/" in reference or reference.endswith(".model") or (folder / reference).exists()
+    looks_like_path = "/" in name or name.endswith(".model") or (folder / name).exists()
     return resolve(reference, folder) if looks_like_path else reference

@@ -1,17 +1,12 @@
 """Card of `mini-halides`: what it is, how good it is, what it must not be used for, and where it comes from."""
 
-import dataclasses
-import hashlib
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ase.data import chemical_symbols
-
 from curator.datasets.label import Record, Theory
+from curator.distil_card import describe, errors_table, frames_table, make_card, table, write_card
 from curator.learners.mace import MaceModel
 
 LIMITS: tuple[str, ...] = (
@@ -34,30 +29,13 @@ LICENCES: tuple[str, ...] = (
 )
 
 
-def write_card(
+def write_halides_card(
     model: MaceModel, folder: Path, records: Sequence[Record], theory: Theory, exam: Mapping[str, Any], build: Any
 ) -> dict[str, Any]:
     """Card of the model and frames in ``folder``, written there as ``card.json`` and ``CARD.md``."""
-    a = model.architecture
-    card = {
-        "name": "mini-halides",
-        "theory": dataclasses.asdict(theory),
-        "model": {
-            "hash": model.hash,
-            "n_parameters": sum(p.numel() for p in model.module.parameters()),
-            "architecture": {k: v for k, v in dataclasses.asdict(a).items() if k != "heads"},
-            "e0s_eV": {chemical_symbols[z]: e0 for z, e0 in model.e0s().items()},
-        },
-        "sha256": {name: _sha256(folder / name) for name in ("model.safetensors", "model.json", "frames.h5")},
-        "frames": _count(records),
-        "build": build,
-        "exam": dict(exam),
-        "limits": list(LIMITS),
-        "licences": list(LICENCES),
-        "versions": {name: version(name) for name in ("chgnet", "mace-torch", "torch", "ase", "numpy")},
-    }
-    (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
-    (folder / "CARD.md").write_text(markdown(card))
+    card = make_card("mini-halides", model, folder, records, theory, exam=exam, build=build, limits=LIMITS)
+    card |= {"licences": list(LICENCES), "versions": card["versions"] | {"chgnet": version("chgnet")}}
+    write_card(folder, card, markdown(card))
     return card
 
 
@@ -69,12 +47,10 @@ def markdown(card: Mapping[str, Any]) -> str:
         "A small MACE model of the nine alkali halides LiF to KBr, distilled by curator from CHGNet 0.3.0, so that a "
         "campaign can start with no download. Everything on this page is measured by `python -m curator.mini_halides "
         "validate`; the same numbers, in full, are in `card.json`.",
-        f"Model {model['hash'][:12]}, {model['n_parameters']} parameters: {model['architecture']['hidden_irreps']}, "
-        f"cutoff {model['architecture']['r_max']} Å, {model['architecture']['n_interactions']} interactions, "
-        f"correlation {model['architecture']['correlation']}, ZBL pair repulsion, float32.",
+        describe(model),
         "## Errors against the teacher",
         "On frames no training saw. Relative: force error over the RMS force of the same frames.",
-        _errors(
+        errors_table(
             exam["errors_by_kind"]
             | {"own MD at 1000 K": exam["own_trajectories"], "MD of the classical LiF": exam["foreign_trajectories"]}
         )
@@ -88,7 +64,7 @@ def markdown(card: Mapping[str, Any]) -> str:
         "## Stability and speed",
         _survival(exam),
         "## Frames",
-        _frames(card["frames"]),
+        frames_table(card["frames"]),
         "## How it was made",
         _build(card),
         "## Limits",
@@ -99,24 +75,9 @@ def markdown(card: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _errors(kinds: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = [
-        (
-            kind,
-            e["n_frames"],
-            f"{e['force_rmse_meV_per_A']:.0f}",
-            f"{100 * e['force_rmse_relative']:.1f}",
-            f"{e['energy_rmse_meV_per_atom']:.1f}",
-            f"{e['stress_rmse_meV_per_A3']:.2f}",
-        )
-        for kind, e in kinds.items()
-    ]
-    return _table(("kind", "frames", "force meV/Å", "relative %", "energy meV/atom", "stress meV/Å³"), rows)
-
-
-def _lattice(table: Mapping[str, Mapping[str, float]]) -> str:
-    rows = [(k, f"{v['model']:.3f}", f"{v['teacher']:.3f}", f"{v['deviation_percent']:+.2f}") for k, v in table.items()]
-    return _table(("salt", "model Å", "CHGNet Å", "deviation %"), rows)
+def _lattice(found: Mapping[str, Mapping[str, float]]) -> str:
+    rows = [(k, f"{v['model']:.3f}", f"{v['teacher']:.3f}", f"{v['deviation_percent']:+.2f}") for k, v in found.items()]
+    return table(("salt", "model Å", "CHGNet Å", "deviation %"), rows)
 
 
 def _barriers(barriers: Sequence[Mapping[str, Any]]) -> str:
@@ -127,14 +88,14 @@ def _barriers(barriers: Sequence[Mapping[str, Any]]) -> str:
         )
         for b in barriers
     ]
-    table = _table(("lattice constant Å", "model eV", "CHGNet eV", "CHGNet at the model's geometries eV"), rows)
+    found = table(("lattice constant Å", "model eV", "CHGNet eV", "CHGNet at the model's geometries eV"), rows)
     missing = [
         f"Of {who} at {b['lattice_constant_A']:g} Å: {'; '.join(reasons)}."
         for b in barriers
         for who, reasons in b["reasons"].items()
         if reasons
     ]
-    return "\n\n".join([table, *missing])
+    return "\n\n".join([found, *missing])
 
 
 def _survival(exam: Mapping[str, Any]) -> str:
@@ -151,11 +112,6 @@ def _survival(exam: Mapping[str, Any]) -> str:
     )
 
 
-def _frames(counts: Mapping[str, Mapping[str, int]]) -> str:
-    rows = [(kind, *(n.get(split, 0) for split in ("train", "valid", "test"))) for kind, n in counts.items()]
-    return _table(("kind", "train", "valid", "test"), rows)
-
-
 def _build(card: Mapping[str, Any]) -> str:
     e0s = ", ".join(f"{symbol} {e0:.3f}" for symbol, e0 in card["model"]["e0s_eV"].items())
     return (
@@ -169,22 +125,5 @@ def _build(card: Mapping[str, Any]) -> str:
     )
 
 
-def _count(records: Sequence[Record]) -> dict[str, dict[str, int]]:
-    counts: dict[str, Counter[str]] = {}
-    for record in records:
-        counts.setdefault(record.provenance.source, Counter())[record.provenance.split] += 1
-    return {kind: dict(counts[kind]) for kind in sorted(counts)}
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
 def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

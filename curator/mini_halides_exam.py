@@ -1,6 +1,5 @@
 """Exam of the embedded foundation model `mini-halides` against its teacher, and the card that reports it."""
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations_with_replacement
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 from ase.build import bulk
 from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
-from ase.md.verlet import VelocityVerlet
 from ase.optimize import FIRE
 from scipy.optimize import brentq
 
@@ -23,10 +21,9 @@ from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Provenance, Record
 from curator.datasets.mini_halides.structures import LATTICE_CONSTANT_A, knock_off
 from curator.datasets.sources import build_seed
-from curator.datasets.units import FS
+from curator.distil_card import cpu_s_per_step, errors_by_kind, errors_of
 from curator.learners.dimers import falls
 from curator.learners.mace import MaceModel
-from curator.learners.metrics import energy_rmse_per_atom, force_errors, stress_rmse
 from curator.md import MDSettings, Trajectory, frames, run_md
 
 SURVIVAL_TEMPERATURE_K = 1000.0
@@ -44,7 +41,7 @@ def examine(model: MaceModel, probes: Sequence[Record], teacher: LabellerSpec, w
     reference = labeller_calculator(teacher)
     trajectories, survival = survive(model, work)
     return {
-        "errors_by_kind": errors_by_kind(model, probes),
+        "errors_by_kind": errors_by_kind(model, probes, thermal_and_condensed(probes)),
         "lattice_constants_A": lattice_constants(model, reference),
         "survival": survival,
         "own_trajectories": errors_on(model, _thinned(trajectories), teacher),
@@ -55,28 +52,13 @@ def examine(model: MaceModel, probes: Sequence[Record], teacher: LabellerSpec, w
     }
 
 
-def errors_by_kind(model: MaceModel, records: Sequence[Record]) -> dict[str, dict[str, float | int | None]]:
-    """Errors on labelled frames by kind of configuration, and over all of them."""
-    kinds = {record.provenance.source for record in records}
-    groups = {kind: [r for r in records if r.provenance.source == kind] for kind in sorted(kinds)}
-    groups["LiF with an interstitial, thermal"] = [
-        r for r in records if r.provenance.source in ("md-33", "md-65") and set(r.frame.numbers.tolist()) == {3, 9}
-    ]
-    groups["condensed"] = [r for r in records if r.provenance.source not in ("contact", "surface")]
-    groups["all"] = list(records)
-    return {kind: _errors(model, members) for kind, members in groups.items() if members}
-
-
-def _errors(model: MaceModel, records: Sequence[Record]) -> dict[str, float | int | None]:
-    predictions = model.predict([record.frame for record in records], ("energy", "forces", "stress"))
-    forces = force_errors(predictions, records)
-    stress = stress_rmse(predictions, records)
+def thermal_and_condensed(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Groups by which the card reports errors besides kinds."""
     return {
-        "n_frames": len(records),
-        "force_rmse_meV_per_A": 1000 * forces.rmse,
-        "force_rmse_relative": forces.rmse / forces.reference_rms,
-        "energy_rmse_meV_per_atom": 1000 * energy_rmse_per_atom(predictions, records),
-        "stress_rmse_meV_per_A3": None if stress is None else 1000 * stress,
+        "LiF with an interstitial, thermal": [
+            r for r in records if r.provenance.source in ("md-33", "md-65") and set(r.frame.numbers.tolist()) == {3, 9}
+        ],
+        "condensed": [r for r in records if r.provenance.source not in ("contact", "surface")],
     }
 
 
@@ -154,7 +136,7 @@ def errors_on(model: MaceModel, drawn: Iterable[Frame], teacher: LabellerSpec) -
     origin = Provenance(-1, "exam", "exam", "test", "test")
     labels = ((frame, labeller.label(atoms_from_frame(frame))) for frame in drawn)
     records = [Record(frame, label, origin) for frame, label in labels if not isinstance(label, LabelFailed)]
-    return dict(_errors(model, records))
+    return dict(errors_of(model, records))
 
 
 def barriers(model: MaceModel, reference: Calculator, lattice_constant_A: float) -> dict[str, Any]:
@@ -190,19 +172,10 @@ def speed(model: MaceModel, n_steps: int = 8) -> dict[str, float]:
     """CPU seconds of a molecular dynamics step of 65 atoms: the model, and CHGNet's own calculator as it comes."""
     from chgnet.model.dynamics import CHGNetCalculator
 
-    own = _cpu_s_per_step(model.calculator(), 5 * n_steps)
-    stock = _cpu_s_per_step(CHGNetCalculator(use_device="cpu"), n_steps)
+    frame = build_seed("lif-interstitial", LATTICE_CONSTANT_A["LiF"]).frame
+    own = cpu_s_per_step(model.calculator(), frame, 5 * n_steps)
+    stock = cpu_s_per_step(CHGNetCalculator(use_device="cpu"), frame, n_steps)
     return {"model": own, "chgnet_stock_calculator": stock, "ratio": stock / own}
-
-
-def _cpu_s_per_step(calculator: Calculator, n_steps: int) -> float:
-    atoms = atoms_from_frame(build_seed("lif-interstitial", LATTICE_CONSTANT_A["LiF"]).frame)
-    atoms.calc = calculator
-    dynamics = VelocityVerlet(atoms, timestep=FS)
-    dynamics.run(2)
-    began = time.process_time()
-    dynamics.run(n_steps)
-    return (time.process_time() - began) / n_steps
 
 
 def walls(model: MaceModel) -> dict[str, dict[str, float]]:

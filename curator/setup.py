@@ -21,8 +21,9 @@ from curator.errors import BadInput, CuratorError
 from curator.followed import followed_hops, rank_hops
 from curator.labelling import resolve
 from curator.lattice import seed_structure, unit_cell
-from curator.learners.foundation import MINI_HALIDES, load_foundation
+from curator.learners.foundation import load_foundation
 from curator.learners.mace import MaceModel, keep_head
+from curator.learners.reference import own_frames
 from curator.learners.replay import probe_records, replay_records
 from curator.probes import probe_round
 from curator.state import CampaignFolder, Json, Stage, read_json, write_json
@@ -103,22 +104,23 @@ def gather_inputs(plan: Plan, folder: Path, *, trust: bool) -> Inputs:
         If the model is not there, does not know an element of the system, or replay has nothing to replay.
     """
     pseudolabels = plan.strategy.replay == "pseudolabels"
+    reference = foundation_reference(plan, folder)
     with naming("foundation"):
-        model = load_foundation(foundation_reference(plan, folder), trust=trust, device="cpu")
+        model = load_foundation(reference, trust=trust, device="cpu")
         if pseudolabels and len(model.heads) > 1:
             # What it replays is then its own, not that of the foundation it was once fine-tuned from.
             model = keep_head(model, model.head)
     check_elements(plan, model)
-    check_replay(plan)
+    check_replay(plan, reference)
     learn = plan.file.learn
-    own = plan.file.foundation == MINI_HALIDES
+    own = own_frames(reference) is not None
     rng = np.random.default_rng(plan.seed_of(-1, Stage.SETUP))
-    probe = probe_records() if own else []
+    probe = probe_records(reference)
     idx = np.sort(rng.permutation(len(probe))[:N_PROBE])
     replay: tuple[list[Record], list[Record]] = ([], [])
     # Kept whatever the strategy is now: another one may come with a later round.
     if own or learn.replay is not None:
-        source = MINI_HALIDES if learn.replay is None else resolve(learn.replay, folder)
+        source = reference if learn.replay is None else resolve(learn.replay, folder)
         with naming("learn.replay"):
             replay = replay_records(
                 source,
@@ -185,9 +187,9 @@ def check_elements(plan: Plan, model: MaceModel) -> None:
         raise BadInput(f"foundation: {plan.file.foundation} does not know {symbols}; choose one that does")
 
 
-def check_replay(plan: Plan) -> None:
-    """Raise :class:`BadInput` if the strategy replays and there is nothing to replay."""
-    if plan.strategy.replay != "none" and plan.file.learn.replay is None and plan.file.foundation != MINI_HALIDES:
+def check_replay(plan: Plan, reference: str) -> None:
+    """Raise :class:`BadInput` if the strategy replays and the foundation (name or path) brings nothing to replay."""
+    if plan.strategy.replay != "none" and plan.file.learn.replay is None and own_frames(reference) is None:
         raise BadInput(
             f"learn.replay: {plan.strategy.name} needs frames to replay and {plan.file.foundation} brings none; "
             "name an extxyz file with labels of the foundation's level of theory, or, for pseudolabel_replay, of any "

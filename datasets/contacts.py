@@ -9,10 +9,11 @@ from itertools import combinations_with_replacement, product
 
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
+from ase.geometry import complete_cell
 from matscipy.neighbours import neighbour_list
 from scipy.optimize import brentq
 
-from curator.datasets.frame import Frame, atoms_from_frame
+from curator.datasets.frame import Frame
 
 REACH_A = 6.0
 """Pairs farther apart than this are not neighbours."""
@@ -59,7 +60,9 @@ def contact(frame: Frame, pair: Pair, depth: float, rng: np.random.Generator) ->
     Frame or None
         None if the frame has no such neighbours.
     """
-    i, j, vectors, distances = neighbour_list("ijDd", atoms_from_frame(frame), REACH_A)
+    i, j, vectors, distances = neighbour_list(
+        "ijDd", positions=frame.positions, cell=complete_cell(frame.cell), pbc=frame.pbc, cutoff=REACH_A
+    )
     low, high = np.sort(frame.numbers[np.stack([i, j])], axis=0)
     kind = np.flatnonzero((i < j) & (low == min(pair)) & (high == max(pair)))
     if not len(kind):

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from curator.datasets.extxyz import read_frames, read_own_records, read_records
 from curator.datasets.frame import Frame
 from curator.datasets.label import Label, Provenance, Record, Theory
-from curator.learners.foundation import MINI_HALIDES
+from curator.datasets.store import Store
 from curator.learners.mace import REPLAY, MaceModel
+from curator.learners.reference import MINI_HALIDES, own_frames
 
 VALID_SHARE = 0.1
 PSEUDOLABEL = "foundation-pseudolabel"
@@ -40,8 +41,8 @@ def replay_records(
     Parameters
     ----------
     reference
-        ``mini-halides``, or the path of an extxyz file with labels of the foundation's level of theory; with
-        ``pseudolabels``, of any file with structures.
+        A foundation that brings its frames (`own_frames`), or the path of an extxyz file with labels of the
+        foundation's level of theory; with ``pseudolabels``, of any file with structures.
     elements
         Keep frames made of these elements only; None keeps all.
     n
@@ -105,7 +106,8 @@ def pseudolabelled(records: Sequence[Record], foundation: MaceModel) -> list[Rec
 
 def foundation_hash(base: MaceModel) -> str:
     """Hash of the model whose knowledge is replayed: the one that a replay head comes from, else the base itself."""
-    known = base.metadata.get("foundation") if REPLAY in base.heads else None
+    replays = REPLAY in base.heads and len(base.heads) > 1
+    known = base.metadata.get("foundation") if replays else None
     return base.hash if known is None else str(known)
 
 
@@ -136,18 +138,16 @@ def _pseudolabel_key(foundation: str) -> str:
     return Theory(method=PSEUDOLABEL, code="mace", hashes={"weights": foundation}).key
 
 
-def probe_records() -> list[Record]:
-    """Frames of the corpus of ``mini-halides`` that no training ever saw, to measure forgetting."""
-    from curator.datasets.mini_halides import frames
-
-    return frames.probe_records()
+def probe_records(reference: str = MINI_HALIDES) -> list[Record]:
+    """Frames of a foundation's own level of theory that it never saw, to measure forgetting; none if it brings none."""
+    own = own_frames(reference)
+    return [] if own is None else [record for record in _stored(own) if record.provenance.split == "test"]
 
 
 def _corpus(reference: str) -> list[Record]:
-    if reference == MINI_HALIDES:
-        from curator.datasets.mini_halides import frames
-
-        return frames.replay_records()
+    own = own_frames(reference)
+    if own is not None:
+        return [record for record in _stored(own) if record.provenance.split != "test"]
     path = Path(reference)
     try:
         return read_own_records(path)
@@ -155,9 +155,14 @@ def _corpus(reference: str) -> list[Record]:
         return read_records(path, theory=Theory(method="replay", code="file", settings={"file": path.name}))
 
 
+def _stored(path: Path) -> list[Record]:
+    with Store(path, "r") as store:
+        return store.records()
+
+
 def _structures(reference: str) -> list[Record]:
     """Frames of the corpus whose labels are zero, to be replaced."""
-    if reference == MINI_HALIDES:
+    if own_frames(reference) is not None:
         return _corpus(reference)
     path = Path(reference)
     origin = Provenance(-1, f"import/{path.name}", f"import/{path.name}", "train", "import")

@@ -5,7 +5,6 @@ added by ``curator.mini_halides``.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from curator.datasets.contacts import contact
 from curator.datasets.frame import Frame, frame_from_atoms
+from curator.datasets.variations import Structure, rattled, strained, without
 
 LATTICE_CONSTANT_A: dict[str, float] = {
     "LiF": 4.0905,
@@ -36,25 +36,6 @@ _CLOSEST = 0.55
 """Shortest pair distance that is labelled, in units of the cation-anion distance of the same salt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Structure:
-    """A configuration to be labelled.
-
-    Attributes
-    ----------
-    frame
-        The atoms.
-    kind
-        Family it belongs to, by which errors are reported: ``rocksalt``, ``interstitial-65``, ...
-    group
-        Configurations of one group are correlated and share a split.
-    """
-
-    frame: Frame
-    kind: str
-    group: str
-
-
 def salt(cation: str, anion: str) -> str:
     """Return the formula of the salt of a cation and an anion."""
     return cation + anion
@@ -71,30 +52,6 @@ def parts(formula: str) -> tuple[str, str]:
 def rocksalt_cell(formula: str, repeats: tuple[int, int, int] = (1, 1, 1), scale: float = 1.0) -> Atoms:
     """Conventional 8-atom rocksalt cell, repeated, with the lattice constant multiplied by ``scale``."""
     return bulk(formula, "rocksalt", a=LATTICE_CONSTANT_A[formula] * scale, cubic=True).repeat(repeats)
-
-
-def rattled(atoms: Atoms, sigma_A: float, rng: np.random.Generator) -> Atoms:
-    """Copy with normally distributed displacements of standard deviation ``sigma_A`` along each axis."""
-    copy = atoms.copy()
-    copy.positions += rng.normal(scale=sigma_A, size=copy.positions.shape)
-    return copy
-
-
-def strained(atoms: Atoms, largest: float, shear: float, rng: np.random.Generator) -> Atoms:
-    """Copy under a random isotropic strain of at most ``largest`` and a random symmetric strain of scale ``shear``."""
-    noise = rng.normal(scale=shear, size=(3, 3))
-    strain = np.eye(3) * (1 + rng.uniform(-largest, largest)) + (noise + noise.T) / 2
-    copy = atoms.copy()
-    copy.set_cell(copy.cell.array @ strain, scale_atoms=True)
-    return copy
-
-
-def without(atoms: Atoms, missing: str, rng: np.random.Generator) -> Atoms:
-    """Copy without one atom, drawn at random, of each element in ``missing`` (a formula: ``Li``, ``LiF``)."""
-    copy = atoms.copy()
-    for symbol in Atoms(missing).get_chemical_symbols():
-        del copy[int(rng.choice(np.flatnonzero(copy.symbols == symbol)))]
-    return copy
 
 
 def knock_off(formula: str, progress: float, repeats: tuple[int, int, int], scale: float = 1.0) -> Atoms:

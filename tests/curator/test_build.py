@@ -5,13 +5,17 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
+from curator.backends.labellers import make_labeller
 from curator.build import build_plan, n_exam_labels
 from curator.config import CampaignFile
 from curator.datasets.frame import Frame, atoms_from_frame
+from curator.datasets.mini_halides.frames import theory
 from curator.datasets.sources import build_seed
 from curator.errors import BadInput
 from curator.lattice import seed_structure
+from curator.learners.foundation import load_foundation
 from curator.rule import StopRule
+from curator.setup import gather_inputs
 
 
 def campaign(**system: object) -> CampaignFile:
@@ -188,3 +192,22 @@ def test_a_mechanism_makes_defect_and_hops(tmp_path: Path):
 def test_hops_that_cannot_be_searched_for(tmp_path: Path, system: dict[str, object], message: str):
     with pytest.raises(BadInput, match=message):
         build_plan(campaign(**system), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mini-halides:0.2.0-small", "mini-halides:0.3.0-small"])
+def test_edition_brings_its_own_replay_and_probe(name: str, tmp_path: Path):
+    content = {"system": {"structure": "lif-interstitial"}, "foundation": name, "learn": {"replay_frames": 10}}
+    plan = build_plan(CampaignFile.model_validate(content), tmp_path)
+    inputs = gather_inputs(plan, tmp_path, trust=False)
+    assert inputs.foundation.hash == load_foundation(name, device="cpu").hash
+    assert (len(inputs.replay_train), len(inputs.probe)) == (10, 100)
+    assert {r.label.theory for r in (*inputs.replay_train, *inputs.probe)} == {theory(name).key}
+
+
+def test_edition_labels_too_and_an_unknown_one_is_told(tmp_path: Path):
+    content = {"system": {"structure": "lif-interstitial"}, "label": {"model": "mini-halides:0.3.0-small"}}
+    plan = build_plan(CampaignFile.model_validate(content), tmp_path)
+    assert make_labeller(plan.labeller).theory.method == "mini-halides-0.3.0-small"
+    wrong = CampaignFile.model_validate(content | {"foundation": "mini-halides:0.4.0"})
+    with pytest.raises(BadInput, match=r"^foundation: no edition 'mini-halides:0.4.0' .* mini-halides:0.2.0-small"):
+        gather_inputs(build_plan(wrong, tmp_path), tmp_path, trust=False)

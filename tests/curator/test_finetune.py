@@ -1,6 +1,7 @@
 """The command that fine-tunes, with every strategy, on a few small frames."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from curator.commands import app
 from curator.datasets.extxyz import read_frames
 from curator.datasets.frame import frame_from_atoms
 from curator.errors import BadInput, CuratorError
-from curator.learners.architecture import Architecture, Head, build_module
+from curator.learners.architecture import Architecture, Head, build_module, with_heads
 from curator.learners.mace import MaceModel, load_model
 from curator.learners.strategies import STRATEGIES
 from curator.probes import ProbeSettings
@@ -197,3 +198,21 @@ def test_a_tuned_model_carries_its_probes(labelled: Path, tmp_path: Path, monkey
     plain = finetune(labelled, "--strategy", "naive", "--out", tmp_path / "plain")
     assert plain["probes"] is None
     assert load_model(tmp_path / "plain").hash == kept.hash
+
+
+def test_head_of_the_foundation_is_chosen_by_name(labelled: Path, tmp_path: Path) -> None:
+    """The energies are those of the first head; the second is 2 eV an atom off, which the E0s make up for."""
+    foundation = load_model(labelled.parent / "model")
+    module, architecture = with_heads(foundation.module, foundation.architecture, [0, 0], ["pbe", "r2scan"])
+    shifted = tuple(replace(h, e0s_eV=tuple(e + 2 * i for e in h.e0s_eV)) for i, h in enumerate(architecture.heads))
+    MaceModel(replace(architecture, heads=shifted), module).save(tmp_path / "two")
+    common = ("--strategy", "naive", "--e0", "estimated")
+    for head, shift in (("pbe", 0.0), ("r2scan", -2.0)):
+        out = tmp_path / head
+        told = finetune(labelled, *common, "--model", f"{tmp_path / 'two'}#{head}", "--out", out)
+        assert told["start_energy_rmse_eV_per_atom"] < 1e-3
+        moved = told["e0"]["11"] - E0S[11]
+        assert moved == pytest.approx(-shift)
+        assert load_model(out).heads == ("target",)
+    with pytest.raises(BadInput, match="has no head 'lda'; it has pbe, r2scan"):
+        finetune(labelled, *common, "--model", f"{tmp_path / 'two'}#lda", "--out", tmp_path / "lda")

@@ -16,8 +16,8 @@ from curator.datasets.mini_halides.structures import (
     parts,
     rocksalt_cell,
     static_structures,
-    without,
 )
+from curator.datasets.variations import without
 
 
 @pytest.fixture(scope="module")
@@ -116,4 +116,23 @@ def test_shipped_forces_add_up_to_nothing_and_are_within_bounds():
 
 
 def test_all_files_together_stay_below_ten_megabytes():
-    assert sum(path.stat().st_size for path in frames.FOLDER.iterdir() if path.is_file()) < 10e6
+    assert sum(path.stat().st_size for path in frames.FOLDER.rglob("*") if path.is_file()) < 10e6
+
+
+@pytest.mark.parametrize("name", frames.GENERATIONS)
+def test_smaller_editions_learnt_frames_of_the_first_and_are_examined_on_the_same(name):
+    replay, probes = frames.replay_records(name), frames.probe_records(name)
+    assert 300 <= len(replay) <= 400
+    assert {record.label.theory for record in replay + probes} == {frames.theory(name).key}
+    assert {r.frame.hash for r in replay} <= {r.frame.hash for r in frames.replay_records()}
+    assert {r.frame.hash for r in probes} == {r.frame.hash for r in frames.probe_records()}
+    kinds = {record.provenance.source for record in frames.replay_records()}
+    assert {record.provenance.source for record in replay} == kinds
+
+
+def test_edition_of_the_same_teacher_has_the_same_labels():
+    first = {r.frame.hash: r.label for r in (*frames.replay_records(), *frames.probe_records())}
+    for record in frames.replay_records("mini-halides:0.3.0-small")[:50]:
+        assert record.label.theory == first[record.frame.hash].theory
+        assert record.label.energy == pytest.approx(first[record.frame.hash].energy, abs=2e-3)
+        assert np.abs(record.label.forces - first[record.frame.hash].forces).max() < 2e-3

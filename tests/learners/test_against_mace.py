@@ -17,7 +17,7 @@ from curator.datasets.frame import atoms_from_frame
 from curator.datasets.label import Record
 from curator.learners.architecture import Architecture
 from curator.learners.foundation import load_foundation
-from curator.learners.mace import load_model
+from curator.learners.mace import MaceModel, export_model, load_model
 from curator.learners.metrics import force_rmse
 from curator.learners.strategies import strategy
 from curator.learners.train import fit
@@ -71,6 +71,28 @@ def test_mace_puts_zero_for_the_energy_of_an_absent_element(
     assert [ours[z] for z in (3, 9)] == pytest.approx([theirs[z] for z in (3, 9)], abs=1e-3)
 
 
+def write_labelled(folder: Path, **parts: list[Record]) -> None:
+    for name, part in parts.items():
+        images = []
+        for record in part:
+            atoms = atoms_from_frame(record.frame)
+            atoms.info |= {"REF_energy": record.label.energy, "REF_stress": record.label.stress}
+            atoms.arrays["REF_forces"] = record.label.forces
+            images.append(atoms)
+        write(folder / f"{name}.extxyz", images)
+
+
+def mace_run_train(folder: Path, options: dict[str, object]) -> None:
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "mace.cli.run_train", "--ema", "--amsgrad"]
+        + [f"--{key}={value}" for key, value in options.items()],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+
+
 @pytest.mark.slow
 def test_mace_run_train_learns_as_well(records: list[Record], tmp_path: Path) -> None:
     """Same architecture, data, loss and schedule: the two trainers end at about the same force error."""
@@ -80,14 +102,7 @@ def test_mace_run_train_learns_as_well(records: list[Record], tmp_path: Path) ->
     ours, report = fit(None, train, valid, plan, seed=1, architecture=architecture)
     error = force_rmse(ours.predict([r.frame for r in valid]), valid)
 
-    for name, part in (("train", train), ("valid", valid)):
-        images = []
-        for record in part:
-            atoms = atoms_from_frame(record.frame)
-            atoms.info |= {"REF_energy": record.label.energy, "REF_stress": record.label.stress}
-            atoms.arrays["REF_forces"] = record.label.forces
-            images.append(atoms)
-        write(tmp_path / f"{name}.extxyz", images)
+    write_labelled(tmp_path, train=train, valid=valid)
     options = {
         "name": "theirs",
         "train_file": "train.extxyz",
@@ -120,14 +135,7 @@ def test_mace_run_train_learns_as_well(records: list[Record], tmp_path: Path) ->
         "device": "cpu",
         "seed": 1,
     }
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "mace.cli.run_train", "--ema", "--amsgrad"]
-        + [f"--{key}={value}" for key, value in options.items()],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-    )
+    mace_run_train(tmp_path, options)
     calculator = MACECalculator(tmp_path / "theirs.model", device="cpu", default_dtype="float32")
     errors = []
     for record in valid:
@@ -137,3 +145,40 @@ def test_mace_run_train_learns_as_well(records: list[Record], tmp_path: Path) ->
     theirs = float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
     print(json.dumps({"ours_eV_per_A": error, "theirs_eV_per_A": theirs}))
     assert 0.7 < error / theirs < 1.4
+
+
+@pytest.mark.slow
+def test_export_is_a_foundation_for_mace_and_what_it_trains_comes_back(
+    model: MaceModel, records: list[Record], tmp_path: Path
+) -> None:
+    """With a learning rate of almost nothing, an epoch of ``mace_run_train`` changes no force."""
+    train, valid = records[:12], records[12:]
+    export_model(model, tmp_path / "ours.model")
+    write_labelled(tmp_path, train=train, valid=valid)
+    options = {
+        "name": "theirs",
+        "foundation_model": "ours.model",
+        "multiheads_finetuning": False,
+        "train_file": "train.extxyz",
+        "valid_file": "valid.extxyz",
+        "E0s": "foundation",
+        "loss": "universal",
+        "lr": 1e-12,
+        "ema_decay": 0.99,
+        "batch_size": 2,
+        "valid_batch_size": 4,
+        "max_num_epochs": 1,
+        "default_dtype": "float64",
+        "device": "cpu",
+        "seed": 1,
+    }
+    mace_run_train(tmp_path, options)
+    back = load_foundation(str(tmp_path / "theirs.model"), trust=True, device="cpu")
+    assert set(back.elements) == {3, 9}
+    theirs = MACECalculator(tmp_path / "theirs.model", device="cpu", default_dtype="float64")
+    for record, own, returned in zip(valid, *(m.predict([r.frame for r in valid]) for m in (model, back)), strict=True):
+        atoms = atoms_from_frame(record.frame)
+        atoms.calc = theirs
+        np.testing.assert_allclose(returned.forces, own.forces, atol=1e-5)
+        np.testing.assert_allclose(returned.forces, atoms.get_forces(), atol=1e-5)
+        assert returned.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-4)

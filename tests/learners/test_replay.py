@@ -9,8 +9,11 @@ from ase.io import write
 
 from curator.datasets.extxyz import write_records
 from curator.datasets.frame import atoms_from_frame
-from curator.datasets.label import Record
+from curator.datasets.label import Record, Split
+from curator.datasets.mini_halides.frames import GENERATIONS, theory
+from curator.datasets.store import Store
 from curator.learners.mace import MaceModel
+from curator.learners.reference import own_frames
 from curator.learners.replay import check_pseudolabels, probe_records, replay_records
 
 
@@ -91,6 +94,29 @@ def test_embedded_corpus_has_its_own_splits() -> None:
     assert (len(train), len(valid)) == (40, 4)
     assert probe
     assert not {*hashes(train), *hashes(valid)} & set(hashes(probe))
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+def test_editions_replay_frames_of_their_own_teacher(name: str) -> None:
+    train, valid = replay_records(name, None, 40, np.random.default_rng(0))
+    probe = probe_records(name)
+    assert {record.label.theory for record in [*train, *valid, *probe]} == {theory(name).key}
+    assert not {*hashes(train), *hashes(valid)} & set(hashes(probe))
+
+
+def test_frames_beside_a_model_are_replayed_and_probed(records: list[Record], model: MaceModel, tmp_path: Path) -> None:
+    folder = tmp_path / "student"
+    split: tuple[Split, Split] = ("train", "test")
+    kept = [replace(r, provenance=replace(r.provenance, split=split[i % 4 == 0])) for i, r in enumerate(records)]
+    folder.mkdir()
+    with Store(folder / "frames.h5") as store:
+        store.append(kept)
+    assert own_frames(str(folder)) is None
+    model.save(folder)
+    assert own_frames(f"{folder}#target") == folder / "frames.h5"
+    train, valid = replay_records(str(folder), None, None, np.random.default_rng(0))
+    assert {*hashes(train), *hashes(valid)} == {r.frame.hash for r in kept if r.provenance.split == "train"}
+    assert set(hashes(probe_records(str(folder)))) == {r.frame.hash for r in kept if r.provenance.split == "test"}
 
 
 def test_each_set_of_elements_is_dealt_alike(corpus: str, records: list[Record]) -> None:
