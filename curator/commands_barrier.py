@@ -79,8 +79,6 @@ def barrier(
         raise BadInput(f"--supercell: repeats must be at least 1; got {' '.join(map(str, supercell))}")
     if final is not None and initial is None and structure is not None:
         initial, structure = Path(structure), None
-    begins = structure if initial is None else str(initial)
-    source = labeller_named(model, trust, [] if begins is None else [structure_of(begins)])
     if initial is not None or final is not None:
         if initial is None or final is None:
             raise BadInput("--initial and --final: a hop needs both of its end points")
@@ -96,10 +94,12 @@ def barrier(
         }
         _refuse(of_crystals, "--initial and --final say all there is to say")
         todo = _from_files(initial, final, saddle)
+        source = labeller_named(model, trust, [todo.hops[0][1].initial])
     else:
         if structure is None:
             raise BadInput("structure: is missing; give a crystal, or the two ends of a hop with --initial and --final")
         _refuse({"--saddle": saddle}, "goes with --initial and --final")
+        source = labeller_named(model, trust, [structure_of(structure)])
         crystal = _Crystal(source, structure, lattice_constant_A, relax_cell)
         if mechanism is None:
             of_mechanism = {"--mobile": mobile, "--max-length-A": max_length_A, "--at-most": at_most}

@@ -175,7 +175,7 @@ def test_its_barrier_is_near_its_teachers(model: Path, curator_here) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         barriers.append(json.loads(done.stdout)["barrier_eV"])
     print(f"barrier {barriers[0]:.3f} eV, its teacher's {barriers[1]:.3f} eV")
-    assert abs(barriers[0] - barriers[1]) < 0.1
+    assert abs(barriers[0] - barriers[1]) < 0.05
 
 
 def test_its_diffusion_is_measured(model: Path, curator_here, tmp_path: Path) -> None:
