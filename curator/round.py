@@ -223,7 +223,9 @@ def train(context: Context, round_: int) -> list[TrainedMember]:
     folder.mkdir(parents=True, exist_ok=True)
     training, validation = records_for_training(context)
     write_records(folder / "train.extxyz", training)
-    write_records(folder / "valid.extxyz", validation)
+    valid = folder / "valid.extxyz" if validation else None  # one trajectory alone is trained on whole
+    if valid is not None:
+        write_records(valid, validation)
     replays = context.plan.strategy.replay != "none"
     replay_valid = context.folder.setup / "replay-valid.extxyz"
     before = warm_bases(context, round_)
@@ -234,7 +236,7 @@ def train(context: Context, round_: int) -> list[TrainedMember]:
             TrainingJob(
                 base=base,
                 train=folder / "train.extxyz",
-                valid=folder / "valid.extxyz",
+                valid=valid,
                 replay_train=context.folder.setup / "replay-train.extxyz" if replays else None,
                 replay_valid=replay_valid if replays and replay_valid.exists() else None,
                 strategy=context.plan.strategy,

@@ -253,7 +253,7 @@ class TrainingJob:
     base
         Model to start from; a strategy that starts from scratch takes only its architecture.
     train, valid
-        extxyz files with labels.
+        extxyz files with labels; there may be none to validate with.
     replay_train, replay_valid
         extxyz files of replayed frames, or None; pseudolabels were given when the campaign began.
     bootstrap
@@ -266,7 +266,7 @@ class TrainingJob:
 
     base: ModelAt
     train: Path
-    valid: Path
+    valid: Path | None
     replay_train: Path | None
     replay_valid: Path | None
     strategy: Strategy

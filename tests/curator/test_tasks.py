@@ -138,3 +138,20 @@ def test_divergence_leaves_the_last_good_weights_beside(model: ModelAt, train_fi
     kept = load_model(tmp_path / "model" / "member-0-diverged").predict([records[1].frame])[0]
     np.testing.assert_allclose(kept.forces, model.load().predict([records[1].frame])[0].forces, atol=1e-6)
     assert not job.out.exists()
+
+
+def test_there_may_be_nothing_to_validate_with(model: ModelAt, train_file: Path, tmp_path: Path) -> None:
+    job = TrainingJob(
+        base=model,
+        train=train_file,
+        valid=None,
+        replay_train=None,
+        replay_valid=None,
+        strategy=strategy("naive", max_epochs=2),
+        e0="estimated",
+        bootstrap=False,
+        seed=0,
+        out=tmp_path / "model" / "member-0",
+    )
+    member = train_member(job)
+    assert (member.epochs, member.valid_force_rmse) == (2, {})
