@@ -16,7 +16,7 @@ from curator.learners.reference import is_mini_halides, split_head
 
 def key_of(label: Label) -> str:
     """Key of the campaign file that a bad labeller is blamed on."""
-    return "label" if label.kind == "dft" else "label.model"
+    return "label" if label.kind == "dft" or label.code == "ase" else "label.model"
 
 
 def labeller_of(

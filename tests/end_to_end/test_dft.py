@@ -19,6 +19,7 @@ from ase.io import read, write
 
 from curator.datasets.journal import Journal
 from curator.datasets.label import Record
+from curator.datasets.store import Store
 
 QUICK = {"kind": "dft", "code": "espresso", "preset": "pbe-quick", "cutoff_Ry": 40, "kpoint_spacing_per_A": 1.2}
 
@@ -115,6 +116,37 @@ def test_bad_input_names_the_key_and_the_remedy(curator_here, label_file: Path, 
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert all(word in done.stderr for word in said), done.stderr
+
+
+CAMPAIGN = """
+name: real
+seed: 2
+system: {structure: lif, supercell: [1, 1, 1], cell: given, mobile: Li}
+explore: {temperatures_K: [700, 900], replicas: 1, duration_ps: 0.3, interval_ps: 0.02}
+select: {labels_per_round: 3, random_share: 0, test_frames: 2, contact_labels: 0}
+learn: {strategy: multihead_replay, epochs: 4, replay_frames: 8, members: 1}
+measure: {exam: false, probes: null, diffusion: {temperatures_K: [900], duration_ps: 0.4, equilibration_ps: 0.1}}
+stop: {max_rounds: 1, max_labels: 8}
+run: {executor: local, workers: 2}
+"""
+
+
+def test_campaign_with_real_labels_ends_with_a_verdict(curator, label_file: Path, tmp_path: Path):
+    label = yaml.safe_load(label_file.read_text()) | {"also": "mini-halides"}
+    (tmp_path / "real.yaml").write_text(CAMPAIGN + yaml.safe_dump({"label": label}))
+    done = curator("run", tmp_path / "real.yaml")
+    assert done.returncode == 3, done.stderr
+    status = json.loads(curator("status", tmp_path / "real.yaml", "--json").stdout)
+    assert status["verdict"] in ("not_yet", "undetermined")
+    assert status["theory"].startswith("pbe@")
+    assert (status["n_labels_total"], status["failed_labels"]) == (5, {})
+    error = status["rounds"][0]["force_rmse_eV_per_A"]
+    assert error["model"] < error["foundation"]
+    with Store(tmp_path / "real" / "frames.h5", "r") as store:
+        theories = Counter(record.label.theory for record in store.records())
+    assert sorted(theories.values()) == [5, 5]
+    assert (tmp_path / "real" / "report.html").exists()
+    assert list((tmp_path / "real" / "calculations").iterdir()) == []
 
 
 def programs_in(folder: Path) -> list[psutil.Process]:
