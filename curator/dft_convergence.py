@@ -35,7 +35,7 @@ class Point:
     Attributes
     ----------
     setting
-        ``cutoff_Ry`` or ``kpoint_spacing_per_A``.
+        ``cutoff_Ry`` or ``cutoff_eV``, or ``kpoint_spacing_per_A``.
     value
         Its value.
     asked
@@ -85,7 +85,8 @@ def measure_convergence(
     rattled = frame_from_atoms(atoms)
     charged = at_charge(spec, frame.charge, frame.multiplicity)
     asked = json.loads(charged.settings)
-    series = {"cutoff_Ry": CUTOFFS, "kpoint_spacing_per_A": SPACINGS}
+    cutoff = next(name for name in ("cutoff_Ry", "cutoff_eV") if name in asked)
+    series = {cutoff: CUTOFFS, "kpoint_spacing_per_A": SPACINGS}
     done: dict[str, Label] = {}
     n_all = len(CUTOFFS) + len(SPACINGS) - 1
     points: list[Point] = []
@@ -145,7 +146,7 @@ def convergence_lines(points: Sequence[Point]) -> list[str]:
             continue
         at = f"  note: at {point.setting} {point.value:g}"
         if point.pressure_error_GPa is not None and abs(point.pressure_error_GPa) > PULAY_GPA:
-            better = "a higher cutoff_Ry" if point.setting == "cutoff_Ry" else "a smaller kpoint_spacing_per_A"
+            better = f"a {'higher' if 'cutoff' in point.setting else 'smaller'} {point.setting}"
             lines.append(
                 f"{at} the pressure is {point.pressure_error_GPa:+.1f} GPa from its limit; give {better}, or relax no "
                 "cell with it (system.cell: given) and trust no stress"
