@@ -16,12 +16,13 @@ from mace.modules import (
 
 from curator.backends.base import LabellerSpec
 from curator.backends.labellers import make_labeller
+from curator.backends.pseudolabel import mace_theory
 from curator.build import build_plan
 from curator.config import CampaignFile
 from curator.datasets.frame import Frame, atoms_from_frame
 from curator.errors import BadInput
 from curator.learners.foundation import load_foundation
-from curator.learners.mace import MaceModel, keep_head
+from curator.learners.mace import MaceModel, from_module, keep_head
 from curator.learners.replay import foundation_hash
 from curator.setup import gather_inputs
 
@@ -67,48 +68,50 @@ def two_headed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def folder(two_headed: Path) -> Path:
-    """Folder of ours with the same two heads, of which the second predicts."""
-    pbe = load_foundation(f"{two_headed}#pbe", trust=True, device="cpu")
-    module = torch.load(two_headed, weights_only=False)
-    both = MaceModel(*_architecture_and_module(module), {}, "r2scan")
-    assert pbe.heads == ("pbe",)
-    both.save(two_headed.parent / "ours")
+def whole(two_headed: Path) -> MaceModel:
+    """The same model as ours, its second head predicting."""
+    return from_module(torch.load(two_headed, weights_only=False).float()).with_head("r2scan")
+
+
+@pytest.fixture(scope="module")
+def folder(two_headed: Path, whole: MaceModel) -> Path:
+    """Folder of ours that holds it."""
+    whole.save(two_headed.parent / "ours")
     return two_headed.parent / "ours"
 
 
-def _architecture_and_module(module: torch.nn.Module):
-    from curator.learners.mace import from_module
-
-    model = from_module(module.float())
-    return model.architecture, model.module
+@pytest.fixture(scope="module")
+def chosen(folder: Path) -> dict[str, MaceModel]:
+    return {head: load_foundation(f"{folder}#{head}", device="cpu") for head in HEADS}
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_chosen_head_predicts_what_mace_does(head: str, two_headed: Path, folder: Path, frames: list[Frame]) -> None:
+def test_chosen_head_predicts_what_mace_does(
+    head: str, two_headed: Path, chosen: dict[str, MaceModel], frames: list[Frame]
+) -> None:
     theirs = MACECalculator(two_headed, device="cpu", default_dtype="float64", head=head)
-    for reference in (two_headed, folder):
-        model = load_foundation(f"{reference}#{head}", trust=True, device="cpu").double()
+    for model in (load_foundation(f"{two_headed}#{head}", trust=True, device="cpu"), chosen[head]):
         assert model.heads == (head,)
-        for frame in frames:
+        for frame, own in zip(frames, model.double().predict(frames), strict=True):
             atoms = atoms_from_frame(frame)
             atoms.calc = theirs
-            (own,) = model.predict([frame])
             # The weights of the model were rounded to single precision on import.
             assert own.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
             np.testing.assert_allclose(own.forces, atoms.get_forces(), atol=1e-4)
 
 
-def test_heads_differ(folder: Path, frames: list[Frame]) -> None:
-    pbe, r2scan = (load_foundation(f"{folder}#{head}", device="cpu").predict(frames[:1])[0] for head in HEADS)
+def test_heads_differ(chosen: dict[str, MaceModel], frames: list[Frame]) -> None:
+    pbe, r2scan = (chosen[head].predict(frames[:1])[0] for head in HEADS)
     assert abs(pbe.energy - r2scan.energy) > 1
     assert np.abs(pbe.forces - r2scan.forces).max() > 1e-3
 
 
-def test_folder_keeps_the_head_it_was_saved_with(folder: Path, frames: list[Frame]) -> None:
-    whole, chosen = load_foundation(str(folder), device="cpu"), load_foundation(f"{folder}#r2scan", device="cpu")
-    assert whole.heads == HEADS
-    np.testing.assert_allclose(whole.predict(frames)[0].forces, chosen.predict(frames)[0].forces, atol=1e-6)
+def test_folder_keeps_the_head_it_was_saved_with(
+    folder: Path, chosen: dict[str, MaceModel], frames: list[Frame]
+) -> None:
+    loaded = load_foundation(str(folder), device="cpu")
+    assert loaded.heads == HEADS
+    np.testing.assert_allclose(loaded.predict(frames)[0].forces, chosen["r2scan"].predict(frames)[0].forces, atol=1e-6)
 
 
 @pytest.mark.parametrize(("which", "has"), [("file", "pbe, r2scan"), ("folder", "pbe, r2scan"), ("embedded", "target")])
@@ -123,10 +126,9 @@ def test_only_head_may_be_named() -> None:
     assert named.hash == plain.hash
 
 
-def test_kept_head_is_its_own_foundation(folder: Path) -> None:
+def test_kept_head_is_its_own_foundation(whole: MaceModel) -> None:
     """A head called `replay` and kept alone is what is replayed, whatever it was once fine-tuned from."""
-    both = load_foundation(str(folder), device="cpu")
-    tuned = MaceModel(both.architecture, both.module, {"foundation": "f" * 64})
+    tuned = MaceModel(whole.architecture, whole.module, {"foundation": "f" * 64})
     alone = keep_head(tuned, "pbe", "replay")
     assert foundation_hash(alone) == alone.hash
 
@@ -142,23 +144,25 @@ def campaign(foundation: str, **learn: object) -> CampaignFile:
 
 
 @pytest.mark.parametrize("name", ["two.model", "ours"])
-def test_campaign_takes_a_head_by_a_path_relative_to_its_file(name: str, folder: Path, frames: list[Frame]) -> None:
+def test_campaign_takes_a_head_by_a_path_relative_to_its_file(name: str, folder: Path) -> None:
     plan = build_plan(campaign(f"{name}#r2scan"), folder.parent, trust=True)
     model = gather_inputs(plan, folder.parent, trust=True).foundation
     assert model.heads == ("r2scan",)
     assert model.e0s()[3] == pytest.approx(E0S_EV[1, 0])
+
+
+def test_unknown_head_in_a_campaign_is_told(folder: Path) -> None:
     with pytest.raises(BadInput, match=r"^foundation: .*has no head 'lda'; it has pbe, r2scan"):
-        gather_inputs(build_plan(campaign(f"{name}#lda"), folder.parent, trust=True), folder.parent, trust=True)
+        gather_inputs(build_plan(campaign("ours#lda"), folder.parent), folder.parent, trust=False)
 
 
-def test_labeller_takes_a_head(two_headed: Path, folder: Path, frames: list[Frame]) -> None:
-    labels = {}
-    for head in HEADS:
-        labeller = make_labeller(LabellerSpec("pseudolabel", f"{two_headed}#{head}", "cpu", trust=True))
-        assert labeller.theory.method == f"mace-two-{head}"
-        labels[head] = labeller.label(atoms_from_frame(frames[0]))
-    assert labels["pbe"].theory != labels["r2scan"].theory
-    expected = load_foundation(f"{folder}#r2scan", device="cpu").predict(frames[:1])[0]
-    assert labels["r2scan"].energy == pytest.approx(expected.energy, abs=1e-4)
+def test_labeller_takes_a_head(two_headed: Path, chosen: dict[str, MaceModel], frames: list[Frame]) -> None:
+    labeller = make_labeller(LabellerSpec("pseudolabel", f"{two_headed}#r2scan", "cpu", trust=True))
+    assert labeller.theory.method == "mace-two-r2scan"
+    label = labeller.label(atoms_from_frame(frames[0]))
+    assert label.energy == pytest.approx(chosen["r2scan"].predict(frames[:1])[0].energy, abs=1e-4)
+    other = mace_theory(f"{two_headed}#pbe", chosen["pbe"])
+    assert other.method == "mace-two-pbe"
+    assert other.key != labeller.theory.key
     with pytest.raises(ValueError, match="no labeller"):
         make_labeller(LabellerSpec("pseudolabel", "nowhere.model#pbe", "cpu"))
