@@ -143,11 +143,14 @@ def electrons_problem(
         return f"the frame has a charge of {given:+d}, the level of theory one of {charge:+d}"
     electrons = sum(valence[symbol] for symbol in atoms.symbols) - charge
     ((key, width),) = smearing.items()
+    where = "in a campaign's system, or as charge=1 or multiplicity=2 in the frame's info"
     if width == 0 and multiplicity < 2 and round(electrons) % 2:
         return (
-            f"{electrons:g} electrons cannot fill levels in pairs: give a charge (system.charge), a multiplicity of 2, "
+            f"{electrons:g} electrons cannot fill levels in pairs: give a charge or a multiplicity of 2 ({where}), "
             f"or label.{key}"
         )
+    if multiplicity > 1 and (round(electrons) - multiplicity + 1) % 2:
+        return f"{electrons:g} electrons cannot have a multiplicity of {multiplicity}: give another ({where})"
     return None
 
 

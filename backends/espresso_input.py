@@ -154,6 +154,11 @@ def input_of(settings: EspressoSettings) -> dict[str, dict[str, object]]:
 def espresso_theory(settings: EspressoSettings, binary: str) -> Theory:
     """Level of theory: the input, the density of k-points and the pseudopotentials by their hashes."""
     files = {symbol: read_pseudopotential(Path(path)) for symbol, path in settings.pseudopotentials.items()}
+    if not files:
+        raise ValueError("pseudopotentials: names none; give a folder, or a file by element")
+    for symbol, file in files.items():
+        if file.element != symbol:
+            raise ValueError(f"pseudopotential {file.path}: is of {file.element}, and was given for {symbol}")
     functionals = sorted({file.functional for file in files.values()})
     functional = str(settings.input_data.get("system", {}).get("input_dft", functionals[0]))
     if len(functionals) > 1:

@@ -96,7 +96,8 @@ def labeller_calculator(spec: LabellerSpec) -> Calculator:
 def at_charge(spec: LabellerSpec, charge: int, multiplicity: int) -> LabellerSpec:
     """The same labeller for frames of another charge and multiplicity, where that is part of its settings."""
     settings = json.loads(spec.settings)
-    if spec.kind != "dft" or (spec.calculator and "charge" not in settings):
+    of_program = spec.kind == "dft" and not spec.calculator
+    if not of_program and "charge" not in settings:
         return spec
     settings |= {"charge": charge, "multiplicity": multiplicity}
     if spec.calculator and not multiplicity:

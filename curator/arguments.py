@@ -83,12 +83,13 @@ def labeller_named(reference: str, trust: bool, frames: Sequence[Frame] = ()) ->
     if file.suffix in (".yaml", ".yml"):
         charges = sorted({(frame.charge, frame.multiplicity) for frame in frames}) or [(0, 0)]
         if len(charges) > 1:
-            raise BadInput(
-                f"frames of several charges and multiplicities ({charges}); take those of each by themselves"
-            )
+            found = ", ".join(f"charge {charge:+d} with multiplicity {spin}" for charge, spin in charges)
+            raise BadInput(f"the frames are of several kinds ({found}), which are several levels of theory; split them")
         symbols = {chemical_symbols[number] for frame in frames for number in frame.numbers}
         charge, multiplicity = charges[0]
         section, folder = read_label_file(file), file.resolve().parent
+        if section.also is not None:
+            raise BadInput(f"{file}: label.also is for campaigns; ask again with the other labeller alone")
         with bad_input():
             spec = labeller_of(section, symbols, folder, charge=charge, multiplicity=multiplicity, trust=trust)
     else:

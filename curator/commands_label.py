@@ -21,6 +21,7 @@ from curator.state import RESOLVED_FILE
 if TYPE_CHECKING:
     from curator.backends.base import LabellerSpec
 
+MISSING = "ProgramMissingError: "
 Wanted = Sequence[tuple[Frame, Provenance]]
 
 
@@ -77,6 +78,7 @@ def label(
         else:
             journal = Journal(folder, stack.enter_context(acquire(folder)))
         wanted = list(zip(loaded, _origins(frames, loaded, known), strict=True))
+        waiting = set() if retry else {frame for frame, key in journal.quarantined if key == theory.key}
         died = _label(journal, spec, theory, wanted, retry, workers)
         labels, failures = journal.labels(theory.key), journal.failures(theory.key)
     records = [Record(frame, labels[frame.hash], origin) for frame, origin in wanted if frame.hash in labels]
@@ -91,13 +93,14 @@ def label(
         "failed": [{"idx": i, "reason": failure.reason, "message": failure.message} for i, failure in failed],
         "died": [{"idx": i, "message": message} for i, message in died.items()],
     }
-    lines = [f"frame {i}: {failure.reason}: {failure.message}" for i, failure in failed]
+    again = {i: " (not tried again)" if loaded[i].hash in waiting else "" for i, _ in failed}
+    lines = [f"frame {i}: {failure.reason}{again[i]}: {failure.message}" for i, failure in failed]
     lines += [f"frame {i}: {message}" for i, message in died.items()]
     reasons = _counted([failure.reason for _, failure in failed])
     lines += [
         f"wrote {len(records)} labels of {theory.key} to {where}; {len(loaded) - len(records)} of {len(loaded)} failed"
         + (f": {reasons}; --retry tries them again" if failed else "")
-    ]
+    ] * bool(records)
     if content["n_remedied"]:
         lines.append(f"{content['n_remedied']} had failed at first; the journal tells what helped")
     show(as_json, content, lines)
@@ -134,6 +137,8 @@ def _label(
             idx = todo[outcome.index]
             if isinstance(outcome, Failed):
                 # Says nothing about the frame, which may be tried again.
+                if outcome.error.startswith(MISSING):
+                    raise BadInput(outcome.error.removeprefix(MISSING))
                 died[idx] = outcome.error
             else:
                 publish_outcome(journal, wanted[idx][0], outcome.value, wanted[idx][1], theory)
@@ -160,6 +165,8 @@ def _retry_campaign(target: Path, workers: int, as_json: bool, trust: bool) -> N
     with acquire(folder.journal) as fence:
         journal = Journal(folder.journal, fence)
         waiting = list(journal.failures(theory.key).values())
+        if not waiting:
+            raise BadInput(f"{target}: nothing waits in quarantine")
         wanted = [(failure.frame, failure.provenance) for failure in waiting]
         spec = replace(plan.labeller, scratch=str(folder.calculations))
         died = _label(journal, spec, theory, wanted, True, workers)

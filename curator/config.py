@@ -381,6 +381,8 @@ def _explained(problem: Any, within: tuple[str, ...]) -> str:
         return f"{key}: is missing; it must be given"
     message = problem["msg"].removeprefix("Value error, ")
     given = problem.get("input")
+    if isinstance(given, dict) and message:
+        return f"{key}: {message}"  # of a whole section, which would be a page
     return f"{key}: {message[0].lower() + message[1:]}; got {given!r}" if message else f"{key}: got {given!r}"
 
 

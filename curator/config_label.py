@@ -41,8 +41,8 @@ class Label(Section):
         description="chgnet:r2scan, chgnet:0.3.0, chgnet:0.2.0, a MACE model; classical: lif-fumi-tosi; "
         "semiempirical: gfn1-xtb, gfn2-xtb.",
     )
-    code: Literal["espresso", "vasp", "gpaw", "ase"] = Field(
-        "espresso", description="dft: the program that calculates; ase, of any kind: an ASE calculator."
+    code: Literal["espresso", "vasp", "gpaw", "ase"] | None = Field(
+        None, description="dft: the program that calculates, espresso by default; ase, of any kind: an ASE calculator."
     )
     calculator: str | None = Field(
         None, pattern=r"^[\w.]+:[\w.]+$", description="ase: what makes the calculator, as module:Class."
@@ -105,7 +105,7 @@ class Label(Section):
 
     @model_validator(mode="after")
     def _keys_of_the_kind(self) -> Self:
-        kind = self.code if self.kind == "dft" or self.code == "ase" else self.kind
+        kind = (self.code or "espresso") if self.kind == "dft" or self.code == "ase" else self.kind
         fields = type(self).model_fields.items()
         given = {name for name, field in fields if getattr(self, name) != field.get_default()}
         strange = sorted(given - {*_ANYWHERE, *KEYS[kind]})

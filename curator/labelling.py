@@ -62,10 +62,11 @@ def labeller_of(
         return pseudolabeller(label.model, folder, device, trust)
     if label.kind != "dft":
         return LabellerSpec(label.kind, label.model)
-    own = {"espresso": _espresso, "vasp": _vasp, "gpaw": _gpaw}[label.code](label, symbols, folder)
+    code = label.code or "espresso"
+    own = {"espresso": _espresso, "vasp": _vasp, "gpaw": _gpaw}[code](label, symbols, folder)
     return LabellerSpec(
         "dft",
-        label.code,
+        code,
         settings=json.dumps(own | {"charge": charge, "multiplicity": multiplicity}, sort_keys=True),
         command=label.command or "",
         walltime_s=3600 * label.walltime_h,
@@ -162,6 +163,8 @@ def read_label_file(path: Path) -> Label:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BadInput(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
     section = content.get("label", content) if isinstance(content, dict) else content

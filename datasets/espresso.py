@@ -34,8 +34,11 @@ def read_espresso(path: Path) -> Output:
     bare = "".join(parts).replace("End of self-consistent calculation", "").replace("End of band structure", "")
     images = ase.io.read(StringIO(bare), index=":", format="espresso-out", results_required=False)
     threshold = 0.0
+    charge: int | None = None
     steps = []
     for atoms, part in zip(images, parts, strict=True):
+        charge = _charge(part, atoms) if _is_head(part) else charge
+        info = {} if charge is None else {"charge": charge}
         found = re.search(r"scf convergence threshold\s*=\s*(\S+)", part)
         threshold = _float(found[1]) if found else threshold
         accuracy = re.search(rf"{_ENERGY}.*?estimated scf accuracy\s*<\s*(\S+)", part, re.DOTALL)
@@ -43,7 +46,7 @@ def read_espresso(path: Path) -> Output:
         if _is_step(part):
             steps.append(
                 Step(
-                    Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True),
+                    Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, info=info),
                     results.get("energy"),
                     results.get("forces"),
                     results.get("stress"),
@@ -62,6 +65,19 @@ def _is_head(part: str) -> bool:
 
 def _is_step(part: str) -> bool:
     return _ENERGY in part or _FAILED in part
+
+
+def _charge(head: str, atoms: Atoms) -> int | None:
+    """Charge in e: what the valence of the species, which the head of a run lists, exceeds the electrons by."""
+    electrons = re.search(r"number of electrons\s*=\s*([\d.]+)", head)
+    table = re.search(r"atomic species\s+valence\s+mass\s+pseudopotential\s*\n((?:[ \t]*\S.*\n)+)", head)
+    if electrons is None or table is None:
+        return None
+    rows = [line.split() for line in table[1].splitlines()]
+    valence = {re.split(r"[_\-\d]", row[0])[0]: float(row[1]) for row in rows}
+    if not set(atoms.symbols) <= set(valence):
+        return None
+    return round(sum(valence[symbol] for symbol in atoms.symbols) - float(electrons[1]))
 
 
 def _about(text: str) -> tuple[dict[str, object], dict[str, object], dict[str, str]]:

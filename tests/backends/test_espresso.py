@@ -91,9 +91,10 @@ def test_numbers_are_those_of_a_calculation_by_hand(espresso: MakeSpec, pair: At
 
 
 def test_keeps_the_contract(espresso: MakeSpec, pair: Atoms):
-    # At a low cutoff the energy follows the number of plane waves, which the stress does not know.
+    # Of a slab no stress is asked, which at a low cutoff is not the slope of the energy: the basis stays behind.
+    pair.pbc = [True, True, False]
     pair.positions[1] += [0.2, 0.1, 0.0]
-    check_labeller(make_labeller(espresso()), pair, force_tolerance_eV_per_A=0.02, stress_tolerance_eV_per_A3=0.5)
+    check_labeller(make_labeller(espresso()), pair, force_tolerance_eV_per_A=0.02)
 
 
 @pytest.mark.slow
@@ -138,7 +139,7 @@ def test_what_does_not_converge_is_no_label(espresso: MakeSpec, pair: Atoms, tmp
     assert "more steps, mixing 0.2; local Thomas-Fermi" in failure.message
     (folder,) = (tmp_path / "calculations").iterdir()
     assert str(folder) in failure.message
-    assert {"pw.in", "pw.out"} <= {path.name for path in folder.iterdir()}
+    assert {"pw.in", "pw.out"} <= {path.name for path in folder.rglob("*")}
 
 
 def test_success_without_convergence_is_seen_through(espresso: MakeSpec, pair: Atoms, tmp_path: Path):
@@ -196,11 +197,19 @@ def test_impossible_frames_cost_nothing(espresso: MakeSpec, pair: Atoms):
     odd = Atoms("Li2F", positions=[(0, 0, 0), (2, 2, 2), (0, 2, 0)], cell=[4, 4, 4], pbc=True)
     failure = failed(spec, odd)
     assert (failure.reason, "13 electrons" in failure.message) == ("geometry", True)
-    assert "system.charge" in failure.message
+    assert "charge=1" in failure.message
+    odd.info["multiplicity"] = 3
+    assert "cannot have a multiplicity of 3" in failed(at_charge(spec, 0, 3), odd).message
     assert "no pseudopotential of Na" in failed(spec, bulk("NaF", "rocksalt", 4.6)).message
     charged = pair.copy()
     charged.info["charge"] = 1
     assert "charge of +1, the level of theory one of +0" in failed(spec, charged).message
+
+
+def test_pseudopotential_of_another_element_is_refused(espresso: MakeSpec, pseudopotentials: Path):
+    swapped = {"Li": str(pseudopotentials / "Na.upf"), "F": str(pseudopotentials / "F.upf")}
+    with pytest.raises(ValueError, match=r"Na\.upf: is of Na, and was given for Li"):
+        make_labeller(espresso(pseudopotentials=swapped))
 
 
 def test_charge_and_spin(espresso: MakeSpec):

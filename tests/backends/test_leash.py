@@ -18,7 +18,10 @@ def leashed(*command: str, limit_s: float = 60.0) -> list[str]:
 def gone(pid: int, patience_s: float = 5.0) -> bool:
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.05)
     return False

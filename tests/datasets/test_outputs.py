@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,15 @@ def check_same(step: Step, image: Atoms, position: float = 1e-7, force: float = 
     assert step.energy == pytest.approx(image.calc.results["energy"], abs=1e-7)
     np.testing.assert_allclose(step.forces, image.calc.results["forces"], atol=force)
     np.testing.assert_allclose(step.stress, image.calc.results["stress"], atol=stress)
+
+
+def test_charge_of_an_output_of_espresso_is_what_its_electrons_say(tmp_path: Path):
+    text = (OUTPUTS / "lif_md.pwo").read_text()
+    assert {step.atoms.info["charge"] for step in read_output(OUTPUTS / "lif_md.pwo", "espresso").steps} == {0}
+    (electrons,) = set(re.findall(r"number of electrons\s*=\s*([\d.]+)", text))
+    fewer = tmp_path / "charged.pwo"
+    fewer.write_text(re.sub(r"(number of electrons\s*=\s*)[\d.]+", rf"\g<1>{float(electrons) - 1:.2f}", text))
+    assert {step.atoms.info["charge"] for step in read_output(fewer, "espresso").steps} == {1}
 
 
 def test_vasprun(tmp_path: Path):

@@ -106,6 +106,9 @@ def test_nothing_outlives_a_killed_driver_and_nothing_is_bought_twice(label_file
         ({"cutoff_Ry": -1}, ["label.cutoff_Ry", "greater than 0"]),
         ({"cutof_Ry": 40}, ["cutof_Ry", "did you mean cutoff_Ry"]),
         ({"model": "chgnet:0.3.0"}, ["model means nothing to espresso"]),
+        ({"command": "pw-nowhere.x"}, ["no program pw-nowhere.x", "label.command"]),
+        ({"also": "chgnet:r2scan"}, ["label.also is for campaigns"]),
+        ({"kind": "pseudolabel"}, ["label: ", "means nothing to pseudolabel"]),
         ({"command": "mpirun -np 4"}, ["label.command", "mpirun -np 4 pw.x"]),
     ],
 )
