@@ -116,6 +116,7 @@ def test_a_remedy_that_helps_is_recorded_and_changes_nothing(espresso: MakeSpec,
     np.testing.assert_allclose(label.forces, plain.forces, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_density_of_a_smeared_calculation_is_a_start_and_not_an_answer(espresso: MakeSpec, pair: Atoms, tmp_path: Path):
     # Only a calculation that finds a density in its folder converges: the earlier steps of the ladder see a loose end.
     only_from_file = script(

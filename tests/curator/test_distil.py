@@ -182,6 +182,7 @@ def frames_of(folder: Path) -> dict[str, tuple[float, str]]:
         return {r.frame.hash: (r.label.energy, r.provenance.split) for r in store.records()}
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_as_if_it_never_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = distil(*tiny(tmp_path / "a"), tmp_path / "whole")
     label = CalculatorLabeller.label

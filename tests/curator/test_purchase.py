@@ -349,6 +349,7 @@ def test_status_report_and_log_tell_what_was_bought_and_what_it_brought(undeterm
     assert "What more dynamics brought" in (bought / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_killed_and_bought_by_the_list_it_comes_to_the_same_end(copied: Path, bought: Path, plan: Json):
     """The budget buys what the planned list asks for, and a kill on the way leaves no trace."""
     before = newest(copied).read_bytes()
