@@ -97,6 +97,29 @@ def test_nothing_outlives_a_killed_driver_and_nothing_is_bought_twice(label_file
     assert before.items() <= dict(after).items()
 
 
+def test_a_killed_worker_takes_its_program_along_and_no_label(label_file: Path, tmp_path: Path):
+    write(tmp_path / "frames.extxyz", rattled(4, cubic=True))
+    arguments = ["label", "frames.extxyz", "--with", str(label_file), "--workers", "2"]
+    command = [sys.executable, "-W", "ignore", "-m", "curator", *arguments]
+    journal = tmp_path / "labelled.extxyz.journal"
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=said, stderr=said)
+    wait_for(lambda: journal.exists() and Journal(journal).published and programs_in(tmp_path), 300)
+    before = {c.frame.hash: c.label.energy for c in Journal(journal).read() if isinstance(c, Record)}
+    program = programs_in(tmp_path)[0]
+    worker = int(program.environ()["CURATOR_WORKER"])
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: not program.is_running() or program.status() == psutil.STATUS_ZOMBIE, 10)
+    status = process.wait(timeout=300)
+    if status:  # the frame in the worker's hands is told, and asked for again
+        assert status == 1, (tmp_path / "said").read_text()
+        assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+    after = [(c.frame.hash, c.label.energy) for c in Journal(journal).read() if isinstance(c, Record)]
+    assert len(after) == 4
+    assert before.items() <= dict(after).items()
+    assert not programs_in(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
