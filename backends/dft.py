@@ -10,6 +10,8 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from curator.backends.base import FailureReason, LabelFailed, cpu_seconds
+from curator.backends.geometry import geometry_problem
+from curator.backends.program import require_program
 from curator.backends.remedies import Input, Remedy, merged, next_remedy
 from curator.datasets.frame import frame_from_atoms
 from curator.datasets.label import Label
@@ -60,9 +62,16 @@ Calculate = Callable[[Input, Path, Path | None], Calculated | Ended]
 
 
 def label_with_remedies(
-    code: str, theory: str, atoms: Atoms, scratch: Path, calculate: Calculate
+    code: str,
+    theory: str,
+    atoms: Atoms,
+    scratch: Path,
+    calculate: Calculate,
+    *,
+    input_problem: Callable[[], str | None],
+    binary: str,
 ) -> Label | LabelFailed:
-    """Label of ``atoms``, with the remedies of a code where a run fails.
+    """Label of ``atoms``, with the remedies of a code where a run fails; nothing is run that cannot be right.
 
     Parameters
     ----------
@@ -76,12 +85,20 @@ def label_with_remedies(
         A folder in here is named after the frame; after a failure it stays.
     calculate
         One run.
+    input_problem
+        Why the code cannot be asked about ``atoms``; asked once their geometry is known to be sound.
+    binary
+        The program.
 
     Raises
     ------
     ProgramMissingError
-        If ``calculate`` does.
+        If there is no such program here: nothing is wrong with the frame.
     """
+    problem = geometry_problem(atoms) or input_problem()
+    if problem is not None:
+        return LabelFailed("geometry", problem, theory)
+    require_program(binary)
     started = cpu_seconds()
     folder = scratch / frame_from_atoms(atoms).hash[:12]
     tried: list[Remedy] = []

@@ -26,9 +26,8 @@ from curator.backends.espresso_input import (
     read_pseudopotential,
 )
 from curator.backends.espresso_output import ERRORS, INPUT, OUTPUT, what_ended
-from curator.backends.geometry import geometry_problem
 from curator.backends.program import ProgramMissingError as ProgramMissingError
-from curator.backends.program import leashed, require_program, scratch_of, split_command
+from curator.backends.program import leashed, scratch_of, split_command
 from curator.backends.remedies import Input, merged
 from curator.datasets.label import Label, Theory
 
@@ -71,12 +70,15 @@ class EspressoLabeller:
         ProgramMissingError
             If pw.x cannot be run here: nothing is wrong with the frame.
         """
-        problem = geometry_problem(atoms) or input_problem(atoms, self.settings)
-        if problem is not None:
-            return LabelFailed("geometry", problem, self.theory.key)
-        require_program(split_command(self.command, NAME, EXAMPLE)[1])
-        calculate = partial(self._calculate, atoms)
-        return label_with_remedies("espresso", self.theory.key, atoms, self.scratch, calculate)
+        return label_with_remedies(
+            "espresso",
+            self.theory.key,
+            atoms,
+            self.scratch,
+            partial(self._calculate, atoms),
+            input_problem=partial(input_problem, atoms, self.settings),
+            binary=split_command(self.command, NAME, EXAMPLE)[1],
+        )
 
     def _calculate(self, atoms: Atoms, changes: Input, folder: Path, before: Path | None) -> Calculated | Ended:
         quiet_quacc()
@@ -84,13 +86,14 @@ class EspressoLabeller:
         from quacc.recipes.espresso.core import static_job
 
         prefix, binary, suffix = split_command(self.command, NAME, EXAMPLE)
-        files = {symbol: read_pseudopotential(Path(p)) for symbol, p in self.settings.pseudopotentials.items()}
-        used = {symbol: files[symbol] for symbol in set(atoms.symbols)}
-        data = merged(
-            input_of(self.settings),
-            {"control": {"max_seconds": max(self.walltime_s - MARGIN_S, 0.5 * self.walltime_s)}},
-            changes,
-        )
+        paths = self.settings.pseudopotentials
+        used = {symbol: read_pseudopotential(Path(paths[symbol])) for symbol in set(atoms.symbols)}
+        names = _linked(used, folder / PSEUDOPOTENTIALS)
+        own = {
+            "max_seconds": max(self.walltime_s - MARGIN_S, 0.5 * self.walltime_s),
+            "pseudo_dir": str(folder / PSEUDOPOTENTIALS),
+        }
+        data = merged(input_of(self.settings), {"control": own}, changes)
         quacc_settings = {
             "RESULTS_DIR": folder,
             "SCRATCH_DIR": None,
@@ -104,8 +107,6 @@ class EspressoLabeller:
         bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         status: int | None = 0
         results: dict[str, Any] = {}
-        names = _linked(used, folder / PSEUDOPOTENTIALS)
-        data = merged(data, {"control": {"pseudo_dir": str(folder / PSEUDOPOTENTIALS)}})
         with change_settings(quacc_settings):
             try:
                 done = static_job(

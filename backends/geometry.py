@@ -29,11 +29,12 @@ def geometry_problem(atoms: Atoms, cutoff_A: float | None = None) -> str | None:
     i, j, distance = neighbour_list(
         "ijd", positions=atoms.positions, cell=complete_cell(atoms.cell), pbc=atoms.pbc, cutoff=reach_A
     )
-    if cutoff_A is None and not len(i):
+    if cutoff_A is not None:
+        lonely = np.flatnonzero(np.bincount(i, minlength=len(atoms)) == 0)
+        if len(lonely):
+            return f"atom {lonely[0]} ({atoms.symbols[lonely[0]]}) has no neighbour within {cutoff_A:g} Å"
+    if not len(i):
         return None
-    lonely = np.flatnonzero(np.bincount(i, minlength=len(atoms)) == 0)
-    if cutoff_A is not None and len(lonely):
-        return f"atom {lonely[0]} ({atoms.symbols[lonely[0]]}) has no neighbour within {cutoff_A:g} Å"
     allowed = CLOSEST * (covalent_radii[atoms.numbers[i]] + covalent_radii[atoms.numbers[j]])
     worst = int(np.argmin(distance / allowed))
     if distance[worst] < allowed[worst]:

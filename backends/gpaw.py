@@ -19,13 +19,11 @@ from ase.data import atomic_numbers
 from curator.backends import gpaw_run
 from curator.backends.base import LabelFailed, LabellerSpec, one_line
 from curator.backends.dft import Calculated, Ended, electrons_problem, kpoint_grid, label_with_remedies
-from curator.backends.geometry import geometry_problem
 from curator.backends.gpaw_run import OUTPUT
 from curator.backends.leash import SAID_MEMORY, SAID_TIME
 from curator.backends.program import (
     OUT_OF_MEMORY,
     last_lines,
-    require_program,
     run_leashed,
     scratch_of,
     split_command,
@@ -123,12 +121,15 @@ class GpawLabeller:
         ProgramMissingError
             If there is no such Python here: nothing is wrong with the frame.
         """
-        problem = geometry_problem(atoms) or input_problem(atoms, self.settings)
-        if problem is not None:
-            return LabelFailed("geometry", problem, self.theory.key)
-        require_program(split_gpaw(self.command)[1])
-        calculate = partial(self._calculate, atoms)
-        return label_with_remedies("gpaw", self.theory.key, atoms, self.scratch, calculate)
+        return label_with_remedies(
+            "gpaw",
+            self.theory.key,
+            atoms,
+            self.scratch,
+            partial(self._calculate, atoms),
+            input_problem=partial(input_problem, atoms, self.settings),
+            binary=split_gpaw(self.command)[1],
+        )
 
     def _calculate(self, atoms: Atoms, changes: Input, folder: Path, _: Path | None) -> Calculated | Ended:
         settings = self.settings

@@ -10,8 +10,7 @@ from ase import Atoms
 
 from curator.backends.base import LabelFailed, LabellerSpec
 from curator.backends.dft import Calculated, Ended, label_with_remedies
-from curator.backends.geometry import geometry_problem
-from curator.backends.program import require_program, run_leashed, scratch_of, split_command
+from curator.backends.program import run_leashed, scratch_of, split_command
 from curator.backends.remedies import Input
 from curator.backends.vasp_input import (
     VaspSettings,
@@ -64,12 +63,15 @@ class VaspLabeller:
         ProgramMissingError
             If VASP cannot be run here: nothing is wrong with the frame.
         """
-        problem = geometry_problem(atoms) or input_problem(atoms, self.settings)
-        if problem is not None:
-            return LabelFailed("geometry", problem, self.theory.key)
-        require_program(split_command(self.command, NAME, EXAMPLE)[1])
-        calculate = partial(self._calculate, atoms)
-        return label_with_remedies("vasp", self.theory.key, atoms, self.scratch, calculate)
+        return label_with_remedies(
+            "vasp",
+            self.theory.key,
+            atoms,
+            self.scratch,
+            partial(self._calculate, atoms),
+            input_problem=partial(input_problem, atoms, self.settings),
+            binary=split_command(self.command, NAME, EXAMPLE)[1],
+        )
 
     def _calculate(self, atoms: Atoms, changes: Input, folder: Path, before: Path | None) -> Calculated | Ended:
         species = species_of(atoms)

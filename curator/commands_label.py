@@ -97,10 +97,12 @@ def label(
     lines = [f"frame {i}: {failure.reason}{again[i]}: {failure.message}" for i, failure in failed]
     lines += [f"frame {i}: {message}" for i, message in died.items()]
     reasons = _counted([failure.reason for _, failure in failed])
-    lines += [
-        f"wrote {len(records)} labels of {theory.key} to {where}; {len(loaded) - len(records)} of {len(loaded)} failed"
-        + (f": {reasons}; --retry tries them again" if failed else "")
-    ] * bool(records)
+    if records:
+        told = f": {reasons}; --retry tries them again" if failed else ""
+        n_missing = len(loaded) - len(records)
+        lines.append(
+            f"wrote {len(records)} labels of {theory.key} to {where}; {n_missing} of {len(loaded)} failed{told}"
+        )
     if content["n_remedied"]:
         lines.append(f"{content['n_remedied']} had failed at first; the journal tells what helped")
     show(as_json, content, lines)
