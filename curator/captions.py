@@ -154,7 +154,15 @@ def forgetting(evidence: Evidence) -> Said:
     caption = f"On probe frames of the foundation model's own theory the force error is {significant(y[-1])} eV/Å"
     if foundation is not None:
         caption += f", {factor(foundation, y[-1])} that of the foundation model"
-    return caption + ".", figures.forgetting(x, y, foundation)
+    caption += "."
+    newest, key = evidence.rounds[::-1], "probe_median_frame_force_rmse_eV_per_A"
+    before, after = (_first(newest, key, of) for of in ("foundation", "model"))
+    if before is not None and after is not None:
+        caption += (
+            f" That of the median frame is {significant(after)} eV/Å, of the foundation model {significant(before)}: "
+            "a few frames with atoms pushed together weigh most in the first number."
+        )
+    return caption, figures.forgetting(x, y, foundation)
 
 
 @exhibit("Learning curve of the newest fit")

@@ -188,6 +188,7 @@ def _lines(content: Json) -> list[str]:
         if errors:
             columns[name]["Probe frames"] = str(errors["n_frames"])
             columns[name]["Force error (meV/Å)"] = f"{1000 * errors['force_rmse_eV_per_A']:.0f}"
+            columns[name]["Of the median frame (meV/Å)"] = f"{1000 * errors['median_frame_force_rmse_eV_per_A']:.0f}"
             energy = errors["energy_rmse_eV_per_atom"]
             columns[name]["Energy error (meV/atom)"] = "-" if energy is None else f"{1000 * energy:.1f}"
         columns[name] |= probe_cells(content[name])

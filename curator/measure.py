@@ -24,7 +24,7 @@ from curator.datasets.sources import Hop
 from curator.diffusion import Arrhenius, Diffusivity, as_json, fit_arrhenius, measure_diffusion
 from curator.learners.base import Prediction
 from curator.learners.mace import REPLAY
-from curator.learners.metrics import energy_rmse_per_atom, force_rmse
+from curator.learners.metrics import energy_rmse_per_atom, force_rmse, median_frame_force_rmse
 from curator.positions import hop_length
 from curator.round import read_candidates
 from curator.state import Json, Stage
@@ -99,6 +99,12 @@ def measure_errors(context: Context, round_: int) -> Errors:
         "probe_force_rmse_eV_per_A": {
             "foundation": force_rmse(found[2], probe),
             "model": force_rmse(found[3], probe),
+        }
+        if probe
+        else None,
+        "probe_median_frame_force_rmse_eV_per_A": {
+            "foundation": median_frame_force_rmse(found[2], probe),
+            "model": median_frame_force_rmse(found[3], probe),
         }
         if probe
         else None,

@@ -41,7 +41,7 @@ def probe_table(evidence: Evidence) -> Table:
         known = next((error for row in evidence.rounds if (error := _forgotten(row, "foundation")) != DASH), DASH)
         rows.insert(0, ("foundation", foundation, known))
     cells = [
-        (name, {"Probe force RMSE (eV/Å)": error} | probe_cells(probes))
+        (name, {"Probe force RMSE, of all and of the median frame (eV/Å)": error} | probe_cells(probes))
         for name, probes, error in rows
         if probes is not None
     ]
@@ -72,5 +72,7 @@ def _share(tree: object, key: str) -> str:
 
 
 def _forgotten(row: Tree, model: str) -> str:
-    error = number(row, "probe_force_rmse_eV_per_A", model)
-    return DASH if error is None else significant(error)
+    errors = [
+        number(row, key, model) for key in ("probe_force_rmse_eV_per_A", "probe_median_frame_force_rmse_eV_per_A")
+    ]
+    return ", ".join(significant(error) for error in errors if error is not None) or DASH

@@ -52,6 +52,14 @@ def force_rmse(predictions: Sequence[Prediction], records: Sequence[Record]) -> 
     return _rms(np.concatenate([_force_error(p, r) for p, r in zip(predictions, records, strict=True)]))
 
 
+def median_frame_force_rmse(predictions: Sequence[Prediction], records: Sequence[Record]) -> float:
+    """Median over the frames of each frame's root mean square error of force components, in eV/Å.
+
+    What a usual frame says. Pooled over all frames, a few with atoms pushed together carry most of the square.
+    """
+    return float(np.median([force_rmse([p], [r]) for p, r in zip(predictions, records, strict=True)]))
+
+
 def energy_rmse_per_atom(
     predictions: Sequence[Prediction], records: Sequence[Record], *, centred: bool = False
 ) -> float:

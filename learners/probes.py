@@ -11,7 +11,7 @@ from curator.datasets.label import Record
 from curator.learners.dimers import Dimer, dimer_curves
 from curator.learners.equivariance import Equivariance, measure_equivariance
 from curator.learners.mace import REPLAY, MaceModel
-from curator.learners.metrics import energy_rmse_per_atom, force_rmse
+from curator.learners.metrics import energy_rmse_per_atom, force_rmse, median_frame_force_rmse
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,15 @@ class Forgetting:
         Frames.
     force_rmse_eV_per_A
         Of force components, in eV/Å.
+    median_frame_force_rmse_eV_per_A
+        The same of each frame by itself, and the median of them.
     energy_rmse_eV_per_atom
         In eV/atom; None for a model that no longer predicts energies of that level of theory.
     """
 
     n_frames: int
     force_rmse_eV_per_A: float
+    median_frame_force_rmse_eV_per_A: float
     energy_rmse_eV_per_atom: float | None
 
 
@@ -53,7 +56,9 @@ def forgetting(model: MaceModel, records: Sequence[Record], *, is_foundation: bo
     replays = REPLAY in model.heads
     predictions = (model.with_head(REPLAY) if replays else model).predict([record.frame for record in records])
     energy = energy_rmse_per_atom(predictions, records) if replays or is_foundation else None
-    return Forgetting(len(records), force_rmse(predictions, records), energy)
+    return Forgetting(
+        len(records), force_rmse(predictions, records), median_frame_force_rmse(predictions, records), energy
+    )
 
 
 def pairs_and_symmetry(

@@ -3,7 +3,13 @@ import pytest
 
 from curator.datasets.label import Record
 from curator.learners.base import Prediction
-from curator.learners.metrics import energy_rmse_per_atom, force_errors, force_rmse, stress_rmse
+from curator.learners.metrics import (
+    energy_rmse_per_atom,
+    force_errors,
+    force_rmse,
+    median_frame_force_rmse,
+    stress_rmse,
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +38,14 @@ def test_forces_against_numpy(predictions: list[Prediction], records: list[Recor
     of_lithium = (predicted - labels)[numbers == 3]
     assert found.rmse_by_element[3] == pytest.approx(np.sqrt((of_lithium**2).mean()))
     assert found.rmse_by_element.keys() == {3, 9}
+
+
+def test_one_bad_frame_moves_the_mean_and_not_the_median(records: list[Record]) -> None:
+    off = [0.1, 0.1, 0.2, 10.0, 0.1]
+    some = (records * len(off))[: len(off)]
+    predictions = [Prediction(0.0, r.label.forces + x) for r, x in zip(some, off, strict=True)]
+    assert median_frame_force_rmse(predictions, some) == pytest.approx(0.1)
+    assert force_rmse(predictions, some) > 1.0
 
 
 def test_energies_against_numpy(predictions: list[Prediction], records: list[Record]) -> None:
