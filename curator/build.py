@@ -174,6 +174,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             "learning_rate": file.learn.learning_rate,
             "batch_size": file.learn.batch_size,
             "difference": file.learn.difference,
+            "replay_per_epoch": file.learn.replay_per_epoch,
             "lora_rank": file.learn.lora_rank,
             "lora_alpha": file.learn.lora_alpha,
         }

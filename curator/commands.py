@@ -28,6 +28,7 @@ from curator.commands_measure import probes_after_fit
 from curator.config import EXPLORE_EQUILIBRATION_PS
 from curator.datasets.frame import Frame
 from curator.errors import BadInput, CuratorError
+from curator.learners.strategies import REPLAY_FRAMES
 from curator.state import plain_json
 
 
@@ -195,7 +196,12 @@ def finetune(
         str | None,
         typer.Option("--replay", help="extxyz file of replayed frames; for pseudolabel_replay, any structures."),
     ] = None,
-    replay_frames: Annotated[int, typer.Option("--replay-frames", min=1)] = 64,
+    replay_frames: Annotated[
+        int, typer.Option("--replay-frames", min=1, help="Frames to take for replay.")
+    ] = REPLAY_FRAMES,
+    replay_per_epoch: Annotated[
+        int | None, typer.Option("--replay-per-epoch", min=1, help="How many of them an epoch replays.")
+    ] = None,
     replay_choice: Annotated[
         str, typer.Option("--replay-choice", help="random, farthest (in features) or elements (alike of each set).")
     ] = "random",
@@ -229,7 +235,13 @@ def finetune(
 
     keys = {"energy_key": energy_key, "forces_key": forces_key, "use_calculator": use_calculator}
     with bad_input():
-        given = {"max_epochs": epochs, "batch_size": batch_size, "lora_rank": lora_rank, "lora_alpha": lora_alpha}
+        given = {
+            "max_epochs": epochs,
+            "batch_size": batch_size,
+            "lora_rank": lora_rank,
+            "lora_alpha": lora_alpha,
+            "replay_per_epoch": replay_per_epoch,
+        }
         overrides = {key: value for key, value in given.items() if value is not None}
         row = row_of(strategy, defaults=defaults, **overrides)  # type: ignore[arg-type]
         values = e0_choice(_e0_values(e0) if "=" in e0 else e0)

@@ -23,6 +23,7 @@ from pydantic import (
 from curator.config_label import Label
 from curator.datasets.sources import Mechanism
 from curator.errors import BadInput
+from curator.learners.strategies import REPLAY_FRAMES
 from curator.section import Section
 
 Temperature = Annotated[float, Field(gt=0, le=10000)]
@@ -186,7 +187,12 @@ class Learn(Section):
         "estimated", description="Energies of isolated atoms: a policy, or values in eV by element; the rest estimated."
     )
     warm_start: bool = Field(True, description="Start from the last round's model instead of from the foundation.")
-    replay_frames: int = Field(64, ge=1, description="Frames replayed from the foundation's own training data.")
+    replay_frames: int = Field(
+        REPLAY_FRAMES, ge=1, description="Frames taken from the foundation's own training data, to replay."
+    )
+    replay_per_epoch: int | None = Field(
+        None, ge=1, description="How many of them an epoch replays, drawn anew for each; overrides the table."
+    )
     replay_choice: Literal["random", "farthest", "elements"] = Field(
         "random", description="How they are chosen: at random, far apart in features, or alike of each set of elements."
     )

@@ -117,7 +117,9 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
         measure_s = 1000 * measure_ps / diffusion.timestep_fs * step_s
         most_s = 1000 * max(stop.max_md_ps or 0.0, measure_ps) / diffusion.timestep_fs * step_s
     probe_s = (n_rounds + 1) * _probe_seconds(plan, step_s)
-    replay = learn.replay_frames if plan.strategy.replay != "none" else 0
+    replay = 0
+    if plan.strategy.replay != "none":
+        replay = min(learn.replay_frames, plan.strategy.replay_per_epoch or learn.replay_frames)
     n_frames = sum((round_ + 1) * (select.labels_per_round + anchor) + replay for round_ in range(n_rounds))
     train_s = learn.members * plan.strategy.max_epochs * n_frames * predict_s * TRAINING_OVER_PREDICTION
     hours = {

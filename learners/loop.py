@@ -86,17 +86,18 @@ class TrainingRun:
         return n_done >= self.strategy.max_epochs or (has_valid and n_done - self.best_epoch >= self.strategy.patience)
 
     def epoch(self) -> TrainEvent:
-        """Train on every sample once, validate, and keep the weights if they are worth it."""
+        """Train on the target's samples and the replayed ones, validate, keep the weights if they are worth it."""
         strategy, n_done = self.strategy, len(self.curve)
         learning_rate = strategy.learning_rate_at(n_done)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         # The order depends on seed and epoch alone, so that a continued run goes on as if nothing had happened.
         rng = np.random.default_rng([self.seed, n_done])
+        samples = self._drawn(rng)
         losses, counts = [], []
         self.module.train()
-        for idx in batch_indices([s.group for s in self.samples], strategy.batch_size, rng):
-            losses.append(self._step([self.samples[i] for i in idx]))
+        for idx in batch_indices([s.group for s in samples], strategy.batch_size, rng):
+            losses.append(self._step([samples[i] for i in idx]))
             counts.append(len(idx))
         forces, energies, standard_error = self._validate()
         event = TrainEvent(
@@ -117,6 +118,14 @@ class TrainingRun:
             with self.ema.average_parameters():
                 self.best_state = copy.deepcopy(self.module.state_dict())
         return event
+
+    def _drawn(self, rng: np.random.Generator) -> Sequence[Sample]:
+        """Samples of an epoch: all of the target's, and of the replay's as many as the strategy wants."""
+        n, replayed = self.strategy.replay_per_epoch, [s for s in self.samples if s.head > 0]
+        if n is None or n >= len(replayed):
+            return self.samples
+        drawn = rng.choice(len(replayed), n, replace=False)
+        return [*(s for s in self.samples if s.head == 0), *(replayed[i] for i in np.sort(drawn))]
 
     def _step(self, samples: Sequence[Sample]) -> float:
         batch = self._batch(samples)

@@ -21,6 +21,8 @@ from curator.learners.mace import REPLAY, MaceModel
 from curator.learners.reference import MINI_HALIDES, own_frames
 
 VALID_SHARE = 0.1
+MAX_VALID = 16
+"""Most validation frames to replay: they are looked at after every epoch, and choose nothing."""
 PSEUDOLABEL = "foundation-pseudolabel"
 
 Choice = Literal["random", "farthest", "elements"]
@@ -46,7 +48,7 @@ def replay_records(
     elements
         Keep frames made of these elements only; None keeps all.
     n
-        Training frames to choose; a tenth as many, at least one, are chosen for validation. None takes all.
+        Training frames to choose; a tenth as many, between 1 and 16, are chosen for validation. None takes all.
     rng
         Draws the frames, and splits a file that brings no validation frames.
     choose
@@ -85,7 +87,7 @@ def replay_records(
             idx = _farthest(train, n, rng, model)
         else:
             idx = rng.permutation(len(train))[:n] if choose == "random" else _by_elements(train, n, rng)
-        idx_valid = rng.permutation(len(valid))[: max(1, round(VALID_SHARE * n))]
+        idx_valid = rng.permutation(len(valid))[: min(max(1, round(VALID_SHARE * n)), MAX_VALID)]
         train, valid = [train[i] for i in np.sort(idx)], [valid[i] for i in np.sort(idx_valid)]
     if pseudolabels:
         assert model is not None

@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+REPLAY_FRAMES = 1500
+"""Frames that are taken for replay by default."""
+
 Defaults = Literal["small_data", "paper"]
 E0Policy = Literal["estimated", "foundation", "isolated", "average"]
 E0_POLICIES: tuple[E0Policy, ...] = get_args(E0Policy)
@@ -45,6 +48,8 @@ class Strategy:
     replay
         ``none``; or a second head keeps learning what the foundation knows: ``data`` are frames of the foundation's
         own training set, ``pseudolabels`` any frames with the foundation's own energies, forces and stresses.
+    replay_per_epoch
+        Replayed frames of an epoch, drawn anew for each; None is all that there are.
     from_foundation
         Whether it starts from a model rather than from random weights.
     learning_rate, schedule, lr_decay
@@ -73,6 +78,7 @@ class Strategy:
     lora_rank: int = 0
     lora_alpha: float | None = None
     replay: Literal["none", "data", "pseudolabels"] = "none"
+    replay_per_epoch: int | None = None
     from_foundation: bool = True
     learning_rate: float = 1e-3
     schedule: Literal["constant", "exponential", "cosine"] = "constant"
@@ -139,6 +145,7 @@ _SMALL = Strategy(
     ema_decay=0.99,
     clip_norm=10.0,
     difference=10.0,
+    replay_per_epoch=64,
     batch_size=2,
     max_epochs=75,
     patience=25,

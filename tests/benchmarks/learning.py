@@ -32,15 +32,14 @@ from curator.datasets.label import Label, Record
 from curator.datasets.sources import Hop
 from curator.learners.foundation import MINI_HALIDES, load_foundation
 from curator.learners.mace import REPLAY, MaceModel, load_model
-from curator.learners.metrics import force_rmse
-from curator.learners.replay import Choice, probe_records, replay_records
-from curator.learners.strategies import LossWeights, strategy
+from curator.learners.metrics import force_rmse, median_frame_force_rmse
+from curator.learners.replay import probe_records, replay_records
+from curator.learners.strategies import REPLAY_FRAMES, LossWeights, strategy
 from curator.learners.train import fit
 from curator.setup import structure_in_cell
 from curator.state import CampaignFolder, campaign_folder, write_json
 
 EPOCHS = 30
-REPLAY_FRAMES = 64
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "learning rate 0.001": {"learning_rate": 1e-3},
@@ -52,9 +51,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "difference weight 100": {"difference": 100.0},
     "15 epochs": {"max_epochs": 15},
     "60 epochs": {"max_epochs": 60},
-    "64 replay frames, farthest points": {"farthest": True},
-    "128 replay frames": {"n_replay": 128},
-    "128 replay frames, farthest points": {"n_replay": 128, "farthest": True},
+    "32 replayed an epoch": {"replay_per_epoch": 32},
+    "128 replayed an epoch": {"replay_per_epoch": 128},
+    "the same 64 replayed": {"n_replay": 64},
+    "the same 128 replayed": {"n_replay": 128, "replay_per_epoch": 128},
+    "the same 64 replayed, farthest points": {"n_replay": 64, "choose": "farthest"},
+    "the same 128 replayed, farthest points": {"n_replay": 128, "replay_per_epoch": 128, "choose": "farthest"},
+    "pseudolabels replayed": {"strategy": "pseudolabel_replay"},
+    "the same 64 pseudolabels replayed, farthest points": {
+        "strategy": "pseudolabel_replay",
+        "n_replay": 64,
+        "choose": "farthest",
+    },
     "no replay (naive)": {"strategy": "naive"},
     "from the round before": {"warm": True},
     "from the round before, 15 epochs": {"warm": True, "max_epochs": 15},
@@ -73,13 +81,20 @@ def train(folder: CampaignFolder, changes: dict[str, Any], seed: int) -> tuple[M
     name = changed.pop("strategy", "multihead_replay")
     warm = changed.pop("warm", False)
     base = load_model(folder.round(n_done - 2) / "model" / "member-0") if warm else foundation
-    n_replay, farthest = changed.pop("n_replay", REPLAY_FRAMES), changed.pop("farthest", False)
+    n_replay, choose = changed.pop("n_replay", REPLAY_FRAMES), changed.pop("choose", "random")
     row = strategy(name, **{"max_epochs": EPOCHS, **changed})
     rng = np.random.default_rng(seed)
     replay: tuple[list[Record], list[Record]] = ([], [])
     if row.replay != "none":
-        choose: Choice = "farthest" if farthest else "random"
-        replay = replay_records(MINI_HALIDES, foundation.elements, n_replay, rng, choose=choose, model=foundation)
+        replay = replay_records(
+            MINI_HALIDES,
+            foundation.elements,
+            n_replay,
+            rng,
+            choose=choose,
+            model=foundation,
+            pseudolabels=row.replay == "pseudolabels",
+        )
     model, report = fit(
         base,
         read_own_records(last / "train.extxyz"),
@@ -114,16 +129,16 @@ def examine(folder: CampaignFolder, changes: dict[str, Any], seed: int) -> dict[
     probe = probe_records()
     remembering = model.with_head(REPLAY) if REPLAY in model.heads else model
 
-    def error(of: MaceModel, records: Sequence[Record]) -> float:
-        return 1000 * force_rmse(of.predict([record.frame for record in records]), records)
-
-    condensed = [record for record in probe if record.provenance.source.partition("/")[0] not in ("contact", "hot")]
+    on_test = model.predict([record.frame for record in test])
+    on_probe = remembering.predict([record.frame for record in probe])
+    each = [force_rmse([prediction], [record]) for prediction, record in zip(on_probe, probe, strict=True)]
     return {
-        "force error": error(model, test),
+        "force error": 1000 * force_rmse(on_test, test),
         "gap": abs(gap_meV(model, plan, hop)),
         "gap, held-out hop": abs(gap_meV(model, plan, heldout)),
-        "probe": error(remembering, probe),
-        "probe, condensed": error(remembering, condensed),
+        "probe": 1000 * force_rmse(on_probe, probe),
+        "probe, median frame": 1000 * median_frame_force_rmse(on_probe, probe),
+        "probe, worst frame": 1000 * max(each),
         "CPU s": cpu_s,
     }
 

@@ -4,7 +4,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,10 @@ from curator.datasets.extxyz import read_own_records, write_records
 from curator.datasets.label import Label, Record
 from curator.learners.architecture import Architecture
 from curator.learners.base import TrainEvent, check_learner
+from curator.learners.loop import TrainingRun
 from curator.learners.mace import MaceModel
 from curator.learners.metrics import energy_rmse_per_atom, force_rmse
+from curator.learners.samples import Sample
 from curator.learners.strategies import strategy
 from curator.learners.train import FitReport, fit
 
@@ -131,6 +133,40 @@ def test_multihead_replay_learns_the_target_and_keeps_the_foundation(
     assert again.e0s() == model.e0s()
     assert again.e0s("replay") == base.e0s()
     assert warm.start_force_rmse == pytest.approx(report.valid_force_rmse, rel=1e-4)
+
+
+def test_replayed_frames_are_drawn_anew_for_each_epoch(
+    fitted: Fitted, records: list[Record], shifted: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the target's frames in each epoch, some of the others, and the same ones when a run is taken up again."""
+    plan = strategy("multihead_replay", max_epochs=4, batch_size=2, replay_per_epoch=3)
+    step, epochs = TrainingRun._step, list[list[tuple[int, str]]]()
+
+    def spied(run: TrainingRun, samples: Sequence[Sample]) -> float:
+        epochs[len(run.curve)] += [(sample.head, sample.origin) for sample in samples]
+        return step(run, samples)
+
+    monkeypatch.setattr(TrainingRun, "_step", spied)
+
+    def run(**options: object) -> str:
+        epochs[:] = [[] for _ in range(4)]
+        replay = {"replay_train": records[:12], "replay_valid": records[12:]}
+        return fit(fitted[0], shifted[:5], shifted[12:], plan, seed=0, **replay, **options)[0].hash  # type: ignore[arg-type]
+
+    def stop(event: TrainEvent) -> None:
+        if event.epoch == 2:
+            raise KeyboardInterrupt
+
+    undisturbed = run()
+    seen = [[{name for head, name in epoch if head == k} for epoch in epochs] for k in (0, 1)]
+    assert [len(epoch) for epoch in seen[0]] == [5] * 4
+    assert [len(epoch) for epoch in seen[1]] == [3] * 4
+    assert len(set().union(*seen[1])) > 5
+    checkpoint = {"checkpoint": tmp_path / "checkpoint", "checkpoint_interval_s": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        run(on_event=stop, **checkpoint)
+    assert run(**checkpoint) == undisturbed
+    assert [{name for head, name in epoch if head == 1} for epoch in epochs[2:]] == seen[1][2:]
 
 
 def test_base_is_left_alone(fitted: Fitted, shifted: list[Record]) -> None:
