@@ -2,9 +2,9 @@
 
 ``python tests/benchmarks/defaults.py WORK [VARIANT ...]`` runs the variants that are missing in WORK, each on one core
 (a quarter of an hour a campaign), adds them to the record beside this file, and prints the table of the record. A
-campaign is the shipped LiF template, cut down: one member, 0.8 ps of exploring, no measuring dynamics; and with a
-quarter of each round's labels around the hop, whose worth is one of the questions. Started twice at once, two processes
-share the work.
+campaign is the shipped LiF template, cut down: one member, 0.8 ps of exploring, no measuring dynamics, the same 64
+frames replayed in every epoch; and with a quarter of each round's labels around the hop, whose worth is one of the
+questions. Started twice at once, two processes share the work.
 """
 
 import copy
@@ -22,6 +22,7 @@ from rich.console import Console
 
 from curator.campaign import run
 from curator.config import read_campaign_file
+from curator.learners.strategies import REPLAY_FRAMES
 from curator.state import write_json
 
 SEEDS = (1, 2, 3)
@@ -30,7 +31,7 @@ TEMPLATE = Path(__file__).parents[2] / "curator" / "templates" / "lif.yaml"
 SMALL: dict[str, dict[str, Any]] = {
     "explore": {"duration_ps": 0.8},
     "select": {"hop_share": 0.25},
-    "learn": {"members": 1},
+    "learn": {"members": 1, "replay_frames": 64},
     "measure": {"diffusion": None},
     "run": {"executor": "serial"},
 }
@@ -42,6 +43,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "half of the share to the hop": {"select": {"hop_share": 0.5}},
     "no images of the path": {"measure": {"path_images": 0}},
     "no contacts": {"select": {"contact_labels": 0}},
+    "replay drawn anew": {"learn": {"replay_frames": REPLAY_FRAMES}},
     "from the foundation each round": {"learn": {"warm_start": False}},
     "learning rate 0.001": {"learn": {"learning_rate": 0.001}},
     "learning rate 0.01": {"learn": {"learning_rate": 0.01}},

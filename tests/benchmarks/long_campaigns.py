@@ -2,12 +2,13 @@
 
 ``python tests/benchmarks/long_campaigns.py WORK`` runs the shipped LiF template over three seeds with up to 200 labels
 (half an hour of one core each; no measuring dynamics) where they are missing in WORK, and prints the gap of the barrier
-in each round, the held-out hop, and predicted against true force error of the pooled random shares. Started twice at
-once, two processes share the work.
+in each round, the held-out hop, force errors on the test frames and on the probe, and predicted against true force error
+of the pooled random shares. Started twice at once, two processes share the work.
 """
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ import numpy as np
 import torch
 from defaults import SEEDS, run_missing
 
+from curator.learners.strategies import REPLAY_FRAMES
 from curator.uncertainty import FreshErrors, pool_fresh_errors, reliability
 
 LONG: dict[str, dict[str, Any]] = {
     "select": {"labels_per_round": 26, "hop_share": 0.0},
+    "learn": {"replay_frames": REPLAY_FRAMES},
     "stop": {"max_rounds": 6, "max_labels": 200},
 }
 NAME = "long"
+FORCES = ("force_rmse_eV_per_A", "probe_force_rmse_eV_per_A", "probe_median_frame_force_rmse_eV_per_A")
 
 
 def fresh_errors(folder: Path) -> FreshErrors:
@@ -36,8 +40,11 @@ def fresh_errors(folder: Path) -> FreshErrors:
 def show(work: Path) -> None:
     """Print what is finished."""
     pooled = []
-    print("| seed | labels | gap of the barrier by round, meV | held-out hop | test forces by round, meV/Å |")
-    print("| --- | ---: | --- | ---: | --- |")
+    print(
+        "| seed | labels | gap of the barrier by round, meV | held-out hop | test forces by round, meV/Å "
+        "| probe: foundation, by round | median frame |"
+    )
+    print("| --- | ---: | --- | ---: | --- | --- | --- |")
     for seed in SEEDS:
         folder = work / NAME / f"seed-{seed}"
         content = json.loads((folder / "campaign.json").read_text()) if (folder / "campaign.json").exists() else {}
@@ -47,8 +54,8 @@ def show(work: Path) -> None:
         gaps = [_meV(row["barrier_gap_eV"]) for row in rounds]
         heldout = [rounds[-1].get(key) for key in ("barrier_heldout_eV", "barrier_heldout_reference_eV")]
         gap = None if None in heldout else heldout[0] - heldout[1]
-        forces = [f"{1000 * row['force_rmse_eV_per_A']['model']:.0f}" for row in rounds]
-        print(f"| {seed} | {content['n_labels_total']} | {', '.join(gaps)} | {_meV(gap)} | {', '.join(forces)} |")
+        cells = [str(content["n_labels_total"]), ", ".join(gaps), _meV(gap), *(_forces(rounds, key) for key in FORCES)]
+        print(f"| {seed} | " + " | ".join(cells) + " |")
         pooled.append(fresh_errors(folder))
     if not pooled:
         return
@@ -67,6 +74,12 @@ def show(work: Path) -> None:
         worst = max(abs(predicted / true - 1) for predicted, true in pairs)
         coverage = f"{found.coverage68:.2f} | {found.coverage95:.2f}"
         print(f"| {name} | {found.n_frames} | {deciles} | {coverage} | {worst:.0%} |")
+
+
+def _forces(rounds: Sequence[Mapping[str, Any]], key: str) -> str:
+    """Errors in meV/Å by round; before them, on the probe, that of the foundation."""
+    before = [rounds[0][key]["foundation"]] if key != FORCES[0] else []
+    return ", ".join(f"{1000 * error:.0f}" for error in [*before, *(row[key]["model"] for row in rounds)])
 
 
 def _meV(gap_eV: float | None) -> str:
