@@ -2,8 +2,8 @@
 
 ``python tests/benchmarks/long_campaigns.py WORK`` runs the shipped LiF template over three seeds with up to 200 labels
 (half an hour of one core each; no measuring dynamics) where they are missing in WORK, and prints the gap of the barrier
-in each round, the held-out hop, force errors on the test frames and on the probe, and predicted against true force error
-of the pooled random shares. Started twice at once, two processes share the work.
+in each round, the held-out hop, force errors on the test frames and on the probe, and predicted against true force
+error of the pooled random shares. Started twice at once, two processes share the work.
 """
 
 import json
