@@ -36,7 +36,7 @@ from curator.learners.mace import REPLAY, MaceModel
 from curator.learners.metrics import force_rmse, median_frame_force_rmse
 from curator.learners.replay import probe_records, replay_records
 from curator.learners.strategies import REPLAY_FRAMES, STRATEGIES, strategy
-from curator.learners.train import fit
+from curator.learners.train import FitReport, fit
 from curator.probes import MAX_STEPS
 from curator.random_search import hole_rate, random_structures
 from curator.state import write_json
@@ -58,11 +58,11 @@ def main(work: Path, seeds: Sequence[int]) -> None:
     torch.set_num_threads(1)
     work.mkdir(parents=True, exist_ok=True)
     foundation = load_foundation(MINI_HALIDES, device="cpu")
-    frames = {name: _frames(work / f"{name}.extxyz", foundation, name) for name in ("train", "test")}
+    frames = {name: labelled_frames(work / f"{name}.extxyz", foundation, name) for name in ("train", "test")}
     epochs = os.environ.get("EPOCHS")
     base = work / "foundation.json"
     if not base.exists():
-        write_json(base, _errors(foundation, frames["test"]) | _holes(foundation, frames["test"][0].frame))
+        write_json(base, errors(foundation, frames["test"]) | _holes(foundation, frames["test"][0].frame))
     for seed in seeds:
         for name in STRATEGIES["small_data"]:
             out = work / f"{name}-{seed}.json"
@@ -83,6 +83,20 @@ def examine(
     foundation: MaceModel, frames: Mapping[str, Sequence[Record]], name: str, seed: int, epochs: int | None
 ) -> Numbers:
     """One training run: errors in meV/Å and meV/atom."""
+    model, report = tuned(foundation, frames["train"], name, seed, epochs)
+    return {
+        "trainable, %": 100 * report.n_trainable / report.n_parameters,
+        **errors(model, frames["test"]),
+        "energy at the start": 1000 * report.start_energy_rmse["target"],
+        "CPU s": report.cpu_s,
+        **_holes(model, frames["test"][0].frame),
+    }
+
+
+def tuned(
+    foundation: MaceModel, frames: Sequence[Record], name: str, seed: int, epochs: int | None
+) -> tuple[MaceModel, FitReport]:
+    """A model fine-tuned by a row of the table."""
     row = strategy(name, **({} if epochs is None else {"max_epochs": epochs}))
     replay: tuple[list[Record], list[Record]] = ([], [])
     if row.replay != "none":
@@ -91,26 +105,19 @@ def examine(
         replay = replay_records(
             MINI_HALIDES, foundation.elements, REPLAY_FRAMES, rng, model=foundation, pseudolabels=pseudolabels
         )
-    model, report = fit(
+    return fit(
         foundation if row.from_foundation else None,
-        frames["train"][::2],
-        frames["train"][1::6],
+        frames[::2],
+        frames[1::6],
         row,
         seed=seed,
         replay_train=replay[0],
         replay_valid=replay[1],
         architecture=None if row.from_foundation else foundation.architecture,
     )
-    return {
-        "trainable, %": 100 * report.n_trainable / report.n_parameters,
-        **_errors(model, frames["test"]),
-        "energy at the start": 1000 * report.start_energy_rmse["target"],
-        "CPU s": report.cpu_s,
-        **_holes(model, frames["test"][0].frame),
-    }
 
 
-def _errors(model: MaceModel, test: Sequence[Record]) -> Numbers:
+def errors(model: MaceModel, test: Sequence[Record]) -> Numbers:
     probe = probe_records()
 
     def on_probe(of: MaceModel) -> tuple[float, float]:
@@ -138,7 +145,7 @@ def _holes(model: MaceModel, structure: Frame) -> Numbers:
     }
 
 
-def _frames(path: Path, foundation: MaceModel, name: str) -> list[Record]:
+def labelled_frames(path: Path, foundation: MaceModel, name: str) -> list[Record]:
     """Labelled frames, from a file if they were made before."""
     if not path.exists():
         temperatures, seed = {"train": (TRAIN_K, 1), "test": (TEST_K, 2)}[name]
