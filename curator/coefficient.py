@@ -7,14 +7,14 @@ import numpy as np
 from scipy.special import digamma
 from scipy.stats import chi2, norm, t
 
-from curator.walk import MIN_PERIODS, SHORTEST_PS, STRIDES, Floats, Plateau, agree, fit_walk, plateau, spectrum
+from curator.walk import MIN_PERIODS, SHORTEST_PS, STRIDES, Floats, Plateau, fall, fit_walk, plateau, spectrum
 
 MIN_REPLICAS = 4
 """Fewest trajectories whose scatter is believed as an error."""
 N_RESIDENCES = 2.0
 """Residence times of a carrier over which hops that remember each other must be seen."""
-N_ERRORS_OF_MEMORY = 2.0
-"""Standard errors by which self-diffusion over a longer time must differ for hops to count as correlated."""
+N_ERRORS_OF_MEMORY = float(norm.ppf(0.95))
+"""Standard errors by which self-diffusion must fall over a longer time for hops to count as correlated."""
 DISAGREE = 0.99
 """Replicas disagree if their scatter exceeds what the error leaves to chance with this probability."""
 
@@ -71,6 +71,11 @@ def measure_walk(
     variable with ``2 D² / SE²`` degrees of freedom (F. E. Satterthwaite, Biometrics Bull. 2, 110 (1946)): for hops
     alone the exact one of a Poisson count, for many of them the normal one.
 
+    If hops are undone some time later, D is too high by more than its error knows. It lies between its values for hops
+    that are undone at once and after half a stride (`curator.walk.remembering`); the interval goes from the lower end
+    for the one to the upper end for the other and so holds each of them as often as it should, or more often (G. W.
+    Imbens and C. F. Manski, Econometrica 72, 1845 (2004), on parameters that are known up to a range).
+
     The scatter of four or more paths needs no model, but is itself uncertain by a third and more. It replaces the error
     where it exceeds it beyond chance, with Student's t for its degrees of freedom; taken whenever it is the larger
     one, it would widen every other interval for nothing.
@@ -105,7 +110,10 @@ def measure_walk(
     if scatter is not None and disagree:
         error = scatter * float(t.ppf(0.975, n - 1) / norm.ppf(0.975))
     widened = error / modelled if modelled > 0 else 1.0
-    return MeasuredWalk(chi2_coefficient(D, error), found, n_hops, scatter, disagree, widened)
+    coefficient = chi2_coefficient(D, error)
+    low, high = coefficient.ci95_A2_per_ps
+    coefficient = replace(coefficient, ci95_A2_per_ps=(low * _remembered_share(found), high))
+    return MeasuredWalk(coefficient, found, n_hops, scatter, disagree, widened)
 
 
 def measure_tracer(
@@ -114,9 +122,11 @@ def measure_tracer(
     """Self-diffusion coefficient of ions whose hops remember the one before.
 
     An ion that has hopped is likely to hop back: to the vacancy it left, or when the interstitial that pushed it comes
-    again. Only motion over two residence times of a carrier has seen that (with a mean cosine of -0.3 from one hop to
-    the next, D is 2 % too high there and 30 % at a fifth of it). As the tracer of a single defect is that of many ions,
-    which move a few at a time, hops of all of them are counted: ``2 D t`` summed over the coordinates, over ``l²``.
+    again. Only motion over two residence times of a carrier has seen that: with a mean cosine of -0.3 from one hop to
+    the next, D is 4 % too high there and 45 % at a fifth of it. As a memory of a residence time is to be expected, D is
+    taken half-way between its values for hops that are undone at once and after that time, which leaves 1 %. The tracer
+    of a single defect is that of many ions, which move a few at a time: hops of all of them are counted, ``2 D t``
+    summed over the coordinates, over ``l²``, and how few they are is in the error (`curator.walk.dispersion`).
 
     Parameters
     ----------
@@ -135,10 +145,12 @@ def measure_tracer(
     n_frames = max((len(path) - 1 for path in paths), default=0)
     strides = [stride for stride in STRIDES if MIN_PERIODS * stride <= n_frames]
     allowed_ps = [stride * interval_ps for stride in strides if SHORTEST_PS <= stride * interval_ps < wanted_ps]
-    for shortest_ps in (wanted_ps, *reversed(allowed_ps)):
+    for shortest_ps in (wanted_ps, *reversed(allowed_ps), SHORTEST_PS):
         if found := measure_walk(paths, interval_ps, hop_length_A, shortest_ps):
-            return found
-    return measure_walk(paths, interval_ps, hop_length_A)
+            half_way = (1 + _remembered_share(found.plateau)) / 2
+            D = found.coefficient.D_A2_per_ps * half_way
+            return replace(found, coefficient=replace(found.coefficient, D_A2_per_ps=D))
+    return None
 
 
 def measure_sum(
@@ -147,8 +159,8 @@ def measure_sum(
     """Diffusion coefficient of the summed displacement of ions.
 
     A single defect forgets every hop. Several carriers may not, and the three coordinates of a sum are too few to
-    tell; but each ion is a witness. Where the self-diffusion coefficient over two residence times differs from that
-    over a shorter time, by two standard errors, the sum is looked at over two residence times as well.
+    tell; but each ion is a witness. Where the self-diffusion coefficient over two residence times is lower than that
+    over a shorter time, beyond what chance does in 5 % of walks, the sum is looked at over two residence times as well.
 
     Parameters
     ----------
@@ -175,7 +187,7 @@ def measure_sum(
         return walk
     long = over_long.plateau.fit
     short = fit_walk(ions, interval_ps, walk.plateau.fit.stride)
-    if agree(spectrum(ions), short, long, interval_ps, N_ERRORS_OF_MEMORY):
+    if fall(spectrum(ions), short, long, interval_ps) <= N_ERRORS_OF_MEMORY:
         seen = long.stride * interval_ps >= N_RESIDENCES * residence_ps
         return replace(walk, remembers=False if seen else None)
     longer = measure_tracer(paths, interval_ps, hop_length_A, residence_ps)
@@ -200,6 +212,12 @@ def shared(coefficient: Coefficient, n: int) -> Coefficient:
     """A coefficient of a sum as that of each of its ``n`` parts."""
     low, high = coefficient.ci95_A2_per_ps
     return Coefficient(coefficient.D_A2_per_ps / n, coefficient.error_A2_per_ps / n, (low / n, high / n))
+
+
+def _remembered_share(found: Plateau) -> float:
+    """What is left of a diffusivity if hops are undone as late as its stride may hide; at most all of it."""
+    D = found.fit.D_A2_per_ps
+    return min(1.0, found.remembering_A2_per_ps / D) if D > 0 else 1.0
 
 
 def _scatter(paths: Sequence[Floats], interval_ps: float, stride: int) -> tuple[float | None, int]:

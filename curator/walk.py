@@ -6,7 +6,7 @@ back jumps, whatever their own spectrum, add a parabola at low frequency; the wa
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ N_ERRORS = 3.5
 walk in six to a worse stride, and the interval would miss too often."""
 MAX_FALL = 4.0
 """Most by which a spectrum may fall from frequency zero to that of the stride."""
+MEMORY_STRIDES = 0.5
+"""Longest memory of a hop that a stride may hide, in strides: a residence time, of which strides are to hold two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class WalkFit:
     D_A2_per_ps
         Diffusivity in Å²/ps.
     error_A2_per_ps
-        Its standard error for Gaussian increments, from the Fisher information.
+        Its standard error for Gaussian increments, from the Fisher information and the `dispersion` of the modes.
     noise_A2
         Variance of the localisation noise (vibrations) along one axis in Å²; negative if the steps of the walk go on
         for longer than a frame, or in the same direction.
@@ -69,11 +71,14 @@ class Plateau:
     n_agree
         Longer strides that were there to agree with it. With none, and a shorter stride to disagree, the
         walk is not diffusive on the times that were seen.
+    remembering_A2_per_ps
+        Diffusivity at the same stride if hops are not undone at once but after half a stride, see `remembering`.
     """
 
     fit: WalkFit
     shortest: WalkFit
     n_agree: int
+    remembering_A2_per_ps: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,8 +152,8 @@ def fit_walk(paths: Sequence[Floats] | Spectrum, interval_ps: float, stride: int
     Parameters
     ----------
     paths
-        Coordinates in Å, each of shape ``(n_frames, n_coordinates)``; frames of different paths, and coordinates,
-        are independent. Lengths may differ. Or their spectrum.
+        Coordinates in Å, each of shape ``(n_frames, n_coordinates)``; frames of different paths are independent.
+        Lengths may differ. Or their spectrum.
     interval_ps
         Time between frames in ps.
     stride
@@ -180,7 +185,8 @@ def fit_walk(paths: Sequence[Floats] | Spectrum, interval_ps: float, stride: int
     u = float(minimize_scalar(cost, bounds=(1 - MAX_FALL, 1.0), method="bounded", options={"xatol": 1e-9}).x)
     walk, noise = scale(u) * (1 - u), scale(u) * u / steepest
     tau_ps = 2 * interval_ps
-    return WalkFit(walk / tau_ps, _fisher_error(whole, stride, walk, noise) / tau_ps, noise, stride)
+    error = _fisher_error(whole, stride, walk, noise) * math.sqrt(dispersion(whole, stride, walk, noise))
+    return WalkFit(walk / tau_ps, error / tau_ps, noise, stride)
 
 
 def _fisher_error(whole: Spectrum, stride: int, walk: float, noise: float) -> float:
@@ -190,6 +196,33 @@ def _fisher_error(whole: Spectrum, stride: int, walk: float, noise: float) -> fl
     aa, ab, bb = ((weight * curve**power).sum() for power in (0, 1, 2))
     determinant = aa * bb - ab**2
     return float(np.sqrt(bb / determinant if determinant > 0 else 1 / aa))
+
+
+def dispersion(whole: Spectrum, stride: int, walk: float, noise: float) -> float:
+    r"""How much more the modes slower than a stride vary than those of independent coordinates that move alike.
+
+    The mean power of n coordinates with the spectral matrix S has the variance :math:`2 \sum_{ij} S_{ij}^2 / n^2`, that
+    of only :math:`(\sum_i S_{ii})^2 / \sum_{ij} S_{ij}^2` independent ones (Bretherton et al., J. Climate 12, 1990
+    (1999)). They are fewer than n where some ions move while others stay, where one pushes another, and where there is
+    diffusion along one axis only. Neighbouring modes have nearly the same mean, so that half their mean squared
+    difference is that variance (J. von Neumann, Ann. Math. Stat. 12, 367 (1941)). It leaves out what all modes of a
+    path have in common, more or fewer hops than expected, which `curator.coefficient.measure_walk` counts.
+    """
+    slow = whole.half_period >= stride
+    ratio = whole.power[slow] / (walk + noise * whole.curve[slow])
+    steps = np.diff(ratio)[np.diff(whole.half_period[slow]) < 0]
+    return max(1.0, float((steps**2).mean()) / 2 * whole.n_coordinates / 2) if len(steps) else 1.0
+
+
+def remembering(whole: Spectrum, stride: int) -> Spectrum:
+    """The spectrum, to be fitted by walks whose hops are undone after half a stride, on average, and not at once.
+
+    Where hops there and back are in balance, what undoes them is a symmetric process, whose correlations are a mixture
+    of decaying exponentials. One with the rate γ adds ``x / (1 + x / γ²)`` to the spectrum, x being the parabola. They
+    all rise less and less, so that a parabola meets the axis too high, and the higher the slower they are. Slower than
+    half a stride, a residence time, would be too slow for the stride.
+    """
+    return replace(whole, curve=whole.curve / (1 + whole.curve * (MEMORY_STRIDES * stride) ** 2))
 
 
 def plateau(paths: Sequence[Floats], interval_ps: float, shortest_ps: float = SHORTEST_PS) -> Plateau | None:
@@ -224,16 +257,19 @@ def plateau(paths: Sequence[Floats], interval_ps: float, shortest_ps: float = SH
             fits.append(fit_walk(whole, interval_ps, stride))
     for idx, fit in enumerate(fits):
         longer = fits[idx + 1 :]
-        if all(agree(whole, fit, other, interval_ps) for other in longer):
-            return Plateau(fit, shortest=fits[0], n_agree=len(longer))
+        if all(abs(fall(whole, fit, other, interval_ps)) <= N_ERRORS for other in longer):
+            remembered = fit_walk(remembering(whole, fit.stride), interval_ps, fit.stride)
+            return Plateau(fit, fits[0], len(longer), remembered.D_A2_per_ps)
     return None
 
 
-def agree(whole: Spectrum, fit: WalkFit, longer: WalkFit, interval_ps: float, n_errors: float = N_ERRORS) -> bool:
-    """Whether fits at a shorter and a longer stride to a spectrum agree within so many standard errors."""
+def fall(whole: Spectrum, fit: WalkFit, longer: WalkFit, interval_ps: float) -> float:
+    """Standard errors by which the diffusivity falls from a shorter to a longer stride of the same spectrum."""
     tau_ps = 2 * interval_ps
-    errors = [_fisher_error(whole, f.stride, fit.D_A2_per_ps * tau_ps, fit.noise_A2) / tau_ps for f in (fit, longer)]
-    return abs(fit.D_A2_per_ps - longer.D_A2_per_ps) <= n_errors * math.sqrt(max(errors[1] ** 2 - errors[0] ** 2, 0.0))
+    walk, noise = fit.D_A2_per_ps * tau_ps, fit.noise_A2
+    errors = [_fisher_error(whole, f.stride, walk, noise) / tau_ps for f in (fit, longer)]
+    variance = (errors[1] ** 2 - errors[0] ** 2) * dispersion(whole, fit.stride, walk, noise)
+    return (fit.D_A2_per_ps - longer.D_A2_per_ps) / math.sqrt(variance) if variance > 0 else 0.0
 
 
 def msd_curve(paths: Sequence[Floats], interval_ps: float, n_lags: int = 40) -> MSDCurve:

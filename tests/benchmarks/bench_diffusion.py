@@ -26,8 +26,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "curator"))
 import kmc
 
 INTERVAL_PS = 0.1
-TRACER_CORRELATION = 0.354
-"""Of the collinear mechanism in the cell of 65 atoms: 33 times the tracer's D over the defect's, from 10⁶ hops."""
 N_LAGS = 40
 
 Estimate = tuple[float, float, float]
@@ -258,7 +256,7 @@ def comparison(n_repeats: int) -> None:
         title = f"{setting.name}, {setting.n_hops} hops in {setting.n_replicas} x {setting.time_ps:g} ps"
         true = {
             "sum": setting.n_carriers * setting.D_A2_per_ps,
-            "ion": setting.D_A2_per_ps * (TRACER_CORRELATION / n_ions if n_ions else 1),
+            "ion": setting.D_A2_per_ps * (kmc.TRACER_CORRELATION / n_ions if n_ions else 1),
         }
         for of, estimator in names:
             text, sd = cells(found[of, estimator], true[of], cpu_s[of, estimator])

@@ -40,6 +40,9 @@ SETTINGS = [
     (1, 1000, 50, 4, {}),
     (16, 40, 100, 1, {}),
     (16, 320, 25, 4, {}),
+    (1, 400, 50, 4, {"back_jumps": 0.5}),
+    (1, 400, 50, 4, {"correlation": -0.2}),
+    (16, 1000, 100, 2, {"correlation": -0.2}),
 ]
 
 
@@ -62,11 +65,62 @@ def test_bias_and_coverage_of_many_walks(
     assert 0.93 <= covered.mean() <= 0.97
 
 
-def test_the_tracer_sees_hops_that_remember_the_last():
-    """Not all of it: what two residence times leave costs the interval some of its coverage, 91 % of 500 walks."""
-    ratio, covered = measured_walks(80, 16, 1000, 100, 2, correlation=-0.2)
-    assert abs(np.log(ratio).mean()) < 0.05 + 2 * np.log(ratio).std() / np.sqrt(80)
-    assert covered.mean() > 0.8
+def tracers_of_an_interstitial(n_repeats: int, time_ps: float, n_replicas: int) -> tuple[np.ndarray, np.ndarray]:
+    """D over the known one of the ions around an interstitial with 100 hops, and whether the interval holds it."""
+    rng = np.random.default_rng([100, n_replicas])
+    rate = 100 / (time_ps * n_replicas)
+    mobile = kmc.NUMBERS == 3
+    D = kmc.TRACER_CORRELATION * kmc.known_D(rate) / mobile.sum()
+    ratio, covered = [], []
+    for _ in range(n_repeats):
+        runs = [kmc.collinear(rng, rate, time_ps, INTERVAL_PS)[:, mobile] for _ in range(n_replicas)]
+        paths = [run.reshape(len(run), -1) for run in runs]
+        walk = measure_tracer(paths, INTERVAL_PS, kmc.HOP_LENGTH_A, 1 / rate)
+        low, high = walk.coefficient.ci95_A2_per_ps
+        ratio.append(walk.coefficient.D_A2_per_ps / D)
+        covered.append(low < D < high)
+    return np.array(ratio), np.array(covered)
+
+
+def test_tracer_of_an_interstitial():
+    """Few ions move, one pushing the next: their modes scatter as if they were nine and not 33."""
+    ratio, covered = tracers_of_an_interstitial(100, 200, 1)
+    assert abs(np.log(ratio).mean()) < 0.05 + 2 * np.log(ratio).std() / np.sqrt(100)
+    assert covered.mean() >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("time_ps", "n_replicas"), [(200, 1), (50, 4)])
+def test_many_tracers_of_an_interstitial(time_ps: float, n_replicas: int):
+    ratio, covered = tracers_of_an_interstitial(2000, time_ps, n_replicas)
+    assert abs(np.log(ratio).mean()) < 0.05
+    assert 0.93 <= covered.mean() <= 0.97
+
+
+def test_hops_along_one_axis():
+    """Three coordinates of which one moves: a chi-squared variable of a third of the degrees of freedom."""
+    rng = np.random.default_rng(3)
+    rate, covered = 20.0, 0
+    for _ in range(200):
+        steps = kmc.HOP_LENGTH_A * (2 * rng.binomial(n := rng.poisson(rate * INTERVAL_PS, 500), 0.5) - n)
+        path = rng.normal(scale=0.1, size=(501, 3))
+        path[1:, 0] += np.cumsum(steps)
+        low, high = measure_walk([path], INTERVAL_PS, kmc.HOP_LENGTH_A).coefficient.ci95_A2_per_ps
+        covered += low < kmc.known_D(rate) < high
+    assert covered >= 180
+
+
+def test_an_interval_reaches_down_to_what_later_back_jumps_leave():
+    rng = np.random.default_rng(4)
+    runs = [kmc.hoppers(rng, 1, 2.0, 50, INTERVAL_PS, correlation=-0.3)[:, 0] for _ in range(4)]
+    walk = measure_walk(runs, INTERVAL_PS, kmc.HOP_LENGTH_A)
+    fit, later = walk.plateau.fit.D_A2_per_ps, walk.plateau.remembering_A2_per_ps
+    assert later < fit
+    unknown = walk.coefficient.error_A2_per_ps / walk.coefficient.D_A2_per_ps * fit
+    low, high = chi2_coefficient(fit, unknown).ci95_A2_per_ps
+    assert walk.coefficient.ci95_A2_per_ps == pytest.approx((low * later / fit, high))
+    tracer = measure_tracer(runs, INTERVAL_PS, kmc.HOP_LENGTH_A, 0.5)
+    assert tracer.coefficient.D_A2_per_ps == pytest.approx(walk.coefficient.D_A2_per_ps * (1 + later / fit) / 2)
 
 
 def test_a_coefficient_of_counted_hops_has_the_interval_of_a_poisson_count():

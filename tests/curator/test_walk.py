@@ -5,7 +5,7 @@ import pytest
 from scipy.linalg import toeplitz
 from scipy.optimize import minimize
 
-from curator.walk import fit_walk, msd_curve, plateau
+from curator.walk import Spectrum, dispersion, fit_walk, msd_curve, plateau, remembering, spectrum
 
 
 def walk(rng: np.random.Generator, D: float, noise: float, n: int, interval: float, dim: int = 3) -> np.ndarray:
@@ -45,6 +45,45 @@ def test_bias_and_error_of_gaussian_walks(stride: int):
     assert covered > 0.92
     if stride == 1:
         assert np.mean([fit.noise_A2 for fit in fits]) == pytest.approx(0.25, rel=0.05)
+
+
+@pytest.mark.parametrize(("moving", "n_times_fewer"), [(3, 1), (2, 1.5), (1, 3)])
+def test_the_error_knows_how_many_coordinates_move(moving: int, n_times_fewer: float):
+    rng = np.random.default_rng(9)
+    D, error, found = [], [], []
+    for _ in range(200):
+        path = np.zeros((301, 3))
+        path[:, :moving] = walk(rng, 1.0, 0.0, 300, 1.0, moving)
+        fit = fit_walk([path], 1.0)
+        D.append(fit.D_A2_per_ps)
+        error.append(fit.error_A2_per_ps)
+        found.append(dispersion(spectrum([path]), 1, 2 * fit.D_A2_per_ps, fit.noise_A2))
+    assert np.mean(D) == pytest.approx(moving / 3, rel=0.03)
+    # At least 1, hence above it on average.
+    assert np.mean(found) == pytest.approx(n_times_fewer, rel=0.12)
+    assert np.mean(error) == pytest.approx(np.std(D), rel=0.15)
+
+
+def test_what_paths_have_in_common_is_no_dispersion():
+    """A path with twice the hops of another has modes that scatter about its own mean."""
+    rng = np.random.default_rng(10)
+    paths = [walk(rng, D, 0.0, 300, 1.0, 30) for D in (0.5, 1.0, 2.0)]
+    assert dispersion(spectrum([paths[1]]), 1, 2.0, 0.0) < 1.2
+    # Of the three, E[D²] / E[D]² = 1.29.
+    assert dispersion(spectrum(paths), 1, 2 * 7 / 6, 0.0) == pytest.approx(1.29, rel=0.15)
+
+
+def test_a_parabola_is_too_high_by_what_is_undone_later():
+    n, stride = 2000, 10
+    phase = np.arange(1, n + 1) * np.pi / (n + 1)
+    curve = 2 - 2 * np.cos(phase)
+    for level, decay in ((1.0, 2 / stride), (1.0, 6 / stride)):
+        whole = Spectrum(level + 30 * curve / (1 + curve / decay**2), curve, (n + 1) / np.arange(1, n + 1), 3)
+        at_once = fit_walk(whole, 0.5, stride).D_A2_per_ps
+        later = fit_walk(remembering(whole, stride), 0.5, stride).D_A2_per_ps
+        assert at_once > 1.01 * level
+        # Decays as slow as the stride may hide are met, faster ones lie between.
+        assert later == pytest.approx(level, rel=1e-4) if decay == 2 / stride else later < level
 
 
 def test_vibrations_alone_do_not_diffuse():
