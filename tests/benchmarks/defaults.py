@@ -122,9 +122,9 @@ def markdown(found: Mapping[str, Mapping[int, Mapping[str, float]]]) -> str:
             values = np.array([by_seed[seed][column] - (minus[seed][column] if minus else 0.0) for seed in seeds])
             values = values[np.isfinite(values)]
             mean = values.mean() if len(values) else np.nan
-            error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+            error = f" ± {values.std(ddof=1) / np.sqrt(len(values)):.2g}" if len(values) > 1 else ""
             missing = f" ({len(seeds) - len(values)} have none)" if len(values) < len(seeds) else ""
-            cells.append(f"{mean:{'+' if minus else ''}.3g} ± {error:.2g}{missing}")
+            cells.append(f"{mean:{'+' if minus else ''}.3g}{error}{missing}")
         return f"| {name} | {len(seeds)} | " + " | ".join(cells) + " |"
 
     head = ["| | seeds | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (1 + len(columns))]
