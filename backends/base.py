@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from curator.datasets.label import Label, Theory
 
-FailureReason = Literal["scf", "walltime", "memory", "crash", "parse", "nonfinite", "geometry"]
+FailureReason = Literal["scf", "walltime", "memory", "crash", "parse", "nonfinite", "geometry", "input"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,10 @@ class LabelFailed:
     reason: FailureReason
     message: str
     theory: str
+
+
+class SetupError(RuntimeError):
+    """What is to calculate cannot work as it is set up, whatever the frame, which may be tried again."""
 
 
 @runtime_checkable
@@ -34,7 +39,13 @@ class Labeller(Protocol):
         ...
 
     def label(self, atoms: Atoms) -> Label | LabelFailed:
-        """Label of ``atoms``, which are not changed; a failed calculation is returned, never raised."""
+        """Label of ``atoms``, which are not changed; a failed calculation is returned, never raised.
+
+        Raises
+        ------
+        SetupError
+            If it could calculate no frame at all.
+        """
         ...
 
 
@@ -79,6 +90,10 @@ class LabellerSpec:
     scratch: str = ""
     calculator: str = ""
     python: str = ""
+
+    def run_in(self, folder: Path) -> "LabellerSpec":
+        """The same labeller, whose programs run in a folder."""
+        return replace(self, scratch=str(folder.absolute()))
 
 
 def cpu_seconds() -> float:

@@ -1,17 +1,18 @@
 """What all codes share that calculate labels: the ladder of remedies, a judgement of the numbers, the electrons."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from curator.backends.base import FailureReason, LabelFailed, cpu_seconds
+from curator.backends.base import FailureReason, LabelFailed, SetupError, cpu_seconds
 from curator.backends.geometry import geometry_problem
-from curator.backends.program import require_program
+from curator.backends.program import require_programs
 from curator.backends.remedies import Input, Remedy, merged, next_remedy
 from curator.datasets.frame import frame_from_atoms
 from curator.datasets.label import Label
@@ -26,12 +27,12 @@ class Ended:
     Attributes
     ----------
     reason
-        Kind of failure.
+        Kind of failure; ``setup`` if every frame would fail alike.
     message
         What the files say, in one line.
     """
 
-    reason: FailureReason
+    reason: FailureReason | Literal["setup"]
     message: str
 
 
@@ -69,7 +70,7 @@ def label_with_remedies(
     calculate: Calculate,
     *,
     input_problem: Callable[[], str | None],
-    binary: str,
+    command: tuple[Sequence[str], str],
 ) -> Label | LabelFailed:
     """Label of ``atoms``, with the remedies of a code where a run fails; nothing is run that cannot be right.
 
@@ -87,18 +88,18 @@ def label_with_remedies(
         One run.
     input_problem
         Why the code cannot be asked about ``atoms``; asked once their geometry is known to be sound.
-    binary
-        The program.
+    command
+        What stands before the program, and the program.
 
     Raises
     ------
-    ProgramMissingError
-        If there is no such program here: nothing is wrong with the frame.
+    SetupError
+        If there is no such program here, or what stops it has nothing to do with the frame.
     """
     problem = geometry_problem(atoms) or input_problem()
     if problem is not None:
         return LabelFailed("geometry", problem, theory)
-    require_program(binary)
+    require_programs(*command)
     started = cpu_seconds()
     folder = scratch / frame_from_atoms(atoms).hash[:12]
     tried: list[Remedy] = []
@@ -112,6 +113,8 @@ def label_with_remedies(
             label = Label(result.energy, result.forces, stress, theory, remedy=names)
             return replace(label, cpu_s=cpu_seconds() - started)
         assert ended is not None
+        if ended.reason == "setup":
+            raise SetupError(f"{ended.message}; files in {folder}")
         remedy = next_remedy(code, ended.reason, tried)
         if remedy is None:
             after = f" (also with: {names})" if tried else ""

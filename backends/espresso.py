@@ -26,7 +26,6 @@ from curator.backends.espresso_input import (
     read_pseudopotential,
 )
 from curator.backends.espresso_output import ERRORS, INPUT, OUTPUT, what_ended
-from curator.backends.program import ProgramMissingError as ProgramMissingError
 from curator.backends.program import leashed, scratch_of, split_command
 from curator.backends.remedies import Input, merged
 from curator.datasets.label import Label, Theory
@@ -67,7 +66,7 @@ class EspressoLabeller:
 
         Raises
         ------
-        ProgramMissingError
+        SetupError
             If pw.x cannot be run here: nothing is wrong with the frame.
         """
         return label_with_remedies(
@@ -77,7 +76,7 @@ class EspressoLabeller:
             self.scratch,
             partial(self._calculate, atoms),
             input_problem=partial(input_problem, atoms, self.settings),
-            binary=split_command(self.command, NAME, EXAMPLE)[1],
+            command=split_command(self.command, NAME, EXAMPLE)[:2],
         )
 
     def _calculate(self, atoms: Atoms, changes: Input, folder: Path, before: Path | None) -> Calculated | Ended:

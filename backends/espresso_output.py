@@ -7,20 +7,61 @@ be replaced by another of the same name that came with the program.
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from curator.backends.base import FailureReason
 from curator.backends.dft import Ended
 from curator.backends.leash import SAID_MEMORY, SAID_TIME
 from curator.backends.program import OUT_OF_MEMORY, last_lines, text_of
+from curator.datasets.espresso import accuracies_Ry, potentials_read, threshold_Ry
 
 OUTPUT, ERRORS, INPUT = "pw.out", "pw.err", "pw.in"
 
 _ACHIEVED, _NOT_ACHIEVED = "convergence has been achieved", "convergence NOT achieved"
 _ROUTINE = re.compile(r"Error in routine\s+(\S+)\s*\((-?\d+)\):\s*\n\s*(.+)")
+_CRASH = re.compile(r"from\s+(\S+)\s*: error #\s*(-?\d+)\s*\n\s*(.+)")
 _SCF_ROUTINES = ("cdiaghg", "rdiaghg", "c_bands", "cegterg", "regterg", "mix_rho", "electrons")
-_ACCURACY = re.compile(r"estimated scf accuracy\s*<\s*(\S+)\s*Ry")
-_PSEUDO = re.compile(r"PseudoPot\. #\s*\d+ for\s+(\S+)\s+read from file:\s*\n\s*(.+?)\s*\n\s*MD5 check sum:\s*(\w+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Words with which pw.x refuses to calculate, so that no remedy helps.
+
+    Attributes
+    ----------
+    routine, words
+        Where it stops, and how what it says begins; every word will do if empty.
+    reason
+        ``setup`` if every frame would be refused, ``input`` if it may be this one alone.
+    remedy
+        What the user can do.
+    """
+
+    routine: str
+    words: str
+    reason: Literal["setup", "input"]
+    remedy: str
+
+
+_PARALLEL = "-nk, -nb and -nt of label.command must divide the number of its processes"
+_INPUT = "see label.input_data"
+REFUSALS: tuple[Refusal, ...] = (
+    Refusal("mp_start_pools", "", "setup", _PARALLEL),
+    Refusal("mp_start_bands", "", "setup", _PARALLEL),
+    Refusal("mp_bands", "", "setup", _PARALLEL),
+    Refusal("read_namelists", "", "setup", "this version of pw.x does not know a key, or not this value: " + _INPUT),
+    Refusal("readpp", "", "setup", "see label.pseudopotentials; has a file been moved?"),
+    Refusal("set_dft_from_name", "", "setup", _INPUT),
+    Refusal("set_cutoff", "", "setup", _INPUT),
+    Refusal("set_occupations", "", "setup", _INPUT),
+    Refusal("iosys", "", "input", _INPUT),
+    Refusal(
+        "setup", "too few bands", "input", "leave nbnd out of label.input_data, or raise it for this many electrons"
+    ),
+    Refusal("init_lda_plus_u", "", "input", _INPUT),
+)
+"""In the words of pw.x 6.7."""
 
 
 def what_ended(folder: Path, status: int | None, md5_of: Mapping[str, str], functional: str) -> Ended | None:
@@ -48,11 +89,9 @@ def what_ended(folder: Path, status: int | None, md5_of: Mapping[str, str], func
         return Ended("crash", wrong)
     if _NOT_ACHIEVED in output or _only_says_converged(output):
         return Ended("scf", f"not converged after {_n_iterations(output)} SCF steps{_accuracy(output)}")
-    routine = _ROUTINE.search(output) or _ROUTINE.search(crash)
+    routine = _ROUTINE.search(output) or _CRASH.search(crash)
     if routine:
-        name, number, said = routine.groups()
-        kind: FailureReason = "scf" if name in _SCF_ROUTINES else "crash"
-        return Ended(kind, f"pw.x stopped in {name} ({number}): {' '.join(said.split())}")
+        return _stopped(*routine.groups())
     if status not in (0, None):
         return Ended("crash", f"pw.x ended with status {status}: {last_lines(errors or output)}")
     if _ACHIEVED not in output or "JOB DONE" not in output:
@@ -63,8 +102,17 @@ def what_ended(folder: Path, status: int | None, md5_of: Mapping[str, str], func
     return None
 
 
+def _stopped(routine: str, number: str, said: str) -> Ended:
+    words = " ".join(said.split())
+    message = f"pw.x stopped in {routine} ({number}): {words}"
+    for refusal in REFUSALS:
+        if refusal.routine == routine and words.startswith(refusal.words):
+            return Ended(refusal.reason, f"{message}; {refusal.remedy}")
+    return Ended("scf" if routine in _SCF_ROUTINES else "crash", message)
+
+
 def _wrong_pseudopotential(output: str, md5_of: Mapping[str, str]) -> str | None:
-    for symbol, path, md5 in _PSEUDO.findall(output):
+    for symbol, path, md5 in potentials_read(output):
         if symbol in md5_of and md5 != md5_of[symbol]:
             return f"pw.x read another pseudopotential of {symbol} than it was given: {path}"
     return None
@@ -76,11 +124,10 @@ def _n_iterations(output: str) -> int:
 
 def _only_says_converged(output: str) -> bool:
     """Whether the estimated accuracy never fell below the threshold, whatever the output says at its end."""
-    threshold = re.search(r"scf convergence threshold\s*=\s*(\S+)", output)
-    reached = _ACCURACY.findall(output)
-    return threshold is not None and bool(reached) and float(reached[-1]) > float(threshold[1])
+    threshold, reached = threshold_Ry(output), accuracies_Ry(output)
+    return threshold is not None and bool(reached) and reached[-1] > threshold
 
 
 def _accuracy(output: str) -> str:
-    found = _ACCURACY.findall(output)
-    return f", estimated accuracy {found[-1]} Ry" if found else ""
+    found = accuracies_Ry(output)
+    return f", estimated accuracy {found[-1]:.1e} Ry" if found else ""

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from curator.backends.base import one_line
+from curator.backends.base import SetupError, one_line
 
 Role = Literal["md", "label", "train"]
 ROLES: tuple[Role, ...] = ("md", "label", "train")
+FailedKind = Literal["error", "setup", "worker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,22 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A task that gave no result: its index and the cause in one line."""
+    """A task that gave no result.
+
+    Attributes
+    ----------
+    index
+        Of the task.
+    error
+        The cause in one line.
+    kind
+        ``error``: it raised one. ``setup``: a :class:`SetupError`, which every task like it would raise. ``worker``:
+        the process that it ran in died.
+    """
 
     index: int
     error: str
+    kind: FailedKind = "error"
 
 
 Outcome = Done | Failed
@@ -112,26 +125,23 @@ class SerialExecutor(CountingExecutor):
         for index, task in enumerate(tasks):
             if tick is not None:
                 tick()
-            yield outcome_of(index, *attempt(task.function, task.args))
+            yield attempt(index, task.function, task.args)
 
     def close(self) -> None:
         """Do nothing: there is no process to end."""
 
 
-def attempt(function: Callable[..., Any], args: tuple[Any, ...], traced: bool = False) -> tuple[bool, Any, float]:
-    """Call a function: whether it returned, what it returned or why it did not, and its seconds."""
+def attempt(index: int, function: Callable[..., Any], args: tuple[Any, ...], traced: bool = False) -> Outcome:
+    """Call the function of the task ``index``; if ``traced``, print where an error comes from."""
     started = time.monotonic()
     try:
-        return True, function(*args), time.monotonic() - started
+        return Done(index, function(*args), time.monotonic() - started)
+    except SetupError as error:
+        return Failed(index, str(error), "setup")
     except (Exception, SystemExit) as error:
         if traced:
             traceback.print_exc()
-        return False, one_line(error), time.monotonic() - started
-
-
-def outcome_of(index: int, succeeded: bool, value: Any, seconds: float) -> Outcome:
-    """Outcome of an attempt at the task ``index``."""
-    return Done(index, value, seconds) if succeeded else Failed(index, value)
+        return Failed(index, one_line(error))
 
 
 def open_executor(kind: Literal["serial", "local"], workers: int, folder: Path) -> Executor:

@@ -118,7 +118,7 @@ class GpawLabeller:
 
         Raises
         ------
-        ProgramMissingError
+        SetupError
             If there is no such Python here: nothing is wrong with the frame.
         """
         return label_with_remedies(
@@ -128,7 +128,7 @@ class GpawLabeller:
             self.scratch,
             partial(self._calculate, atoms),
             input_problem=partial(input_problem, atoms, self.settings),
-            binary=split_gpaw(self.command)[1],
+            command=split_gpaw(self.command)[:2],
         )
 
     def _calculate(self, atoms: Atoms, changes: Input, folder: Path, _: Path | None) -> Calculated | Ended:

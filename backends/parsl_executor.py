@@ -24,7 +24,6 @@ from curator.backends.executor import (
     Outcome,
     Task,
     attempt,
-    outcome_of,
 )
 from curator.backends.guard import TOKEN_VARIABLE, WORKER_VARIABLE
 
@@ -68,13 +67,13 @@ class ParslExecutor(CountingExecutor):
             If workers cannot be started, or the executor is closed meanwhile.
         """
         waiting = list(enumerate(tasks))[::-1]
-        in_flight: dict[Future[tuple[bool, Any, float]], int] = {}
+        in_flight: dict[Future[Outcome], int] = {}
         ticked = 0.0
         parsl = self._started()
         while waiting or in_flight:
             while waiting and len(in_flight) < 2 * self._workers:
                 index, task = waiting.pop()
-                in_flight[parsl.submit(task)] = index
+                in_flight[parsl.submit(index, task)] = index
             if tick is not None and time.monotonic() - ticked > 0.5:
                 tick()
                 ticked = time.monotonic()
@@ -154,28 +153,29 @@ class _Parsl:
             self._end()
             raise
 
-    def submit(self, task: Task) -> "Future[tuple[bool, Any, float]]":
+    def submit(self, index: int, task: Task) -> "Future[Outcome]":
         """Hand a task over; one that cannot be pickled is a task that failed."""
         try:
             if task.function.__module__ == "__main__":
                 raise TypeError(f"{task.function.__qualname__} must be defined in a module that workers can import")
             payload = pickle.dumps((task.function, task.args))
         except Exception as error:
-            failed: Future[tuple[bool, Any, float]] = Future()
-            failed.set_result((False, one_line(error), 0.0))
+            failed: Future[Outcome] = Future()
+            failed.set_result(Failed(index, one_line(error)))
             return failed
-        future: Future[tuple[bool, Any, float]] = self._app(payload)
+        future: Future[Outcome] = self._app(index, payload)
         return future
 
-    def outcome(self, index: int, future: "Future[tuple[bool, Any, float]]") -> Outcome:
+    def outcome(self, index: int, future: "Future[Outcome]") -> Outcome:
         """Outcome of a future that is done."""
         from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 
         error = future.exception()
         if error is None:
-            return outcome_of(index, *future.result())
+            return future.result()
         if isinstance(error, WorkerLost | ManagerLost):
-            return Failed(index, "its worker process died twice: killed (often for lack of memory), or crashed")
+            said = "its worker process died twice: killed (often for lack of memory), or crashed"
+            return Failed(index, said, "worker")
         self.check()
         return Failed(index, one_line(error))
 
@@ -213,13 +213,13 @@ class _Parsl:
             self._link.cleanup()
 
 
-def _run_in_worker(payload: bytes) -> tuple[bool, Any, float]:
+def _run_in_worker(index: int, payload: bytes) -> Outcome:
     """Attempt a task in a worker, whose id goes to the processes that the task starts."""
     # A thread of the worker may still be sending its last result: a task that kills the worker meanwhile would leave
     # the lock of Parsl's queue held for ever, and every other worker waiting for it.
     time.sleep(SETTLE_S)
     os.environ[WORKER_VARIABLE] = str(os.getpid())
-    return attempt(_call, (payload,), traced=True)
+    return attempt(index, _call, (payload,), traced=True)
 
 
 def _call(payload: bytes) -> Any:

@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from curator.backends import leash
-from curator.backends.base import LabellerSpec
+from curator.backends.base import LabellerSpec, SetupError
 
 N_LAST_LINES = 3
 OUT_OF_MEMORY = re.compile(
@@ -19,10 +20,6 @@ OUT_OF_MEMORY = re.compile(
     re.IGNORECASE,
 )
 """What programs, and the systems under them, say when memory ran out."""
-
-
-class ProgramMissingError(RuntimeError):
-    """The program is not on this machine. It says nothing of the frame, which may be tried again."""
 
 
 def split_command(command: str, name: str, example: str) -> tuple[list[str], str, list[str]]:
@@ -54,10 +51,11 @@ def scratch_of(spec: LabellerSpec) -> Path:
     return Path(spec.scratch).absolute() if spec.scratch else Path(tempfile.gettempdir()) / f"curator-{os.getuid()}"
 
 
-def require_program(binary: str) -> None:
-    """Raise :class:`ProgramMissingError` if there is no such program here."""
-    if shutil.which(binary) is None:
-        raise ProgramMissingError(f"no program {binary} on this machine; install it, or give label.command")
+def require_programs(before: Sequence[str], program: str) -> None:
+    """Raise :class:`SetupError` if a program, or the one that launches it, is not here."""
+    for each in (*before[:1], program):
+        if shutil.which(each) is None:
+            raise SetupError(f"no program {each} on this machine; install it, or give label.command")
 
 
 def leashed(words: list[str], walltime_s: float) -> list[str]:

@@ -60,7 +60,7 @@ class VaspLabeller:
 
         Raises
         ------
-        ProgramMissingError
+        SetupError
             If VASP cannot be run here: nothing is wrong with the frame.
         """
         return label_with_remedies(
@@ -70,7 +70,7 @@ class VaspLabeller:
             self.scratch,
             partial(self._calculate, atoms),
             input_problem=partial(input_problem, atoms, self.settings),
-            binary=split_command(self.command, NAME, EXAMPLE)[1],
+            command=split_command(self.command, NAME, EXAMPLE)[:2],
         )
 
     def _calculate(self, atoms: Atoms, changes: Input, folder: Path, before: Path | None) -> Calculated | Ended:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
     from curator.backends.base import LabellerSpec
+    from curator.config_label import Label
     from curator.learners.mace import MaceModel
 
 Model = Annotated[
@@ -73,30 +74,74 @@ def load(reference: str, trust: bool) -> "MaceModel":
 
 def labeller_named(reference: str, trust: bool, frames: Sequence[Frame] = ()) -> "LabellerSpec":
     """Labeller, or model in the part of one, that a user names by itself or in a file, for ``frames``."""
-    from ase.data import chemical_symbols
-
-    from curator.backends.base import LabellerSpec
     from curator.backends.labellers import make_labeller
-    from curator.labelling import labeller_of, read_label_file
 
-    file = Path(reference)
-    if file.suffix in (".yaml", ".yml"):
-        charges = sorted({(frame.charge, frame.multiplicity) for frame in frames}) or [(0, 0)]
-        if len(charges) > 1:
-            found = ", ".join(f"charge {charge:+d} with multiplicity {spin}" for charge, spin in charges)
-            raise BadInput(f"the frames are of several kinds ({found}), which are several levels of theory; split them")
-        symbols = {chemical_symbols[number] for frame in frames for number in frame.numbers}
-        charge, multiplicity = charges[0]
-        section, folder = read_label_file(file), file.resolve().parent
-        if section.also is not None:
-            raise BadInput(f"{file}: label.also is for campaigns; ask again with the other labeller alone")
-        with bad_input():
-            spec = labeller_of(section, symbols, folder, charge=charge, multiplicity=multiplicity, trust=trust)
-    else:
-        spec = LabellerSpec(KINDS.get(reference, "pseudolabel"), reference, trust=trust)
+    section = _section(reference)
+    if section is not None and section.also is not None:
+        raise BadInput(f"{reference}: label.also is for campaigns and curator label; name the one that is meant")
+    spec = _spec(reference, section, trust, frames)
     with bad_input():
         make_labeller(spec)
     return spec
+
+
+def labellers_named(
+    reference: str, trust: bool, frames: Sequence[Frame], folder: Path
+) -> "tuple[list[LabellerSpec], LabellerSpec | None]":
+    """Labeller of each frame, and the one that labels them all beside it, if there is one; they run in ``folder``.
+
+    What a label means depends on no other frame: of a folder of pseudopotentials, a labeller names those of the
+    elements of its frame.
+    """
+    from curator.backends.labellers import make_labeller
+    from curator.build import naming
+    from curator.labelling import pseudolabeller
+
+    section = _section(reference)
+    elements = [frozenset(frame.numbers.tolist()) for frame in frames]
+    one_of = dict(zip(elements, frames, strict=True))
+    if section is not None:
+        _charge_of(frames)
+    of_elements = {each: _spec(reference, section, trust, [frame]).run_in(folder) for each, frame in one_of.items()}
+    beside = None
+    if section is not None and section.also is not None:
+        with naming("label.also"):
+            beside = pseudolabeller(section.also, Path(reference).resolve().parent, "auto", trust)
+            make_labeller(beside)
+    return [of_elements[each] for each in elements], beside
+
+
+def _section(reference: str) -> "Label | None":
+    """Section ``label`` of the file that a user names, if it is one."""
+    from curator.labelling import read_label_file
+
+    file = Path(reference)
+    return read_label_file(file) if file.suffix in (".yaml", ".yml") else None
+
+
+def _charge_of(frames: Sequence[Frame]) -> tuple[int, int]:
+    """Charge and multiplicity of frames that must agree."""
+    charges = sorted({(frame.charge, frame.multiplicity) for frame in frames}) or [(0, 0)]
+    if len(charges) > 1:
+        found = ", ".join(f"charge {charge:+d} with multiplicity {spin}" for charge, spin in charges)
+        raise BadInput(f"the frames are of several kinds ({found}), which are several levels of theory; split them")
+    return charges[0]
+
+
+def _spec(reference: str, section: "Label | None", trust: bool, frames: Sequence[Frame]) -> "LabellerSpec":
+    """Labeller for frames of one charge."""
+    from ase.data import chemical_symbols
+
+    from curator.backends.base import LabellerSpec
+    from curator.labelling import labeller_of
+
+    if section is None:
+        return LabellerSpec(KINDS.get(reference, "pseudolabel"), reference, trust=trust)
+    charge, multiplicity = _charge_of(frames)
+    symbols = {chemical_symbols[number] for frame in frames for number in frame.numbers}
+    folder = Path(reference).resolve().parent
+    with bad_input():
+        return labeller_of(section, symbols, folder, charge=charge, multiplicity=multiplicity, trust=trust)
 
 
 def potential_named(reference: str, trust: bool, frame: Frame) -> "tuple[Calculator, str]":

@@ -18,8 +18,8 @@ from ase.calculators.calculator import CalculationFailed
 from rich.console import Console
 
 import curator
+from curator.backends.base import SetupError
 from curator.backends.executor import ExecutorError
-from curator.backends.program import ProgramMissingError
 from curator.datasets.fence import DriverError
 from curator.datasets.journal import JournalDamagedError
 from curator.datasets.notice import Notice
@@ -109,7 +109,7 @@ def check(
 
 
 def _check_convergence(target: Path, as_json: bool) -> None:
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
     import numpy as np
 
@@ -124,7 +124,7 @@ def _check_convergence(target: Path, as_json: bool) -> None:
     if plan.labeller.kind != "dft":
         raise BadInput(f"label.kind: {plan.labeller.kind} has no cutoff and no k-points; --convergence is for dft")
     folder.path.mkdir(parents=True, exist_ok=True)
-    spec = replace(plan.labeller, scratch=str(folder.calculations))
+    spec = plan.labeller.run_in(folder.calculations)
     points = measure_convergence(spec, unit_cell(plan), np.random.default_rng(plan.file.seed))
     picture = folder.path / "dft-convergence.png"
     plot_convergence(points, picture)
@@ -255,7 +255,7 @@ def _run_app() -> int:
         return _say(str(error), error.exit_status)
     except (CalculationFailed, DriverError, ExecutorError, JournalDamagedError, StoreDamagedError) as error:
         return _say(str(error), EXIT_FAILED)
-    except ProgramMissingError as error:
+    except SetupError as error:
         return _say(str(error), EXIT_BAD_INPUT)
     except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         return _say(f"{error.filename}: {error.strerror}; choose another place", EXIT_BAD_INPUT)

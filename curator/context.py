@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +14,7 @@ from curator.datasets.frame import Frame
 from curator.datasets.journal import Journal
 from curator.datasets.label import Label, Provenance, Record, Theory
 from curator.datasets.store import Store
-from curator.errors import CuratorError
+from curator.errors import BadInput, CuratorError
 from curator.progress import Display, told
 from curator.state import CampaignFolder, log_event, read_json
 from curator.tasks import ModelAt
@@ -52,7 +52,7 @@ class Context:
     @property
     def labeller(self) -> LabellerSpec:
         """The plan's labeller; programs that it runs do so in the campaign's folder."""
-        return replace(self.plan.labeller, scratch=str(self.folder.calculations))
+        return self.plan.labeller.run_in(self.folder.calculations)
 
     @property
     def foundation(self) -> ModelAt:
@@ -97,6 +97,11 @@ def run_tasks(
         File in which each task tells how far it is.
     on_outcome
         Called with each outcome as soon as it is there.
+
+    Raises
+    ------
+    BadInput
+        If what is to calculate cannot work as it is set up, so that no task would succeed.
     """
     place = "set-up" if round_ < 0 else f"round {round_}"
     outcomes: dict[int, Outcome] = {}
@@ -115,7 +120,9 @@ def run_tasks(
                 cpu_s = getattr(outcome.value, "cpu_s", None)
                 log_event(context.folder, "task_finished", **about, seconds=outcome.seconds, cpu_s=cpu_s)
             else:
-                log_event(context.folder, "task_failed", **about, error=outcome.error)
+                log_event(context.folder, "task_failed", **about, kind=outcome.kind, error=outcome.error)
+                if outcome.kind == "setup":
+                    raise BadInput(outcome.error)
             if on_outcome is not None:
                 on_outcome(outcome)
             tick()

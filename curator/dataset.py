@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from curator.datasets.extxyz import read_frames
@@ -77,19 +77,25 @@ def dataset_of(journal: Journal) -> DataSet:
 
 
 def read_labelled(path: Path, theory: str | None) -> list[Record]:
-    """Labels of one level of theory from a data set.
+    """Labels of one level of theory from a data set, all with its key.
+
+    Theories that differ only by the elements whose pseudopotentials they name are one level of theory.
 
     Raises
     ------
     BadInput
         If there is no data set, or the level of theory is not there or not the only one that may be meant.
     """
-    records = read_dataset(path).records
+    held = read_dataset(path)
     try:
-        key = choose_theory(count_theories(records), theory, str(path))
+        key, parts = choose_theory(count_theories(held.records), theory, str(path), held.theories)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    return [record for record in records if record.label.theory == key]
+    found: dict[str, Record] = {}
+    for record in held.records:
+        if record.label.theory in parts:
+            found.setdefault(record.frame.hash, replace(record, label=replace(record.label, theory=key)))
+    return list(found.values())
 
 
 def frames_named(path: Path) -> list[Frame]:

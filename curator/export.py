@@ -9,7 +9,7 @@ from curator.config import Diffusion, read_campaign_file
 from curator.dataset import read_dataset, read_labelled
 from curator.datasets.extxyz import write_records
 from curator.datasets.label import Record
-from curator.datasets.theories import compare_theories, count_theories
+from curator.datasets.theories import compare_theories, count_theories, levels_of
 from curator.errors import BadInput
 from curator.lammps import MODEL, write_lammps_input
 from curator.learners.lammps import export_lammps_model
@@ -96,10 +96,12 @@ def theory_list(target: Path) -> Json:
     """
     held = read_dataset(campaign_folder(target).path if is_campaign(target) else target)
     theories = []
-    for key, n_labels in count_theories(held.records).items():
+    counts = count_theories(held.records)
+    level_of = {key: level for level, parts in levels_of(counts, held.theories).items() for key in parts}
+    for key, n_labels in counts.items():
         known = held.theories.get(key)
         told = {} if known is None else {"code": known.code, "settings": known.settings, "details": known.details}
-        theories.append({"theory": key, "n_labels": n_labels, **told})
+        theories.append({"theory": key, "level": level_of[key], "n_labels": n_labels, **told})
     compared = [
         {
             "theories": pair.theories,
@@ -114,9 +116,11 @@ def theory_list(target: Path) -> Json:
 
 def theory_lines(content: Json) -> list[str]:
     """The same for a person."""
-    lines = [
-        f"{item['n_labels']:>8}  {item['theory']}  {item.get('code', '')}".rstrip() for item in content["theories"]
-    ]
+    lines = []
+    for item in content["theories"]:
+        line = f"{item['n_labels']:>8}  {item['theory']}  {item.get('code', '')}".rstrip()
+        whole = "" if item["level"] == item["theory"] else f"  for some elements of {item['level']}"
+        lines.append(line + whole)
     for pair in content["compared"]:
         energy = pair["energy_rms_eV_per_atom"]
         told = "too few frames to compare energies" if energy is None else f"energies {1000 * energy:.1f} meV/atom"

@@ -16,6 +16,7 @@ from curator.datasets.textfile import read_text
 _HEAD = "Program PWSCF"
 _ENERGY = "!    total energy"
 _FAILED = "convergence NOT achieved"
+_PSEUDO = re.compile(r"PseudoPot\. #\s*\d+ for\s+(\S+)\s+read from file:\s+(\S.*?)\s*\n\s*MD5 check sum:\s*(\w+)")
 _DISPERSIONS = ("Grimme-D2", "DFT-D3", "TS-vdW", "XDM", "MBD")
 """As the output names them."""
 
@@ -33,15 +34,14 @@ def read_espresso(path: Path) -> Output:
     # Without the bands, which ASE's reader trips over where the electrons did not converge.
     bare = "".join(parts).replace("End of self-consistent calculation", "").replace("End of band structure", "")
     images = ase.io.read(StringIO(bare), index=":", format="espresso-out", results_required=False)
-    threshold = 0.0
+    threshold: float | None = None
     charge: int | None = None
     steps = []
     for atoms, part in zip(images, parts, strict=True):
         charge = _charge(part, atoms) if _is_head(part) else charge
         info = {} if charge is None else {"charge": charge}
-        found = re.search(r"scf convergence threshold\s*=\s*(\S+)", part)
-        threshold = _float(found[1]) if found else threshold
-        accuracy = re.search(rf"{_ENERGY}.*?estimated scf accuracy\s*<\s*(\S+)", part, re.DOTALL)
+        threshold = threshold_Ry(part) or threshold
+        reached = accuracies_Ry(part.partition(_ENERGY)[2])[:1]
         results = atoms.calc.results
         if _is_step(part):
             steps.append(
@@ -50,13 +50,32 @@ def read_espresso(path: Path) -> Output:
                     results.get("energy"),
                     results.get("forces"),
                     results.get("stress"),
-                    converged=_FAILED not in part and accuracy is not None and _float(accuracy[1]) <= threshold,
+                    converged=_FAILED not in part
+                    and bool(reached)
+                    and threshold is not None
+                    and reached[0] <= threshold,
                 )
             )
     runs = [_about(run) for run in re.split(rf"(?={_HEAD})", text)[1:]]
     if any(settings != runs[0][0] for settings, *_ in runs):
         raise ValueError("its runs differ in functional or cutoff; give each level of theory a file of its own")
     return Output("espresso", tuple(steps), *runs[0])
+
+
+def threshold_Ry(text: str) -> float | None:
+    """Estimated error of the energy in Ry at which the iterations were to end; None if the output does not tell."""
+    found = re.search(r"scf convergence threshold\s*=\s*(\S+)", text)
+    return None if found is None else _float(found[1])
+
+
+def accuracies_Ry(text: str) -> list[float]:
+    """Estimated error of the energy in Ry after each iteration."""
+    return [_float(found) for found in re.findall(r"estimated scf accuracy\s*<\s*(\S+)", text)]
+
+
+def potentials_read(text: str) -> list[tuple[str, str, str]]:
+    """Species, file and MD5 of each pseudopotential that was read."""
+    return [(species, file, digest) for species, file, digest in _PSEUDO.findall(text)]
 
 
 def _is_head(part: str) -> bool:
@@ -97,10 +116,10 @@ def _about(text: str) -> tuple[dict[str, object], dict[str, object], dict[str, s
     ):
         if (value := found(pattern)) is not None:
             settings[name] = float(value)
-    potentials = re.findall(r"PseudoPot\. #\s*\d+ for\s+(\S+)\s+read from file:\s+(\S+)\s+MD5 check sum:\s*(\w+)", text)
     details: dict[str, object] = {
         "pseudopotentials": {
-            re.split(r"[_\-\d]", name)[0]: f"{Path(file).name} md5:{digest}" for name, file, digest in potentials
+            re.split(r"[_\-\d]", name)[0]: f"{Path(file).name} md5:{digest}"
+            for name, file, digest in potentials_read(text)
         }
     }
     if (n_kpoints := found(r"number of k points=\s*(\d+)")) is not None:

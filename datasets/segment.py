@@ -49,7 +49,8 @@ class Failure:
     theory
         Key of the level of theory.
     reason
-        ``scf``, ``walltime``, ``memory``, ``crash``, ``parse``, ``nonfinite`` or ``geometry``.
+        ``scf``, ``walltime``, ``memory``, ``crash``, ``parse``, ``nonfinite``, ``geometry`` or
+        ``input``.
     message
         What the labeller said.
     provenance

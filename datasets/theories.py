@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+from ase.data import atomic_numbers
 
 from curator.datasets.label import Record, Theory
 
@@ -38,32 +39,79 @@ def count_theories(records: Iterable[Record]) -> dict[str, int]:
     return dict(Counter(record.label.theory for record in records))
 
 
-def choose_theory(counts: Mapping[str, int], wanted: str | None, where: str) -> str:
-    """Key of the level of theory that is meant.
+def united(theories: Iterable[Theory]) -> Theory | None:
+    """One level of theory for several that differ by the elements whose pseudopotentials they name, and by no more.
+
+    It names the pseudopotentials of all their elements, as a set-up that lists them does. None if the theories differ
+    in anything else, or have different pseudopotentials of one element.
+    """
+    first, *others = theories
+    whole = first
+    for other in others:
+        same = (whole.method, whole.code, whole.settings) == (other.method, other.code, other.settings)
+        by_element = all(hashes and hashes.keys() <= atomic_numbers.keys() for hashes in (whole.hashes, other.hashes))
+        agree = all(whole.hashes.get(symbol, digest) == digest for symbol, digest in other.hashes.items())
+        if not (same and by_element and agree):
+            return None
+        whole = replace(merged(whole, other), hashes=dict(whole.hashes) | dict(other.hashes))
+    return whole
+
+
+def levels_of(keys: Iterable[str], known: Mapping[str, Theory]) -> dict[str, list[str]]:
+    """Theories that are one level of theory, in order of arrival, by the key of what they are together.
+
+    Parameters
+    ----------
+    keys
+        Of theories.
+    known
+        Theories in full, by key; one that is not among them is a level of its own.
+    """
+    levels: list[tuple[Theory | None, list[str]]] = []
+    for key in keys:
+        theory = known.get(key)
+        for idx, (level, members) in enumerate(levels):
+            both = None if level is None or theory is None else united((level, theory))
+            if both is not None:
+                levels[idx] = (both, [*members, key])
+                break
+        else:
+            levels.append((theory, [key]))
+    return {members[0] if level is None else level.key: members for level, members in levels}
+
+
+def choose_theory(
+    counts: Mapping[str, int], wanted: str | None, where: str, known: Mapping[str, Theory] | None = None
+) -> tuple[str, list[str]]:
+    """Key of the level of theory that is meant, and those of the theories that it is made of.
 
     Parameters
     ----------
     counts
-        Labels of each level of theory there is.
+        Labels of each theory there is.
     wanted
-        A key, or a method if only one key has it; None if there is only one level of theory.
+        A key, or a method if only one level of theory has it; None if there is only one level of theory.
     where
         What holds them, for the message.
+    known
+        Theories in full, by key.
 
     Raises
     ------
     ValueError
         If none is meant, or several may be; the text lists those there are.
     """
-    listed = "; ".join(f"{key} ({n} labels)" for key, n in counts.items())
+    levels = levels_of(counts, known or {})
+    listed = "; ".join(f"{key} ({sum(counts[each] for each in parts)} labels)" for key, parts in levels.items())
     if not counts:
         raise ValueError(f"{where}: holds no labels")
     if wanted is None:
-        meant = list(counts)
+        meant = list(levels)
     else:
-        meant = [wanted] if wanted in counts else [key for key in counts if method_of(key) == wanted]
+        meant = [key for key, parts in levels.items() if wanted in (key, *parts)]
+        meant = meant or [key for key in levels if method_of(key) == wanted]
     if len(meant) == 1:
-        return meant[0]
+        return meant[0], levels[meant[0]]
     if not meant:
         raise ValueError(f"{where}: no labels of {wanted!r}; there are {listed}")
     raise ValueError(f"{where}: labels of several levels of theory; choose one with --theory: {listed}")

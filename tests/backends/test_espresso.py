@@ -13,8 +13,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
 
-from curator.backends.base import LabelFailed, LabellerSpec, check_labeller
-from curator.backends.espresso import ProgramMissingError
+from curator.backends.base import LabelFailed, LabellerSpec, SetupError, check_labeller
 from curator.backends.labellers import at_charge, label_frame, labeller_calculator, make_labeller
 from curator.datasets.frame import frame_from_atoms
 from curator.datasets.label import Label
@@ -185,9 +184,48 @@ def test_another_pseudopotential_than_was_asked_for(espresso: MakeSpec, pair: At
 
 def test_a_missing_program_says_nothing_of_the_frame(espresso: MakeSpec, pair: Atoms):
     spec = espresso("pw-is-not-here.x")
-    with pytest.raises(ProgramMissingError, match=r"no program pw-is-not-here\.x .* label\.command"):
+    with pytest.raises(SetupError, match=r"no program pw-is-not-here\.x .* label\.command"):
         label_frame(spec, frame_from_atoms(pair))
     assert make_labeller(spec).theory.key == make_labeller(espresso()).theory.key
+
+
+def test_a_missing_launcher_says_nothing_of_the_frame(espresso: MakeSpec, pair: Atoms):
+    with pytest.raises(SetupError, match=r"no program mpirun-gone on this machine; .* label\.command"):
+        label_frame(espresso("mpirun-gone -np 2 pw.x"), frame_from_atoms(pair))
+
+
+def test_too_few_bands_are_not_tried_again(espresso: MakeSpec, pair: Atoms, tmp_path: Path):
+    counting = script(tmp_path / "pw-counts.sh", f'[ $# = 0 ] || echo run >> {tmp_path}/runs\nexec pw.x "$@"')
+    failure = failed(espresso(counting, input_data={"system": {"nbnd": 3}}), pair)
+    assert failure.reason == "input"
+    assert "pw.x stopped in setup (1): too few bands; leave nbnd out of label.input_data" in failure.message
+    assert (tmp_path / "runs").read_text().split() == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("command", "changes", "said"),
+    [
+        ("{} -nk 3", {}, r"number of pools, .*-nk.* label\.command"),
+        # A key of later versions than the one that runs here.
+        ("{}", {"input_data": {"electrons": {"diago_rmm_ndim": 4}}}, r"diago_rmm_ndim.* label\.input_data"),
+        ("{}", {"input_data": {"system": {"input_dft": "nosuch"}}}, r"NOSUCH: unrecognized dft; see label\.input_data"),
+    ],
+)
+def test_a_set_up_that_fits_no_frame_is_told_at_once(
+    espresso: MakeSpec, pair: Atoms, tmp_path: Path, command: str, changes: dict[str, Any], said: str
+):
+    counting = script(tmp_path / "pw-counts.sh", f'[ $# = 0 ] || echo run >> {tmp_path}/runs\nexec pw.x "$@"')
+    with pytest.raises(SetupError, match=said) as error:
+        label_frame(espresso(command.format(counting), **changes), frame_from_atoms(pair))
+    assert (tmp_path / "runs").read_text().split() == ["run"]
+    folder = Path(str(error.value).rpartition("files in ")[2])
+    assert (folder / "pw.in").exists()
+
+
+def test_a_pseudopotential_that_is_gone_is_told_at_once(espresso: MakeSpec, pair: Atoms, tmp_path: Path):
+    losing = script(tmp_path / "pw-loses.sh", 'rm -f ../pseudopotentials/F.*.upf\nexec pw.x "$@"')
+    with pytest.raises(SetupError, match=r"stopped in readpp \(1\): file .* not found; see label\.pseudopotentials"):
+        label_frame(espresso(losing), frame_from_atoms(pair))
 
 
 def test_impossible_frames_cost_nothing(espresso: MakeSpec, pair: Atoms):

@@ -26,6 +26,7 @@ from curator.backends.executor import (
     open_executor,
 )
 from curator.backends.parsl_executor import ParslExecutor
+from curator.backends.program import require_programs
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,14 @@ def test_values_and_failures_come_with_their_index(executor: Executor) -> None:
         "ValueError: math domain error",
         "SystemExit: 3",
     ]
+
+
+def test_what_is_wrong_with_the_set_up_is_told_apart(executor: Executor) -> None:
+    tasks = [Task(require_programs, ((), "pw-gone.x"), "missing"), Task(math.sqrt, (-1.0,), "no root")]
+    missing, no_root = sorted(executor.run("label", tasks), key=lambda outcome: outcome.index)
+    assert isinstance(missing, Failed)
+    assert (missing.kind, missing.error[:20]) == ("setup", "no program pw-gone.x")
+    assert no_root == Failed(1, "ValueError: math domain error", "error")
 
 
 def test_a_task_that_cannot_travel_fails_and_the_others_run(local: ParslExecutor) -> None:
@@ -153,6 +162,7 @@ def test_a_task_that_always_kills_its_worker_fails(local: ParslExecutor) -> None
     )
     assert isinstance(outcomes[0], Failed)
     assert "worker process died twice" in outcomes[0].error
+    assert outcomes[0].kind == "worker"
     assert isinstance(outcomes[1], Done)
 
 

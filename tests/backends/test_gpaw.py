@@ -13,10 +13,9 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from curator.backends.base import LabelFailed, LabellerSpec, check_labeller
+from curator.backends.base import LabelFailed, LabellerSpec, SetupError, check_labeller
 from curator.backends.gpaw import PRESETS, about_gpaw, parameters_of
 from curator.backends.labellers import at_charge, make_labeller
-from curator.backends.program import ProgramMissingError
 from curator.backends.remedies import LADDERS
 from curator.config_label import Label as LabelSection
 from curator.datasets.label import Label
@@ -174,7 +173,7 @@ def test_what_is_missing_is_named(stand_in: MakeSpec, cell: Atoms, tmp_path: Pat
     with pytest.raises(ValueError, match="runs no python; give for instance"):
         make_labeller(stand_in(command="mpirun -np 4 vasp_std"))
     labeller = make_labeller(stand_in())
-    with pytest.raises(ProgramMissingError, match=r"no program .*python-gone"):
+    with pytest.raises(SetupError, match=r"no program .*python-gone"):
         replace(labeller, command=str(tmp_path / "python-gone")).label(cell)
 
 

@@ -15,12 +15,11 @@ from ase import Atoms
 from ase.build import bulk
 from vasp_stand_in import FINISHED, NOT_REACHED, REACHED, fake_potcar, write_run
 
-from curator.backends.base import LabelFailed, LabellerSpec, check_labeller
+from curator.backends.base import LabelFailed, LabellerSpec, SetupError, check_labeller
 from curator.backends.classical import FumiTosiLiF
 from curator.backends.dft import Calculated, Ended
 from curator.backends.labellers import label_frame, make_labeller
 from curator.backends.leash import SAID_MEMORY, SAID_TIME
-from curator.backends.program import ProgramMissingError
 from curator.backends.vasp_input import PRESETS, order_of, species_of
 from curator.backends.vasp_output import Asked, read_result, what_ended
 from curator.datasets.frame import frame_from_atoms
@@ -234,7 +233,7 @@ def test_a_potcar_that_changes_is_not_used(vasp: MakeSpec, mixed: Atoms, tmp_pat
 def test_a_missing_program_says_nothing_of_the_frame(vasp: MakeSpec, mixed: Atoms, tmp_path: Path) -> None:
     spec = vasp("")
     (tmp_path / "vasp_std").unlink()
-    with pytest.raises(ProgramMissingError, match=r"no program .*vasp_std .* label\.command"):
+    with pytest.raises(SetupError, match=r"no program .*vasp_std .* label\.command"):
         label_frame(spec, frame_from_atoms(mixed))
     close = mixed.copy()
     close.positions[1] = close.positions[0] + [0.2, 0, 0]

@@ -1,11 +1,21 @@
 """Choosing one level of theory of several, and comparing two."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from curator.datasets.frame import Frame
 from curator.datasets.label import Label, Provenance, Record, Theory
-from curator.datasets.theories import choose_theory, compare_theories, count_theories, differences_of, merged
+from curator.datasets.theories import (
+    choose_theory,
+    compare_theories,
+    count_theories,
+    differences_of,
+    levels_of,
+    merged,
+    united,
+)
 
 COUNTS = {"pbe@1": 3, "pbe@2": 4, "r2scan@3": 5}
 
@@ -48,9 +58,9 @@ def test_as_many_compositions_as_frames_leave_nothing_to_compare():
 
 
 def test_choosing_a_theory():
-    assert choose_theory(COUNTS, "pbe@2", "data") == "pbe@2"
-    assert choose_theory(COUNTS, "r2scan", "data") == "r2scan@3"
-    assert choose_theory({"pbe@1": 3}, None, "data") == "pbe@1"
+    assert choose_theory(COUNTS, "pbe@2", "data") == ("pbe@2", ["pbe@2"])
+    assert choose_theory(COUNTS, "r2scan", "data") == ("r2scan@3", ["r2scan@3"])
+    assert choose_theory({"pbe@1": 3}, None, "data") == ("pbe@1", ["pbe@1"])
     for wanted in (None, "pbe"):
         with pytest.raises(
             ValueError, match=r"--theory: pbe@1 \(3 labels\); pbe@2 \(4 labels\); r2scan@3 \(5 labels\)"
@@ -61,6 +71,42 @@ def test_choosing_a_theory():
     with pytest.raises(ValueError, match="holds no labels"):
         choose_theory({}, None, "data")
     assert count_theories(records_of(2, 0.0)) == {"pbe@1": 2, "hse@2": 2}
+
+
+def of(**hashes: str) -> Theory:
+    return Theory("pbe", "espresso", {"cutoff_Ry": 90.0}, hashes)
+
+
+def test_theories_of_other_elements_are_one_level_of_theory():
+    lif, naf, licl = of(F="f", Li="l"), of(F="f", Na="n"), of(Cl="c", Li="l")
+    whole = united([lif, naf, licl])
+    assert whole is not None
+    assert whole.key == of(Cl="c", F="f", Li="l", Na="n").key
+    assert united([lif]) == lif
+    others = (
+        of(F="f", Li="another file"),
+        replace(naf, settings={"cutoff_Ry": 60.0}),
+        replace(naf, method="pbesol"),
+        replace(naf, code="vasp"),
+        replace(naf, hashes={}),
+        replace(naf, hashes={"weights": "w"}),
+    )
+    assert [united([lif, other]) for other in others] == [None] * len(others)
+
+
+def test_choosing_a_level_of_theory_of_several_parts():
+    lif, naf, other = of(F="f", Li="l"), of(F="f", Na="n"), of(F="f", Li="another file")
+    whole = of(F="f", Li="l", Na="n").key
+    known = {theory.key: theory for theory in (lif, naf, other)}
+    counts = {lif.key: 2, other.key: 3, naf.key: 4}
+    assert levels_of(counts, known) == {whole: [lif.key, naf.key], other.key: [other.key]}
+    for wanted in (whole, lif.key, naf.key):
+        assert choose_theory(counts, wanted, "data", known) == (whole, [lif.key, naf.key])
+    assert choose_theory(counts, other.key, "data", known) == (other.key, [other.key])
+    with pytest.raises(ValueError, match=rf"--theory: {whole} \(6 labels\); {other.key} \(3 labels\)"):
+        choose_theory(counts, "pbe", "data", known)
+    # Of theories that nobody has described nothing is known to agree.
+    assert list(levels_of(counts, {})) == list(counts)
 
 
 def test_what_contradicts_and_what_only_differs():

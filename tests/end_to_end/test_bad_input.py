@@ -40,6 +40,22 @@ def test_campaign_file(tmp_path: Path, curator_here, write_campaign, old: str, n
     assert sorted(path.name for path in folder.iterdir() if path.name != "driver.lock") == ["campaign.yaml"]
 
 
+@pytest.mark.parametrize("executor", ["serial", "local"])
+def test_a_program_that_is_missing(tmp_path: Path, curator_here, write_campaign, executor: str):
+    for symbol, valence in (("Li", 3), ("F", 7)):
+        header = f'<PP_HEADER element="{symbol}" z_valence="{valence}" functional="PBE"/>'
+        (tmp_path / f"{symbol}.upf").write_text(f'<UPF version="2.0.1">\n{header}\n</UPF>\n')
+    folder = write_campaign(
+        tmp_path,
+        executor=executor,
+        system="{structure: lif-interstitial, charge: 1}",
+        label="{kind: dft, pseudopotentials: ., command: pw-nowhere.x}",
+    )
+    check_refused(curator_here("run", folder), "no program pw-nowhere.x", "label.command")
+    # Nothing waits in quarantine: once the program is there, the campaign goes on.
+    assert list((tmp_path / "journal").glob("*.journal")) == []
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -1,0 +1,151 @@
+"""Labels from the command line: what is written where, what is never lost, and several chemistries in one call."""
+
+import json
+from pathlib import Path
+
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.io import read, write
+
+from curator.dataset import read_dataset, read_labelled
+from curator.datasets.extxyz import read_own_records
+from curator.labelled import training_records
+
+BOTH = "{kind: classical, model: lif-fumi-tosi, also: mini-halides}"
+KEYS = {"energy_key": None, "forces_key": None, "use_calculator": False}
+
+
+def crystals(*formulas: str) -> list[Atoms]:
+    lattice = {"LiF": 4.03, "NaF": 4.63, "LiCl": 5.13}
+    frames = []
+    for seed, formula in enumerate(formulas):
+        atoms = bulk(formula, "rocksalt", lattice[formula], cubic=True)
+        atoms.rattle(0.05, seed=seed)
+        frames.append(atoms)
+    return frames
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    write(tmp_path / "frames.extxyz", crystals("LiF", "LiF", "LiF"))
+    return tmp_path / "frames.extxyz"
+
+
+def test_labels_of_two_sources_go_to_a_file_each(curator_here, frames: Path, tmp_path: Path):
+    (tmp_path / "both.yaml").write_text(BOTH)
+    out, beside = tmp_path / "out.extxyz", tmp_path / "out.mini-halides.extxyz"
+    done = curator_here("label", frames, "--with", tmp_path / "both.yaml", "--out", out)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.startswith("wrote 3 labels of lif-fumi-tosi@")
+    assert f" to {out}; 0 of 3 failed" in first
+    assert second.startswith("wrote 3 labels of mini-halides@")
+    assert f" to {beside}; 0 of 3 failed" in second
+    for file, method in ((out, "lif-fumi-tosi@"), (beside, "mini-halides@")):
+        assert all(record.label.theory.startswith(method) for record in read_own_records(file))
+        assert len(training_records(file, None, None, KEYS)[0]) == 3
+    told = json.loads(curator_here("label", frames, "--with", tmp_path / "both.yaml", "--out", out, "--json").stdout)
+    assert (told["n_labels"], told["also"]["n_labels"]) == (3, 3)
+    assert (told["out"], told["also"]["out"]) == (str(out), str(beside))
+
+
+def test_labels_of_two_sources_stand_side_by_side_in_a_data_set(curator_here, frames: Path, tmp_path: Path):
+    (tmp_path / "both.yaml").write_text(BOTH)
+    close = read(frames, index=0)
+    close.positions[1] = close.positions[0] + [0.2, 0, 0]
+    write(frames, [*read(frames, index=":"), close])
+    data = tmp_path / "data"
+    done = curator_here("label", frames, "--with", tmp_path / "both.yaml", "--into", data)
+    assert done.returncode == 1
+    assert "frame 3: geometry: atoms 0 (Li) and 1 (F) are 0.20" in done.stdout
+    assert "frame 3 with mini-halides: geometry: " in done.stdout
+    listed = json.loads(curator_here("export", data, "--list", "--json").stdout)
+    assert [item["n_labels"] for item in listed["theories"]] == [3, 3]
+    assert listed["compared"][0]["n_frames"] == 3
+    assert len(read_labelled(data, "mini-halides")) == 3
+
+
+def test_other_commands_ask_which_of_two_sources_is_meant(curator_here, tmp_path: Path):
+    (tmp_path / "both.yaml").write_text(BOTH)
+    done = curator_here("barrier", "lif-vacancy", "--model", tmp_path / "both.yaml")
+    assert done.returncode == 2
+    assert "label.also is for campaigns and curator label" in done.stderr
+
+
+def test_a_file_is_not_overwritten_unasked(curator_here, frames: Path, tmp_path: Path):
+    out = tmp_path / "out.extxyz"
+    write(out, crystals("NaF"))
+    before = out.read_bytes()
+
+    def label(*more: str | Path, of: Path = frames, by: str = "lif-fumi-tosi"):
+        return curator_here("label", of, "--with", by, "--out", out, *more)
+
+    refused = label()
+    assert refused.returncode == 2
+    assert f"{out}: is there already" in refused.stderr
+    assert "--force" in refused.stderr
+    assert out.read_bytes() == before
+    assert not (tmp_path / "out.extxyz.journal").exists()
+    assert label("--force").returncode == 0
+    assert len(read_own_records(out)) == 3
+
+    # Going on is no overwriting: the same frames, and then more of them.
+    assert label().returncode == 0
+    write(tmp_path / "more.extxyz", [*read(frames, index=":"), *crystals("LiF", "LiF", "LiF", "LiF")[3:]])
+    assert label(of=tmp_path / "more.extxyz").returncode == 0
+    assert len(read_own_records(out)) == 4
+    # Fewer frames, or another labeller, would leave labels out of the file that are in it.
+    before = out.read_bytes()
+    assert label().returncode == 2
+    assert label(of=tmp_path / "more.extxyz", by="mini-halides").returncode == 2
+    assert out.read_bytes() == before
+
+
+@pytest.fixture
+def label_file(pseudopotentials: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "pbe.yaml"
+    quick = "kind: dft\npreset: pbe-quick\ncutoff_Ry: 20\nconvergence_Ry: 1.0e-5\nkpoint_spacing_per_A: 9\n"
+    path.write_text(f"{quick}pseudopotentials: {pseudopotentials}\n")
+    return path
+
+
+def test_what_a_label_means_depends_on_its_frame_alone(curator_here, label_file: Path, tmp_path: Path):
+    small = [bulk(name, "rocksalt", a) for name, a in (("LiF", 4.03), ("NaF", 4.63), ("LiF", 4.1))]
+    write(tmp_path / "lif.extxyz", small[0])
+    write(tmp_path / "mixed.extxyz", small)
+    for name in ("lif", "mixed"):
+        done = curator_here("label", tmp_path / f"{name}.extxyz", "--with", label_file, "--into", tmp_path / "data")
+        assert done.returncode == 0, done.stderr
+    data = read_dataset(tmp_path / "data")
+    # The first frame was not bought again for its new company.
+    assert len(data.records) == 3
+    keys = {tuple(sorted(set(record.frame.numbers.tolist()))): record.label.theory for record in data.records}
+    assert len(set(keys.values())) == 2
+    assert {tuple(theory.hashes) for theory in data.theories.values()} == {("F", "Li"), ("F", "Na")}
+
+    # They are one level of theory all the same, that of a table which names the three elements.
+    together = read_labelled(tmp_path / "data", "pbe")
+    assert len(together) == 3
+    (key,) = {record.label.theory for record in together}
+    folder = label_file.read_text().splitlines()[-1].removeprefix("pseudopotentials: ")
+    table = "{" + ", ".join(f"{symbol}: {folder}/{symbol}.upf" for symbol in ("F", "Li", "Na")) + "}"
+    label_file.write_text("\n".join([*label_file.read_text().splitlines()[:-1], f"pseudopotentials: {table}"]))
+    told = curator_here(
+        "label", tmp_path / "lif.extxyz", "--with", label_file, "--out", tmp_path / "out.extxyz", "--json"
+    )
+    assert json.loads(told.stdout)["theory"] == key
+    # Nor is it bought again where the table asks for it.
+    again = curator_here("label", tmp_path / "lif.extxyz", "--with", label_file, "--into", tmp_path / "data", "--json")
+    assert json.loads(again.stdout)["n_labels"] == 1
+    assert len(read_dataset(tmp_path / "data").records) == 3
+    lines = curator_here("export", tmp_path / "data", "--list").stdout.splitlines()
+    assert all(line.endswith(f"for some elements of {key}") for line in lines[:2])
+
+
+def test_a_file_of_several_chemistries_can_be_trained_on(curator_here, label_file: Path, tmp_path: Path):
+    write(tmp_path / "mixed.extxyz", [bulk("LiF", "rocksalt", 4.03), bulk("NaF", "rocksalt", 4.63)])
+    out = tmp_path / "out.extxyz"
+    done = curator_here("label", tmp_path / "mixed.extxyz", "--with", label_file, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert len(training_records(out, None, None, KEYS)[0]) == 2
