@@ -175,9 +175,9 @@ def explore(foundation: MaceModel, temperatures_K: Sequence[float], seed: int) -
     return [candidate.frame for candidate in found]
 
 
-def labelled(frames: Sequence[Frame]) -> list[Record]:
+def labelled(frames: Sequence[Frame], labeller: LabellerSpec = LABELLER) -> list[Record]:
     """Label frames; those that fail are left out."""
-    labels = [(frame, label_frame(LABELLER, frame)) for frame in frames]
+    labels = [(frame, label_frame(labeller, frame)) for frame in frames]
     origin = Provenance(0, "bench", "bench", "train", "random")
     return [Record(frame, label, origin) for frame, label in labels if isinstance(label, Label)]
 

@@ -179,7 +179,13 @@ def finished(work: Path) -> dict[str, list[Numbers]]:
 
 def _read(folder: Path) -> Numbers:
     parts = [folder / "errors.json", folder / "holes.json"]
-    return {key: value for part in parts if part.exists() for key, value in json.loads(part.read_text()).items()}
+    return {key: value for part in parts if part.exists() for key, value in read_numbers(part).items()}
+
+
+def read_numbers(path: Path) -> Numbers:
+    """What `once` has written."""
+    found: Numbers = json.loads(path.read_text())
+    return found
 
 
 def markdown(work: Path) -> str:
@@ -187,9 +193,9 @@ def markdown(work: Path) -> str:
     done, foundation = finished(work), _read(work / "foundation")
     columns = list(max((run for runs in done.values() for run in runs), key=len))
     lines = ["| strategy | seeds | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (1 + len(columns))]
-    lines.append("| (foundation) | | " + " | ".join(_cell([foundation.get(column)]) for column in columns) + " |")
+    lines.append("| (foundation) | | " + " | ".join(cell([foundation.get(column)]) for column in columns) + " |")
     for name, runs in done.items():
-        cells = [_cell([run.get(column) for run in runs]) for column in columns]
+        cells = [cell([run.get(column) for run in runs]) for column in columns]
         lines.append(f"| {name} | {len(runs)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -206,9 +212,7 @@ def forgotten(work: Path) -> str:
             others = [foundation] * len(runs) if "probe" in column else done["naive"]
             of = column.replace("probe", "replay head") if "replay head" in runs[0] else column
             more, half = excess([run[of] for run in runs], [other[column] for other in others])
-            cells.append(
-                f"{more:+.0f}" if np.isnan(half) else f"{more:+.0f} ({more - half:+.0f} to {more + half:+.0f})"
-            )
+            cells.append(interval(more, half))
             kept &= "probe" not in column or bool(more + half < 100 * KEPT)
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {'yes' if kept else 'no'} |")
     return "\n".join(lines)
@@ -221,7 +225,13 @@ def excess(values: Sequence[float], others: Sequence[float]) -> tuple[float, flo
     return more.mean(), t.ppf(0.975, n - 1) * more.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
 
 
-def _cell(values: Sequence[float | None]) -> str:
+def interval(mean: float, half: float) -> str:
+    """A number and its interval, if it has one."""
+    return f"{mean:+.0f}" + ("" if np.isnan(half) else f" ({mean - half:+.0f} to {mean + half:+.0f})")
+
+
+def cell(values: Sequence[float | None]) -> str:
+    """Mean and standard error."""
     numbers = np.array([value for value in values if value is not None])
     if not len(numbers):
         return ""
