@@ -101,7 +101,7 @@ def once(path: Path, measure: Callable[[], Numbers]) -> None:
     if not path.exists():
         numbers = measure()
         write_json(path, numbers)
-        print(f"{path.parent.name}: {numbers}", flush=True)
+        print(f"{path.parent.name}/{path.stem}: {numbers}", flush=True)
 
 
 def tuned(
