@@ -32,6 +32,7 @@ def main() -> int:
     except OSError as error:
         print(f"curator: cannot run {command[0]}: {error}", file=sys.stderr)
         return NOT_FOUND
+    done = _watch(process)
     try:
         while os.getppid() == parent:
             with suppress(subprocess.TimeoutExpired):
@@ -44,9 +45,29 @@ def main() -> int:
             return KILLED_BY + signal.SIGKILL
     finally:
         _kill_all(process)
+        os.write(done, b".")
     if status == -signal.SIGKILL and _killed_for_memory() > killed_before:
         print(SAID_MEMORY, file=sys.stderr)
     return status if status >= 0 else KILLED_BY - status
+
+
+def _watch(process: "subprocess.Popen[bytes]") -> int:
+    """Leave a process behind that kills the program if this one is killed first, as an interrupted driver may do.
+
+    Returns
+    -------
+    int
+        File descriptor that takes a byte when there is nothing left to kill.
+    """
+    told, done = os.pipe()
+    if os.fork():
+        os.close(told)
+        return done
+    os.setsid()
+    os.close(done)
+    if not os.read(told, 1):
+        _kill_all(process)
+    os._exit(0)
 
 
 def _leave(number: int, _: FrameType | None) -> None:

@@ -66,6 +66,17 @@ def test_program_does_not_outlive_who_runs_it(tmp_path: Path, signal: str):
     assert gone(int((tmp_path / "pid").read_text()))
 
 
+def test_program_does_not_outlive_a_leash_that_is_killed(tmp_path: Path):
+    """Python kills what it waits for a quarter of a second after an interrupt, be it a leash or not."""
+    program = f"setsid sleep 100 & echo $! > {tmp_path}/pid; echo $$ >> {tmp_path}/pid; wait"
+    process = subprocess.Popen(leashed("bash", "-c", program))
+    while not ((tmp_path / "pid").exists() and len((tmp_path / "pid").read_text().split()) == 2):
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert all(gone(int(pid)) for pid in (tmp_path / "pid").read_text().split())
+
+
 def test_memory_is_blamed_only_if_the_system_says_so(tmp_path: Path, monkeypatch, capfd):
     counter = tmp_path / "vmstat"
     counter.write_text("pgfault 12\noom_kill 3\n")
