@@ -42,6 +42,11 @@ def theories_of(
     if known is None and "@" in name:
         there = ", ".join(held.theories) or "none yet"
         raise BadInput(f"--theory: the data set holds no {name}; there is {there}; a new name holds no @")
+    if known is not None and known.hashes:
+        raise BadInput(
+            f"--theory: the labels of {name} were calculated by curator, with more settings than these files tell; "
+            "choose a name of their own"
+        )
     base = known or Theory(name, code or _code(paths, outputs) or "unknown")
     if (found := _code(paths, outputs)) not in (None, base.code):
         raise BadInput(f"--theory: {name} is of {base.code}, these files are of {found}; choose another name")
@@ -79,6 +84,8 @@ def _why(other: str, held: DataSet, new: Theory) -> str:
     one = held.theories.get(other)
     codes = [] if one is None or one.code == new.code else [f"code: {one.code} and {new.code}"]
     differences = codes + ([] if one is None else differences_of(one, new))
+    if one is not None and one.hashes and not differences:
+        return "curator calculated them, with more settings than these files tell"
     return "; ".join(differences) or f"not all settings of both are known; if they are the same, say --theory {other}"
 
 

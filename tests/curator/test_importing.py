@@ -1,6 +1,7 @@
 """Labels made elsewhere, into a data set: all of them or none, each with its level of theory and where it is from."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from vasp_files import PBE_520, TITLES, walk, write_outcar, write_vasprun
 
-from curator.dataset import read_dataset, read_labelled
+from curator.dataset import open_dataset, read_dataset, read_labelled
 from curator.datasets.extxyz import read_records
 from curator.datasets.label import Record, Theory
 from curator.datasets.store import Store
@@ -242,3 +243,19 @@ def test_real_files_of_three_conventions(
     if keys:
         with pytest.raises(BadInput, match="say which one it is with --"):
             import_here(path, theory="as-published")
+
+
+def test_imports_are_kept_apart_from_what_was_calculated_here(tmp_path: Path, import_here: Import):
+    """Its theory knows pseudopotentials by their content and much that no output tells, so they cannot be compared."""
+    espresso = Path(__file__).parents[1] / "datasets" / "outputs" / "lif_md.pwo"
+    import_here(espresso, theory="other")
+    record = records_in(tmp_path)[0]
+    here = Theory("pbe", "espresso", {"cutoff": 25.0}, hashes={"Li": "0" * 64, "F": "1" * 64})
+    label = replace(record.label, theory=here.key, energy=record.label.energy + 28.0)
+    with open_dataset(tmp_path / "data") as journal:
+        journal.publish_many([replace(record, label=label)], [here])
+    with pytest.raises(BadInput, match=r"calculated by curator.*choose a name of their own"):
+        import_here(espresso, theory=here.key)
+    apart = import_here(espresso)
+    assert apart.theory.key != here.key
+    assert any("with more settings than these files tell" in note for note in apart.notes)
