@@ -146,7 +146,8 @@ def label(
     main, *others = contents
     show(as_json, {"n_frames": len(loaded), **main, "also": others[0] if others else None}, lines)
     if not given[0].records:
-        raise CuratorError(f"none of {len(loaded)} frames could be labelled with {with_}")
+        again = "; --retry tries them again" if given[0].failed else ""
+        raise CuratorError(f"none of {len(loaded)} frames could be labelled with {with_}{again}")
     if any(len(one.records) < len(loaded) for one in given):
         raise typer.Exit(1)
 
