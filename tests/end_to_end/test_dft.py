@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -106,8 +107,11 @@ def test_a_killed_worker_takes_its_program_along_and_no_label(label_file: Path, 
         process = subprocess.Popen(command, cwd=tmp_path, stdout=said, stderr=said)
     wait_for(lambda: journal.exists() and Journal(journal).published and programs_in(tmp_path), 300)
     before = {c.frame.hash: c.label.energy for c in Journal(journal).read() if isinstance(c, Record)}
-    program = programs_in(tmp_path)[0]
-    worker = int(program.environ()["CURATOR_WORKER"])
+    program, worker = None, 0
+    while program is None:  # one may end while it is asked
+        with suppress(IndexError, psutil.NoSuchProcess):
+            program = programs_in(tmp_path)[0]
+            worker = int(program.environ()["CURATOR_WORKER"])
     os.kill(worker, signal.SIGKILL)
     wait_for(lambda: not program.is_running() or program.status() == psutil.STATUS_ZOMBIE, 10)
     status = process.wait(timeout=300)
