@@ -63,11 +63,13 @@ def _watch(process: "subprocess.Popen[bytes]") -> int:
     if os.fork():
         os.close(told)
         return done
-    os.setsid()
-    os.close(done)
-    if not os.read(told, 1):
-        _kill_all(process)
-    os._exit(0)
+    try:
+        os.setsid()
+        os.close(done)
+        if not os.read(told, 1):
+            _kill_all(process)
+    finally:
+        os._exit(0)
 
 
 def _leave(number: int, _: FrameType | None) -> None:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from curator.backends.base import LabellerSpec
 
 
+Published = tuple[dict[tuple[str, str], Label], dict[tuple[str, str], Failure]]
+"""Labels and failures by frame hash and theory key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A label that is asked for: of which frame, by whom, and at which level of theory."""
@@ -61,6 +65,11 @@ class Given:
     records: list[Record]
     failed: dict[int, tuple[str, str]]
     died: dict[int, str]
+
+    @property
+    def n_remedied(self) -> int:
+        """Labels that a remedy helped to."""
+        return sum(bool(record.label.remedy) for record in self.records)
 
 
 @app.command()
@@ -132,7 +141,8 @@ def label(
             asked.append([Asked(*each) for each in named])
         waiting = set() if retry else set(journal.quarantined)
         died = _label(journal, [one for each in asked for one in each], retry, workers)
-        given = [_given(journal, each, died) for each in asked]
+        published = _published(journal)
+        given = [_given(published, each, died) for each in asked]
     if into is None:
         for file, one in zip(files, given, strict=True):
             if one.records:
@@ -231,7 +241,7 @@ def _check_kept(file: Path, folder: Path, frames: Sequence[Frame], theories: Seq
         )
 
 
-def _published(journal: Journal) -> tuple[dict[tuple[str, str], Label], dict[tuple[str, str], Failure]]:
+def _published(journal: Journal) -> Published:
     """Labels and last failures by frame hash and theory key; what has a label has not failed."""
     labels: dict[tuple[str, str], Label] = {}
     failures: dict[tuple[str, str], Failure] = {}
@@ -243,9 +253,9 @@ def _published(journal: Journal) -> tuple[dict[tuple[str, str], Label], dict[tup
     return labels, {key: failure for key, failure in failures.items() if key not in labels}
 
 
-def _given(journal: Journal, asked: Sequence[Asked], died: Mapping[tuple[str, str], str]) -> Given:
+def _given(published: Published, asked: Sequence[Asked], died: Mapping[tuple[str, str], str]) -> Given:
     whole = _level_of(one.theory for one in asked)
-    labels, failures = _published(journal)
+    labels, failures = published
     return Given(
         whole.key,
         whole.method,
@@ -268,7 +278,7 @@ def _content(given: Given, place: Path) -> Json:
         "theory": given.theory,
         "out": str(place),
         "n_labels": len(given.records),
-        "n_remedied": sum(bool(record.label.remedy) for record in given.records),
+        "n_remedied": given.n_remedied,
         "failed": [{"idx": i, "reason": reason, "message": said} for i, (reason, said) in given.failed.items()],
         "died": [{"idx": i, "message": message} for i, message in given.died.items()],
     }
@@ -284,8 +294,8 @@ def _lines(given: Given, asked: Sequence[Asked], waiting: set[tuple[str, str]], 
         lines.append(
             f"wrote {len(given.records)} labels of {given.theory} to {place}; {n_missing} of {len(asked)} failed{told}"
         )
-    if n_remedied := sum(bool(record.label.remedy) for record in given.records):
-        lines.append(f"{n_remedied} had failed at first; the journal tells what helped")
+    if given.n_remedied:
+        lines.append(f"{given.n_remedied} had failed at first; the journal tells what helped")
     return lines
 
 
@@ -346,7 +356,7 @@ def _retry_campaign(target: Path, workers: int, as_json: bool, trust: bool) -> N
             raise BadInput(f"{target}: nothing waits in quarantine")
         asked = [Asked(failure.frame, failure.provenance, spec, theory) for failure in waiting]
         died = _label(journal, asked, True, workers)
-        given = _given(journal, asked, died)
+        given = _given(_published(journal), asked, died)
         with Store(folder.store) as store:
             store.append(given.records)
     content = {

@@ -1,7 +1,7 @@
 """The stages of a round that measure: test errors, forgetting, the barrier, diffusion; and their evidence."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -87,6 +87,11 @@ def measure_errors(context: Context, round_: int) -> Errors:
     outcomes = run_tasks(context, "md", tasks, round_=round_, stage="measure errors")
     values = values_of(outcomes, "prediction on labelled frames")
     found = cast(list[list[Prediction]], values[: len(wanted)])
+
+    def on_probe(error: Callable[[Sequence[Prediction], Sequence[Record]], float]) -> Json | None:
+        """Error of foundation and model; None if there is no probe."""
+        return {"foundation": error(found[2], probe), "model": error(found[3], probe)} if probe else None
+
     numbers: Json = {
         "force_rmse_eV_per_A": {
             "foundation": force_rmse(found[0], test),
@@ -96,24 +101,11 @@ def measure_errors(context: Context, round_: int) -> Errors:
             "foundation": energy_rmse_per_atom(found[0], test, centred=True),
             "model": energy_rmse_per_atom(found[1], test, centred=True),
         },
-        "probe_force_rmse_eV_per_A": {
-            "foundation": force_rmse(found[2], probe),
-            "model": force_rmse(found[3], probe),
-        }
-        if probe
-        else None,
-        "probe_median_frame_force_rmse_eV_per_A": {
-            "foundation": median_frame_force_rmse(found[2], probe),
-            "model": median_frame_force_rmse(found[3], probe),
-        }
-        if probe
-        else None,
+        "probe_force_rmse_eV_per_A": on_probe(force_rmse),
+        "probe_median_frame_force_rmse_eV_per_A": on_probe(median_frame_force_rmse),
         # Those of the target's head are of another level of theory.
-        "probe_energy_rmse_eV_per_atom": {
-            "foundation": energy_rmse_per_atom(found[2], probe),
-            "model": energy_rmse_per_atom(found[3], probe),
-        }
-        if probe and context.plan.strategy.replay != "none"
+        "probe_energy_rmse_eV_per_atom": on_probe(energy_rmse_per_atom)
+        if context.plan.strategy.replay != "none"
         else None,
     }
     committee = [found[1], *found[4:]]
