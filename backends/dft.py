@@ -83,7 +83,7 @@ def label_with_remedies(
     atoms
         What is calculated.
     scratch
-        A folder in here is named after the frame; after a failure it stays.
+        A folder in here is named after frame and theory; after a failure it stays.
     calculate
         One run.
     input_problem
@@ -101,7 +101,7 @@ def label_with_remedies(
         return LabelFailed("geometry", problem, theory)
     require_programs(*command)
     started = cpu_seconds()
-    folder = scratch / frame_from_atoms(atoms).hash[:12]
+    folder = scratch / f"{frame_from_atoms(atoms).hash[:12]}-{theory.rpartition('@')[2]}"
     tried: list[Remedy] = []
     while True:
         result = _attempt(tried, folder, calculate)

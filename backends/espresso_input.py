@@ -62,6 +62,7 @@ SET_ELSEWHERE: Mapping[str, str] = {
     "degauss": "give label.smearing_Ry",
     "conv_thr": "give label.convergence_Ry",
 }
+SOURCES = "norm-conserving pseudopotentials come from pseudo-dojo.org, others from materialscloud.org/sssp"
 _HEAD_BYTES = 200_000
 
 
@@ -196,19 +197,15 @@ def find_pseudopotentials(folder: Path, symbols: set[str]) -> dict[str, str]:
         If an element has no file there, or several.
     """
     if not folder.is_dir():
-        raise ValueError(
-            f"no folder {folder}; pseudopotentials of norm-conserving sets come from pseudo-dojo.org, "
-            "others from materialscloud.org/sssp"
-        )
+        raise ValueError(f"no folder {folder}; {SOURCES}")
     found = {}
     for symbol in sorted(symbols):
         pattern = re.compile(rf"{symbol}([^a-z].*)?\.upf", re.IGNORECASE)
         files = [file for file in sorted(folder.iterdir()) if pattern.fullmatch(file.name)]
         if len(files) != 1:
-            names = ", ".join(file.name for file in files) or "none"
-            raise ValueError(
-                f"{folder} must hold one UPF file of {symbol}; there is {names}. Name it: {{{symbol}: file}}"
-            )
+            names = ", ".join(file.name for file in files)
+            which = f"it holds {names}; name one" if files else f"{SOURCES}. Or name it"
+            raise ValueError(f"{folder} must hold one UPF file of {symbol}; {which}: {{{symbol}: file}}")
         found[symbol] = str(files[0])
     return found
 

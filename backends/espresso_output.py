@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from curator.backends.dft import Ended
-from curator.backends.leash import SAID_MEMORY, SAID_TIME
+from curator.backends.leash import KILLED_BY, SAID_MEMORY, SAID_TIME
 from curator.backends.program import OUT_OF_MEMORY, last_lines, text_of
 from curator.datasets.espresso import accuracies_Ry, potentials_read, threshold_Ry
 
 OUTPUT, ERRORS, INPUT = "pw.out", "pw.err", "pw.in"
 
+_BEGUN = "Program PWSCF"
 _ACHIEVED, _NOT_ACHIEVED = "convergence has been achieved", "convergence NOT achieved"
 _ROUTINE = re.compile(r"Error in routine\s+(\S+)\s*\((-?\d+)\):\s*\n\s*(.+)")
 _CRASH = re.compile(r"from\s+(\S+)\s*: error #\s*(-?\d+)\s*\n\s*(.+)")
@@ -84,6 +85,9 @@ def what_ended(folder: Path, status: int | None, md5_of: Mapping[str, str], func
         return Ended("walltime", f"time was over after {_n_iterations(output)} SCF steps; raise label.walltime_h")
     if SAID_MEMORY in errors or OUT_OF_MEMORY.search(output + errors + crash):
         return Ended("memory", "memory ran out; fewer calculations at once, or more nodes, would help")
+    n_begun = output.count(_BEGUN)
+    if n_begun > 1:
+        return Ended("setup", f"{n_begun} pw.x ran, each by itself; label.command must launch it with its own MPI")
     wrong = _wrong_pseudopotential(output, md5_of)
     if wrong:
         return Ended("crash", wrong)
@@ -92,6 +96,10 @@ def what_ended(folder: Path, status: int | None, md5_of: Mapping[str, str], func
     routine = _ROUTINE.search(output) or _CRASH.search(crash)
     if routine:
         return _stopped(*routine.groups())
+    if status not in (0, None) and status < KILLED_BY and not n_begun:
+        return Ended(
+            "setup", f"pw.x did not begin (status {status}: {last_lines(errors or output)}); see label.command"
+        )
     if status not in (0, None):
         return Ended("crash", f"pw.x ended with status {status}: {last_lines(errors or output)}")
     if _ACHIEVED not in output or "JOB DONE" not in output:

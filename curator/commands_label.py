@@ -1,6 +1,6 @@
 """The command line: labels for frames in a file, and for those that a campaign could not label."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import isclose
@@ -58,6 +58,8 @@ class Given:
         Why there is none, by index of the frame; first the kind of failure.
     died
         What the task died of, by index of the frame.
+    n_new
+        Labels that were not there before.
     """
 
     theory: str
@@ -65,6 +67,7 @@ class Given:
     records: list[Record]
     failed: dict[int, tuple[str, str]]
     died: dict[int, str]
+    n_new: int
 
     @property
     def n_remedied(self) -> int:
@@ -139,10 +142,10 @@ def label(
             theories = _theories_held(journal, loaded, [theory for _, theory in source])
             named = zip(loaded, origins, [spec for spec, _ in source], theories, strict=True)
             asked.append([Asked(*each) for each in named])
-        waiting = set() if retry else set(journal.quarantined)
+        waiting, before = set() if retry else set(journal.quarantined), set(journal.published)
         died = _label(journal, [one for each in asked for one in each], retry, workers)
         published = _published(journal)
-        given = [_given(published, each, died) for each in asked]
+        given = [_given(published, each, died, before) for each in asked]
     if into is None:
         for file, one in zip(files, given, strict=True):
             if one.records:
@@ -229,16 +232,15 @@ def _check_kept(file: Path, folder: Path, frames: Sequence[Frame], theories: Seq
         labels, _ = _published(journal)
         keys = zip(frames, _theories_held(journal, frames, theories), strict=True)
         again = {frame.hash: labels[key].energy for frame, its in keys if (key := (frame.hash, its.key)) in labels}
+    held: list[Record] = []
     try:
         held = read_own_records(file)
         kept = all(isclose(r.label.energy, again[r.frame.hash], rel_tol=1e-9, abs_tol=1e-9) for r in held)
     except (ValueError, KeyError):
         kept = False
     if not kept:
-        raise BadInput(
-            f"{file}: is there already, with more than the labels that are asked for; choose another --out, or "
-            "overwrite it with --force"
-        )
+        what = "labels of other frames, or of another level of theory" if held else "no labels that curator wrote"
+        raise BadInput(f"{file}: is there already, with {what}; choose another --out, or overwrite it with --force")
 
 
 def _published(journal: Journal) -> Published:
@@ -253,7 +255,12 @@ def _published(journal: Journal) -> Published:
     return labels, {key: failure for key, failure in failures.items() if key not in labels}
 
 
-def _given(published: Published, asked: Sequence[Asked], died: Mapping[tuple[str, str], str]) -> Given:
+def _given(
+    published: Published,
+    asked: Sequence[Asked],
+    died: Mapping[tuple[str, str], str],
+    before: Collection[tuple[str, str]] = (),
+) -> Given:
     whole = _level_of(one.theory for one in asked)
     labels, failures = published
     return Given(
@@ -270,6 +277,7 @@ def _given(published: Published, asked: Sequence[Asked], died: Mapping[tuple[str
             if one.key in failures
         },
         {i: died[one.key] for i, one in enumerate(asked) if one.key in died},
+        len({one.key for one in asked if one.key in labels} - set(before)),
     )
 
 
@@ -278,6 +286,7 @@ def _content(given: Given, place: Path) -> Json:
         "theory": given.theory,
         "out": str(place),
         "n_labels": len(given.records),
+        "n_new": given.n_new,
         "n_remedied": given.n_remedied,
         "failed": [{"idx": i, "reason": reason, "message": said} for i, (reason, said) in given.failed.items()],
         "died": [{"idx": i, "message": message} for i, message in given.died.items()],
@@ -290,9 +299,10 @@ def _lines(given: Given, asked: Sequence[Asked], waiting: set[tuple[str, str]], 
     lines += [f"frame {i}{source}: {message}" for i, message in given.died.items()]
     if given.records:
         told = f": {_counted(given.failed)}; --retry tries them again" if given.failed else ""
-        n_missing = len(asked) - len(given.records)
+        n_labels = len(given.records)
+        new = "" if given.n_new == n_labels else f" ({given.n_new} of them new)"
         lines.append(
-            f"wrote {len(given.records)} labels of {given.theory} to {place}; {n_missing} of {len(asked)} failed{told}"
+            f"{n_labels} labels of {given.theory} in {place}{new}; {len(asked) - n_labels} of {len(asked)} failed{told}"
         )
     if given.n_remedied:
         lines.append(f"{given.n_remedied} had failed at first; the journal tells what helped")

@@ -9,7 +9,7 @@ from curator.config import Diffusion, read_campaign_file
 from curator.dataset import read_dataset, read_labelled
 from curator.datasets.extxyz import write_records
 from curator.datasets.label import Record
-from curator.datasets.theories import compare_theories, count_theories, levels_of
+from curator.datasets.theories import compare_theories, count_theories, levels_of, marks_of
 from curator.errors import BadInput
 from curator.lammps import MODEL, write_lammps_input
 from curator.learners.lammps import export_lammps_model
@@ -98,10 +98,11 @@ def theory_list(target: Path) -> Json:
     theories = []
     counts = count_theories(held.records)
     level_of = {key: level for level, parts in levels_of(counts, held.theories).items() for key in parts}
+    marks = marks_of({key: held.theories.get(key) for key in counts})
     for key, n_labels in counts.items():
         known = held.theories.get(key)
         told = {} if known is None else {"code": known.code, "settings": known.settings, "details": known.details}
-        theories.append({"theory": key, "level": level_of[key], "n_labels": n_labels, **told})
+        theories.append({"theory": key, "level": level_of[key], "n_labels": n_labels, "marks": marks[key], **told})
     compared = [
         {
             "theories": pair.theories,
@@ -118,9 +119,9 @@ def theory_lines(content: Json) -> list[str]:
     """The same for a person."""
     lines = []
     for item in content["theories"]:
-        line = f"{item['n_labels']:>8}  {item['theory']}  {item.get('code', '')}".rstrip()
-        whole = "" if item["level"] == item["theory"] else f"  for some elements of {item['level']}"
-        lines.append(line + whole)
+        whole = "" if item["level"] == item["theory"] else f"for some elements of {item['level']}"
+        about = (item["theory"], item.get("code", ""), ", ".join(item["marks"]), whole)
+        lines.append(f"{item['n_labels']:>8}  {'  '.join(filter(None, about))}")
     for pair in content["compared"]:
         energy = pair["energy_rms_eV_per_atom"]
         told = "too few frames to compare energies" if energy is None else f"energies {1000 * energy:.1f} meV/atom"

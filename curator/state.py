@@ -125,6 +125,10 @@ def campaign_folder(target: Path) -> CampaignFolder:
         if not given.exists() and resolved.exists():
             given = Path(yaml.safe_load(resolved.read_text(encoding="utf-8"))["provenance"]["file"])
         if not given.exists():
+            if (target / "journal").is_dir():
+                raise BadInput(
+                    f"{target}: is a data set and no campaign; see what it holds: curator export {target} --list"
+                )
             raise BadInput(f"{target}: holds no {CAMPAIGN_FILE}; write one with: curator init lif {target}")
         return CampaignFolder(target, given)
     if not target.exists():

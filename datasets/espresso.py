@@ -127,7 +127,7 @@ def _about(text: str) -> tuple[dict[str, object], dict[str, object], dict[str, s
     if (smearing := found(r"number of k points=\s*\d+ +(\S.*?smearing.*?=\s*[\d.]+)")) is not None:
         details["smearing"] = " ".join(smearing.split())
     version = found(r"Program PWSCF v\.?(\S+)")
-    return settings, details, {} if version is None else {"pw.x": version}
+    return settings, details, {} if version is None else {"espresso": version}
 
 
 def _float(text: str) -> float:

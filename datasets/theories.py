@@ -102,7 +102,11 @@ def choose_theory(
         If none is meant, or several may be; the text lists those there are.
     """
     levels = levels_of(counts, known or {})
-    listed = "; ".join(f"{key} ({sum(counts[each] for each in parts)} labels)" for key, parts in levels.items())
+    marks = marks_of({key: (known or {}).get(parts[0]) for key, parts in levels.items()})
+    listed = "; ".join(
+        f"{key} ({', '.join([f'{sum(counts[each] for each in parts)} labels', *marks[key]])})"
+        for key, parts in levels.items()
+    )
     if not counts:
         raise ValueError(f"{where}: holds no labels")
     if wanted is None:
@@ -115,6 +119,37 @@ def choose_theory(
     if not meant:
         raise ValueError(f"{where}: no labels of {wanted!r}; there are {listed}")
     raise ValueError(f"{where}: labels of several levels of theory; choose one with --theory: {listed}")
+
+
+def marks_of(theories: Mapping[str, Theory | None]) -> dict[str, list[str]]:
+    """What tells each theory from others of its name: ``["ecutwfc 90.0"]``; nothing of one that is not known in full.
+
+    Parameters
+    ----------
+    theories
+        By their keys.
+    """
+    marks: dict[str, list[str]] = {key: [] for key in theories}
+    for key, theory in theories.items():
+        if theory is None:
+            continue
+        others = [other for other in theories.values() if other is not None and other.method == theory.method]
+        own, theirs = _flat(theory.settings), [_flat(other.settings) for other in others]
+        marks[key] += [f"{name} {value}" for name, value in own.items() if any(it.get(name) != value for it in theirs)]
+        marks[key] += [
+            f"file of {name} {digest[:8]}"
+            for name, digest in theory.hashes.items()
+            if any(other.hashes.get(name, digest) != digest for other in others)
+        ]
+    return marks
+
+
+def _flat(settings: Mapping[str, object]) -> dict[str, object]:
+    """Settings by the last part of their names, sections taken apart."""
+    flat: dict[str, object] = {}
+    for name, value in settings.items():
+        flat |= _flat(value) if isinstance(value, Mapping) else {name: value}
+    return flat
 
 
 def method_of(key: str) -> str:

@@ -66,6 +66,29 @@ def test_what_only_the_crash_file_tells(tmp_path: Path):
     assert (ended.reason, "stopped in setup (1): too few bands" in ended.message) == ("input", True)
 
 
+def test_a_launcher_that_does_not_launch(tmp_path: Path):
+    for name, said in (("pw.err", "srun: error: Invalid numeric value"), (OUTPUT, "unrecognized argument np4")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_text(f"{said}\n")
+        ended = what_ended(folder, 1, {}, "PBE")
+        assert ended is not None
+        assert (ended.reason, said in ended.message, "label.command" in ended.message) == ("setup", True, True)
+        killed = what_ended(folder, 137, {}, "PBE")
+        assert killed is not None
+        assert killed.reason == "crash"
+
+
+def test_a_launcher_of_another_mpi(tmp_path: Path):
+    # Each process then takes itself for the only one: as many calculations as processes, and one file of what they say.
+    (tmp_path / OUTPUT).write_text(
+        2 * "     Program PWSCF v.6.7MaX starts on  1Jan2026\n convergence has been achieved\n"
+    )
+    ended = what_ended(tmp_path, 0, {}, "PBE")
+    assert ended is not None
+    assert (ended.reason, "2 pw.x ran, each by itself" in ended.message) == ("setup", True)
+
+
 def test_other_stops_have_their_remedies(tmp_path: Path):
     for said, reason in (
         ("Error in routine cdiaghg (12):\n     S matrix not positive definite", "scf"),

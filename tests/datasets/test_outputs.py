@@ -116,7 +116,7 @@ def test_espresso():
     }
     assert output.details["pseudopotentials"]["Li"] == "Li.upf md5:dbcf0ea72988e720c8c712b432d51b0d"
     assert output.details["smearing"] == "Gaussian smearing, width (Ry)= 0.0100"
-    assert output.versions == {"pw.x": "6.7MaX"}
+    assert output.versions == {"espresso": "6.7MaX"}
     # The energy is that of the forces: two steps of dynamics, 10 and 25 µeV.
     for one, two in zip(output.steps[:-1], output.steps[1:], strict=True):
         work = -0.5 * ((one.forces + two.forces) * (two.atoms.positions - one.atoms.positions)).sum()

@@ -13,6 +13,7 @@ from curator.datasets.theories import (
     count_theories,
     differences_of,
     levels_of,
+    marks_of,
     merged,
     united,
 )
@@ -103,10 +104,29 @@ def test_choosing_a_level_of_theory_of_several_parts():
     for wanted in (whole, lif.key, naf.key):
         assert choose_theory(counts, wanted, "data", known) == (whole, [lif.key, naf.key])
     assert choose_theory(counts, other.key, "data", known) == (other.key, [other.key])
-    with pytest.raises(ValueError, match=rf"--theory: {whole} \(6 labels\); {other.key} \(3 labels\)"):
+    with pytest.raises(
+        ValueError, match=rf"--theory: {whole} \(6 labels, file.*\); {other.key} \(3 labels, file of Li another "
+    ):
         choose_theory(counts, "pbe", "data", known)
     # Of theories that nobody has described nothing is known to agree.
     assert list(levels_of(counts, {})) == list(counts)
+
+
+def test_what_tells_levels_of_theory_apart():
+    lif, naf = of(F="f", Li="l"), of(F="f", Na="n")
+    coarse = replace(lif, settings={"input": {"system": {"cutoff_Ry": 60.0, "nosym": True}}})
+    fine = replace(lif, settings={"input": {"system": {"cutoff_Ry": 90.0}}})
+    other = replace(lif, method="pbesol")
+    theories = {theory.key: theory for theory in (coarse, fine, other)} | {"pbe@unknown": None}
+    assert marks_of(theories) == {
+        coarse.key: ["cutoff_Ry 60.0", "nosym True"],
+        fine.key: ["cutoff_Ry 90.0"],
+        other.key: [],
+        "pbe@unknown": [],
+    }
+    assert marks_of({lif.key: lif, naf.key: naf}) == {lif.key: [], naf.key: []}
+    swapped = of(F="f", Li="another")
+    assert marks_of({lif.key: lif, swapped.key: swapped})[swapped.key] == ["file of Li another"]
 
 
 def test_what_contradicts_and_what_only_differs():

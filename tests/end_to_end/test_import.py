@@ -70,7 +70,7 @@ def test_labels_of_a_second_theory(tmp_path: Path, data: Path, curator_here):
     """The same potential again, under the name of another: labels agree, to the digits that VASP's file has."""
     done = curator_here("label", data, "--with", "lif-fumi-tosi", "--into", data)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("wrote 12 labels of lif-fumi-tosi@")
+    assert done.stdout.startswith("12 labels of lif-fumi-tosi@")
     assert not (tmp_path / "labelled.extxyz").exists()
     told = json.loads(curator_here("export", data, "--list", "--json").stdout)
     assert [item["n_labels"] for item in told["theories"]] == [12, 12]

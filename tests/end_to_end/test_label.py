@@ -38,10 +38,10 @@ def test_labels_of_two_sources_go_to_a_file_each(curator_here, frames: Path, tmp
     done = curator_here("label", frames, "--with", tmp_path / "both.yaml", "--out", out)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
-    assert first.startswith("wrote 3 labels of lif-fumi-tosi@")
-    assert f" to {out}; 0 of 3 failed" in first
-    assert second.startswith("wrote 3 labels of mini-halides@")
-    assert f" to {beside}; 0 of 3 failed" in second
+    assert first.startswith("3 labels of lif-fumi-tosi@")
+    assert f" in {out}; 0 of 3 failed" in first
+    assert second.startswith("3 labels of mini-halides@")
+    assert f" in {beside}; 0 of 3 failed" in second
     for file, method in ((out, "lif-fumi-tosi@"), (beside, "mini-halides@")):
         assert all(record.label.theory.startswith(method) for record in read_own_records(file))
         assert len(training_records(file, None, None, KEYS)[0]) == 3
