@@ -45,6 +45,8 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "no contacts": {"select": {"contact_labels": 0}},
     "replay drawn anew": {"learn": {"replay_frames": REPLAY_FRAMES}},
     "from the foundation each round": {"learn": {"warm_start": False}},
+    "6 labels a round, 6 rounds": {"select": {"labels_per_round": 6}, "stop": {"max_rounds": 6}},
+    "36 labels in one round": {"select": {"labels_per_round": 36}, "stop": {"max_rounds": 1}},
     "learning rate 0.001": {"learn": {"learning_rate": 0.001}},
     "learning rate 0.01": {"learn": {"learning_rate": 0.01}},
 }
@@ -52,7 +54,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 
 def campaign(work: Path, name: str, seed: int, variant: Mapping[str, dict[str, Any]]) -> Path:
     """Folder of one campaign, with its file."""
-    folder = work / name.replace(" ", "-") / f"seed-{seed}"
+    folder = work / name.replace(" ", "-").replace(",", "") / f"seed-{seed}"
     file = folder / "campaign.yaml"
     if not file.exists():
         content = yaml.safe_load(TEMPLATE.read_text())
@@ -139,7 +141,7 @@ def recorded(work: Path) -> dict[str, dict[int, dict[str, float]]]:
     record: dict[str, dict[str, dict[str, float]]] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     for name in VARIANTS:
         for seed in SEEDS:
-            numbers = results(work / name.replace(" ", "-") / f"seed-{seed}")
+            numbers = results(work / name.replace(" ", "-").replace(",", "") / f"seed-{seed}")
             if numbers is not None:
                 record.setdefault(name, {})[str(seed)] = {key: round(value, 2) for key, value in numbers.items()}
     write_json(RECORD, record)
