@@ -49,7 +49,8 @@ class Given:
     Attributes
     ----------
     theory
-        Key of the level of theory; where theories differ by their elements alone, of what they are together.
+        Key of the level of theory; where theories differ by their elements alone, of what they are together: those of
+        the frames for a file, of the whole data set for a data set.
     method
         Name of the level of theory.
     records
@@ -145,7 +146,11 @@ def label(
         waiting, before = set() if retry else set(journal.quarantined), set(journal.published)
         died = _label(journal, [one for each in asked for one in each], retry, workers)
         published = _published(journal)
-        given = [_given(published, each, died, before) for each in asked]
+        given = []
+        for each in asked:
+            theories = [one.theory for one in each]
+            whole = _level_of(theories) if into is None else _level_held(journal, theories)[0]
+            given.append(_given(published, each, whole, died, before))
     if into is None:
         for file, one in zip(files, given, strict=True):
             if one.records:
@@ -186,6 +191,15 @@ def _beside(out: Path, theory: Theory) -> Path:
 
 def _theories_held(journal: Journal, frames: Sequence[Frame], theories: Sequence[Theory]) -> list[Theory]:
     """Theory of each frame's label: one of the same level of theory, if there is a label of it, is not bought again."""
+    _, alike = _level_held(journal, theories)
+    return [
+        next((each for each in (theory, *alike) if (frame.hash, each.key) in journal.published), theory)
+        for frame, theory in zip(frames, theories, strict=True)
+    ]
+
+
+def _level_held(journal: Journal, theories: Iterable[Theory]) -> tuple[Theory, list[Theory]]:
+    """Level of theory of one source with what a journal holds of it, and which theories that are."""
     from curator.dataset import dataset_of
     from curator.datasets.theories import united
 
@@ -195,10 +209,7 @@ def _theories_held(journal: Journal, frames: Sequence[Frame], theories: Sequence
         if both is not None:
             level = both
             alike.append(other)
-    return [
-        next((each for each in (theory, *alike) if (frame.hash, each.key) in journal.published), theory)
-        for frame, theory in zip(frames, theories, strict=True)
-    ]
+    return level, alike
 
 
 def _level_of(theories: Iterable[Theory]) -> Theory:
@@ -258,10 +269,10 @@ def _published(journal: Journal) -> Published:
 def _given(
     published: Published,
     asked: Sequence[Asked],
+    whole: Theory,
     died: Mapping[tuple[str, str], str],
     before: Collection[tuple[str, str]] = (),
 ) -> Given:
-    whole = _level_of(one.theory for one in asked)
     labels, failures = published
     return Given(
         whole.key,
@@ -366,7 +377,7 @@ def _retry_campaign(target: Path, workers: int, as_json: bool, trust: bool) -> N
             raise BadInput(f"{target}: nothing waits in quarantine")
         asked = [Asked(failure.frame, failure.provenance, spec, theory) for failure in waiting]
         died = _label(journal, asked, True, workers)
-        given = _given(_published(journal), asked, died)
+        given = _given(_published(journal), asked, theory, died)
         with Store(folder.store) as store:
             store.append(given.records)
     content = {

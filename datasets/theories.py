@@ -90,7 +90,8 @@ def choose_theory(
     counts
         Labels of each theory there is.
     wanted
-        A key, or a method if only one level of theory has it; None if there is only one level of theory.
+        A key, also one that a level of theory had before its last parts came; or a method, if only one level of theory
+        has it; None if there is only one level of theory.
     where
         What holds them, for the message.
     known
@@ -112,13 +113,19 @@ def choose_theory(
     if wanted is None:
         meant = list(levels)
     else:
-        meant = [key for key, parts in levels.items() if wanted in (key, *parts)]
+        meant = [key for key, parts in levels.items() if wanted in (key, *parts, *_keys_before(parts, known or {}))]
         meant = meant or [key for key in levels if method_of(key) == wanted]
     if len(meant) == 1:
         return meant[0], levels[meant[0]]
     if not meant:
         raise ValueError(f"{where}: no labels of {wanted!r}; there are {listed}")
     raise ValueError(f"{where}: labels of several levels of theory; choose one with --theory: {listed}")
+
+
+def _keys_before(parts: Sequence[str], known: Mapping[str, Theory]) -> list[str]:
+    """Keys that a level of theory has had while its parts came, one after another."""
+    wholes = (united(known[key] for key in parts[: n + 1]) for n in range(len(parts)) if len(parts) > 1)
+    return [whole.key for whole in wholes if whole is not None]
 
 
 def marks_of(theories: Mapping[str, Theory | None]) -> dict[str, list[str]]:

@@ -101,6 +101,9 @@ def test_choosing_a_level_of_theory_of_several_parts():
     known = {theory.key: theory for theory in (lif, naf, other)}
     counts = {lif.key: 2, other.key: 3, naf.key: 4}
     assert levels_of(counts, known) == {whole: [lif.key, naf.key], other.key: [other.key]}
+    licl = of(Cl="c", Li="l")
+    grown, with_licl = known | {licl.key: licl}, counts | {licl.key: 5}
+    assert choose_theory(with_licl, whole, "data", grown)[1] == [lif.key, naf.key, licl.key]
     for wanted in (whole, lif.key, naf.key):
         assert choose_theory(counts, wanted, "data", known) == (whole, [lif.key, naf.key])
     assert choose_theory(counts, other.key, "data", known) == (other.key, [other.key])

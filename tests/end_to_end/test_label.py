@@ -114,9 +114,14 @@ def test_what_a_label_means_depends_on_its_frame_alone(curator_here, label_file:
     small = [bulk(name, "rocksalt", a) for name, a in (("LiF", 4.03), ("NaF", 4.63), ("LiF", 4.1))]
     write(tmp_path / "lif.extxyz", small[0])
     write(tmp_path / "mixed.extxyz", small)
+    write(tmp_path / "nacl.extxyz", bulk("NaCl", "rocksalt", 5.6))
+    told = []
     for name in ("lif", "mixed"):
-        done = curator_here("label", tmp_path / f"{name}.extxyz", "--with", label_file, "--into", tmp_path / "data")
+        into = ("--into", tmp_path / "data", "--json")
+        done = curator_here("label", tmp_path / f"{name}.extxyz", "--with", label_file, *into)
         assert done.returncode == 0, done.stderr
+        told.append(json.loads(done.stdout))
+    assert [(each["n_labels"], each["n_new"]) for each in told] == [(1, 1), (3, 2)]
     data = read_dataset(tmp_path / "data")
     # The first frame was not bought again for its new company.
     assert len(data.records) == 3
@@ -128,19 +133,26 @@ def test_what_a_label_means_depends_on_its_frame_alone(curator_here, label_file:
     together = read_labelled(tmp_path / "data", "pbe")
     assert len(together) == 3
     (key,) = {record.label.theory for record in together}
+    assert told[1]["theory"] == key
     folder = label_file.read_text().splitlines()[-1].removeprefix("pseudopotentials: ")
     table = "{" + ", ".join(f"{symbol}: {folder}/{symbol}.upf" for symbol in ("F", "Li", "Na")) + "}"
     label_file.write_text("\n".join([*label_file.read_text().splitlines()[:-1], f"pseudopotentials: {table}"]))
-    told = curator_here(
+    done = curator_here(
         "label", tmp_path / "lif.extxyz", "--with", label_file, "--out", tmp_path / "out.extxyz", "--json"
     )
-    assert json.loads(told.stdout)["theory"] == key
+    assert json.loads(done.stdout)["theory"] == key
     # Nor is it bought again where the table asks for it.
     again = curator_here("label", tmp_path / "lif.extxyz", "--with", label_file, "--into", tmp_path / "data", "--json")
     assert json.loads(again.stdout)["n_labels"] == 1
     assert len(read_dataset(tmp_path / "data").records) == 3
     lines = curator_here("export", tmp_path / "data", "--list").stdout.splitlines()
     assert all(line.endswith(f"for some elements of {key}") for line in lines[:2])
+    # It has another key once there is another element, and is still known by the one that was told.
+    assert curator_here("label", tmp_path / "nacl.extxyz", "--with", label_file, "--into", tmp_path / "data").returncode
+    label_file.write_text(label_file.read_text().replace("{F:", f"{{Cl: {folder}/Cl.upf, F:"))
+    done = curator_here("label", tmp_path / "nacl.extxyz", "--with", label_file, "--into", tmp_path / "data")
+    assert done.returncode == 0, done.stderr
+    assert len(read_labelled(tmp_path / "data", key)) == 4
 
 
 def test_a_file_of_several_chemistries_can_be_trained_on(curator_here, label_file: Path, tmp_path: Path):
