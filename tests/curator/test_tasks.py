@@ -55,6 +55,22 @@ def train_file(tmp_path: Path, frames: list[Frame]) -> Path:
     return tmp_path / "train.extxyz"
 
 
+def naive(model: ModelAt, train: Path, folder: Path, valid: Path | None = None, epochs: int = 1) -> TrainingJob:
+    """Training of one member without replay."""
+    return TrainingJob(
+        base=model,
+        train=train,
+        valid=valid,
+        replay_train=None,
+        replay_valid=None,
+        strategy=strategy("naive", max_epochs=epochs),
+        e0="estimated",
+        bootstrap=False,
+        seed=0,
+        out=folder / "model" / "member-0",
+    )
+
+
 def test_the_last_layer_is_the_same_for_whoever_looks(
     model: ModelAt, frames: list[Frame], train_file: Path, tmp_path: Path
 ) -> None:
@@ -94,17 +110,12 @@ def test_members_replay_what_the_foundation_says(model: ModelAt, frames: list[Fr
     labelled = pseudolabelled(bare, foundation)
     for name, part in (("train", labelled[:2]), ("valid", labelled[2:]), ("wrong", bare[:2])):
         write_records(tmp_path / f"{name}.extxyz", part)
-    job = TrainingJob(
-        base=model,
-        train=tmp_path / "train.extxyz",
-        valid=tmp_path / "valid.extxyz",
+    job = replace(
+        naive(model, tmp_path / "train.extxyz", tmp_path, valid=tmp_path / "valid.extxyz"),
         replay_train=tmp_path / "train.extxyz",
         replay_valid=tmp_path / "valid.extxyz",
         strategy=strategy("pseudolabel_replay", max_epochs=1, learning_rate=1e-6),
         e0={3: foundation.e0s()[3]},
-        bootstrap=False,
-        seed=0,
-        out=tmp_path / "round-0" / "member-0",
     )
     for round_ in range(2):
         job = replace(job, seed=round_, out=tmp_path / f"round-{round_}" / "member-0")
@@ -121,18 +132,7 @@ def test_divergence_leaves_the_last_good_weights_beside(model: ModelAt, train_fi
     records = read_own_records(train_file)
     absurd = replace(records[0].label, forces=np.full((8, 3), 1e39))  # numbers, but not in single precision
     write_records(train_file, [replace(records[0], label=absurd), records[1]])
-    job = TrainingJob(
-        base=model,
-        train=train_file,
-        valid=train_file,
-        replay_train=None,
-        replay_valid=None,
-        strategy=strategy("naive", max_epochs=1),
-        e0="estimated",
-        bootstrap=False,
-        seed=0,
-        out=tmp_path / "model" / "member-0",
-    )
+    job = naive(model, train_file, tmp_path, valid=train_file)
     with pytest.raises(TrainingDiverged, match=records[0].frame.hash[:12]):
         train_member(job)
     kept = load_model(tmp_path / "model" / "member-0-diverged").predict([records[1].frame])[0]
@@ -141,17 +141,5 @@ def test_divergence_leaves_the_last_good_weights_beside(model: ModelAt, train_fi
 
 
 def test_there_may_be_nothing_to_validate_with(model: ModelAt, train_file: Path, tmp_path: Path) -> None:
-    job = TrainingJob(
-        base=model,
-        train=train_file,
-        valid=None,
-        replay_train=None,
-        replay_valid=None,
-        strategy=strategy("naive", max_epochs=2),
-        e0="estimated",
-        bootstrap=False,
-        seed=0,
-        out=tmp_path / "model" / "member-0",
-    )
-    member = train_member(job)
+    member = train_member(naive(model, train_file, tmp_path, epochs=2))
     assert (member.epochs, member.valid_force_rmse) == (2, {})
