@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from curator.backends.dft import Ended
-from curator.backends.leash import KILLED_BY, SAID_MEMORY, SAID_TIME
-from curator.backends.program import OUT_OF_MEMORY, last_lines, text_of
+from curator.backends.leash import SAID_MEMORY, SAID_TIME
+from curator.backends.program import OUT_OF_MEMORY, last_lines, text_of, was_killed
 from curator.datasets.espresso import accuracies_Ry, potentials_read, threshold_Ry
 
 OUTPUT, ERRORS, INPUT = "pw.out", "pw.err", "pw.in"
@@ -96,7 +96,7 @@ def what_ended(folder: Path, status: int | None, md5_of: Mapping[str, str], func
     routine = _ROUTINE.search(output) or _CRASH.search(crash)
     if routine:
         return _stopped(*routine.groups())
-    if status not in (0, None) and status < KILLED_BY and not n_begun:
+    if status and not was_killed(status) and not n_begun:
         return Ended(
             "setup", f"pw.x did not begin (status {status}: {last_lines(errors or output)}); see label.command"
         )

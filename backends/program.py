@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,11 @@ def run_leashed(words: list[str], folder: Path, walltime_s: float, output: str, 
     with (folder / output).open("wb") as out, (folder / errors).open("wb") as err:
         run = subprocess.run(leashed(words, walltime_s), cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
     return run.returncode
+
+
+def was_killed(status: int) -> bool:
+    """Whether an exit status, as a shell gives it, is that of a program which a signal ended."""
+    return status - leash.KILLED_BY in signal.valid_signals()
 
 
 def last_lines(text: str) -> str:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from curator.backends.base import one_line
 from curator.backends.dft import Calculated, Ended
-from curator.backends.leash import KILLED_BY, SAID_MEMORY, SAID_TIME
-from curator.backends.program import OUT_OF_MEMORY, last_lines, text_of
+from curator.backends.leash import SAID_MEMORY, SAID_TIME
+from curator.backends.program import OUT_OF_MEMORY, last_lines, text_of, was_killed
 
 OUTPUT, ERRORS = "vasp.out", "vasp.err"
 
@@ -72,7 +72,7 @@ def what_ended(folder: Path, status: int | None) -> Ended | None:
     complaint = _complaint(said + outcar)
     if complaint:
         return Ended("crash", f"VASP stopped: {complaint}")
-    if status not in (0, None) and status < KILLED_BY and not outcar:
+    if status and not was_killed(status) and not outcar:
         return Ended("setup", f"VASP did not begin (status {status}: {last_lines(said)}); see label.command")
     if status not in (0, None):
         return Ended("crash", f"VASP ended with status {status}: {last_lines(said)}")

@@ -156,6 +156,8 @@ def test_a_warning_of_a_run_that_converged_is_none_of_our_business(mixed: Atoms,
 def test_a_dead_program_that_said_nothing(tmp_path: Path) -> None:
     (tmp_path / "vasp.err").write_text("mpirun: no slots\n")
     assert what_ended(tmp_path, 139) == Ended("crash", "VASP ended with status 139: mpirun: no slots")
+    refused = what_ended(tmp_path, 1)
+    assert refused == Ended("setup", "VASP did not begin (status 1: mpirun: no slots); see label.command")
     (tmp_path / "vasp.err").write_text("")
     assert what_ended(tmp_path, 0) == Ended("parse", "the output is cut short: it said nothing")
 
