@@ -28,15 +28,21 @@ from numpy.typing import NDArray
 from curator.backends.calculator import WholeCalculator
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop
-from curator.modes import N_MODES_MAX, NEGATIVE_EV_PER_A2, UnusableForces, lowest_mode, negative_modes
+from curator.modes import (
+    MIN_OVERLAP,
+    N_MODES_MAX,
+    NEGATIVE_EV_PER_A2,
+    Softest,
+    UnusableForces,
+    lowest_mode,
+    softest_modes,
+)
 
 Method = Literal["symmetric", "ci-neb"]
 Floats = NDArray[np.float64]
 
 SAME_ENERGY_EV = 0.005
 """End points closer in energy than this count as equivalent."""
-MIN_OVERLAP = 0.5
-"""Least cosine between the negative mode and the hop."""
 PUSH_A = 0.2
 """Norm of the push off a path that is a ridge."""
 
@@ -171,8 +177,8 @@ def find_barrier(
         energies_eV=route.energies_eV,
         end_energies_eV=ends,
         method=route.method,
-        negative_modes=route.negative_modes,
-        mode_overlap=route.mode_overlap,
+        negative_modes=None if route.modes is None else len(route.modes.negative),
+        mode_overlap=None if route.modes is None else route.modes.overlap,
         converged=route.converged and not faults,
         reasons=tuple(reasons),
         n_calls=counted.n_calls,
@@ -211,7 +217,7 @@ class _Relaxed:
 class _Route:
     """What one way of looking for the saddle point found.
 
-    ``saddle`` is its index on the path, ``side_mode`` a second negative mode there: downhill, away from the path.
+    ``saddle`` is its index on the path, ``modes`` are those there.
     """
 
     method: Method
@@ -219,11 +225,14 @@ class _Route:
     energies_eV: tuple[float, ...]
     saddle: int | None
     converged: bool
-    negative_modes: int | None = None
-    mode_overlap: float | None = None
-    side_mode: Floats | None = None
+    modes: Softest | None = None
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def side_mode(self) -> Floats | None:
+        """A second negative mode: downhill, away from the path."""
+        return self.modes.negative[1] if self.modes is not None and len(self.modes.negative) > 1 else None
 
 
 def _relax(frame: Frame, calculator: _Counted, fmax: float, max_steps: int, *, keep_symmetry: bool = False) -> _Relaxed:
@@ -273,29 +282,24 @@ def _from_symmetry(
     top = _relax(guess, calculator, fmax, max_steps, keep_symmetry=True)
     height = top.energy_eV - initial.energy_eV
     faults: list[str] = []
-    negative: list[Floats] | None = None
-    overlap: float | None = None
+    modes: Softest | None = None
     if not top.converged:
         faults.append(f"the guess of the saddle point did not relax: {top.fmax_eV_per_A:.3g} eV/Å left on an atom")
     elif height <= 0:
         faults.append(f"the guess of the saddle point relaxes to {1000 * height:.0f} meV relative to the minimum")
     else:
-        negative, overlap = negative_modes(
-            top.atoms, _moves(top.atoms, final.atoms.positions - initial.atoms.positions)
-        )
-        if len(negative) != 1:
-            faults.append(f"the symmetric point has {_count(negative)}, a saddle point has one")
-        elif overlap < MIN_OVERLAP:
-            faults.append(f"the negative mode does not point along the hop (overlap {overlap:.2f})")
+        modes = softest_modes(top.atoms, _moves(top.atoms, final.atoms.positions - initial.atoms.positions))
+        if len(modes.negative) != 1:
+            faults.append(f"the symmetric point, at {height:.3f} eV, has {_count(modes)}, a saddle point has one")
+        elif modes.overlap < MIN_OVERLAP:
+            faults.append(f"the negative mode does not point along the hop (overlap {modes.overlap:.2f})")
     return _Route(
         "symmetric",
         tuple(frame_from_atoms(x.atoms) for x in (initial, top, final)),
         (0.0, height, difference),
         1,
         top.converged,
-        negative_modes=None if negative is None else len(negative),
-        mode_overlap=overlap,
-        side_mode=negative[1] if negative and len(negative) > 1 else None,
+        modes,
         faults=tuple(faults),
     )
 
@@ -329,8 +333,7 @@ def _band(
     energies = np.array([image.get_potential_energy() for image in images]) - initial.energy_eV
     top = int(np.argmax(energies))
     faults: list[str] = []
-    negative: list[Floats] | None = None
-    overlap: float | None = None
+    modes: Softest | None = None
     if not converged:
         faults.append(
             f"the band did not converge: {left:.3g} eV/Å left; its highest image is at {energies[top]:.3f} eV"
@@ -340,9 +343,9 @@ def _band(
     else:
         along = _moves(images[top], images[top + 1].positions - images[top].positions)
         along += _moves(images[top], images[top].positions - images[top - 1].positions)
-        negative, overlap = negative_modes(images[top], along)
-        if len(negative) != 1:
-            faults.append(f"the climbing image has {_count(negative)}, a saddle point has one")
+        modes = softest_modes(images[top], along)
+        if len(modes.negative) != 1:
+            faults.append(f"the climbing image, at {energies[top]:.3f} eV, has {_count(modes)}, a saddle point has one")
     inner = range(1, len(images) - 1)
     dips = [k for k in inner if energies[k] < min(energies[:k].max(), energies[k + 1 :].max()) - SAME_ENERGY_EV]
     dips = [k for k in dips if energies[k] == energies[max(k - 1, 0) : k + 2].min()]
@@ -358,9 +361,7 @@ def _band(
         tuple(energies.tolist()),
         top if top in inner else None,
         converged,
-        negative_modes=None if negative is None else len(negative),
-        mode_overlap=overlap,
-        side_mode=negative[1] if negative and len(negative) > 1 else None,
+        modes,
         faults=tuple(faults),
         notes=tuple(notes),
     )
@@ -377,6 +378,8 @@ def _longest_move(frame: Frame, displacement: Floats) -> tuple[int, float]:
     return int(np.argmax(lengths)), float(np.max(lengths))
 
 
-def _count(negative: list[Floats]) -> str:
-    number = f"{N_MODES_MAX} or more" if len(negative) == N_MODES_MAX else str(len(negative))
-    return f"{number} negative modes"
+def _count(modes: Softest) -> str:
+    n = len(modes.negative)
+    if n == 0:
+        return f"0 negative modes (lowest curvature {modes.curvature_eV_per_A2:.3f} eV/Å²)"
+    return f"{n} or more negative modes" if n == N_MODES_MAX else f"{n} negative modes"

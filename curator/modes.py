@@ -1,5 +1,7 @@
 """The softest vibrations of a configuration: what tells a minimum from a saddle point, and that from a ridge."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
@@ -10,11 +12,15 @@ from curator.errors import CuratorError
 Floats = NDArray[np.float64]
 
 NEGATIVE_EV_PER_A2 = -0.02
-"""A curvature below this is a negative mode; what lies above is noise of a single-precision model."""
+"""A curvature below this is a negative mode; what lies above may be noise of a single-precision model."""
 N_MODES_MAX = 3
 """Negative modes that are looked for; more tell no more."""
 DISPLACEMENT_A = 0.02
 """Norm of the displacement in a finite difference of forces."""
+SOFT_DISPLACEMENT_A = 0.2
+"""The same for a soft mode, in whose curvature noise is smaller by as much as this is longer."""
+MIN_OVERLAP = 0.5
+"""Least cosine between the negative mode and the hop."""
 STIFF_EV_PER_A2 = 50.0
 """Curvature given to directions that are left out; stiffer than any mode that is looked for."""
 TOLERANCE_EV_PER_A2 = 0.02
@@ -25,10 +31,31 @@ class UnusableForces(CuratorError):
     """Forces that are not numbers, or too noisy to tell a saddle point from a minimum."""
 
 
-def negative_modes(atoms: Atoms, direction: Floats) -> tuple[list[Floats], float]:
-    """Find the negative modes (3 at most), and the overlap of the lowest mode with a direction.
+@dataclass(frozen=True, slots=True, eq=False)
+class Softest:
+    """The softest modes of a configuration.
 
-    Masses are left out: the number of negative eigenvalues does not depend on them (Sylvester's law of inertia).
+    Attributes
+    ----------
+    negative
+        Unit vectors of shape ``(n_atoms, 3)`` of the negative modes, from the most negative up, 3 at most.
+    curvature_eV_per_A2
+        Lowest curvature, negative or not.
+    overlap
+        Cosine (0 to 1) between the lowest mode and the direction that was asked about.
+    """
+
+    negative: tuple[Floats, ...]
+    curvature_eV_per_A2: float
+    overlap: float
+
+
+def softest_modes(atoms: Atoms, direction: Floats) -> Softest:
+    """Find the negative modes, and the overlap of the lowest mode with a direction.
+
+    Masses are left out: the number of negative eigenvalues does not depend on them (Sylvester's law of inertia). A
+    curvature that is negative by no more than noise counts if the mode is that of the direction, and its curvature over
+    ten times the displacement exceeds the noise that is left there.
 
     Parameters
     ----------
@@ -37,26 +64,36 @@ def negative_modes(atoms: Atoms, direction: Floats) -> tuple[list[Floats], float
     direction
         Displacement of every atom, shape ``(n_atoms, 3)``; its length does not matter.
 
-    Returns
-    -------
-    modes, overlap
-        Unit vectors of shape ``(n_atoms, 3)`` from the most negative up, and the cosine (0 to 1) between the lowest
-        mode, negative or not, and the direction.
-
     Raises
     ------
     UnusableForces
         If the forces are too noisy.
     """
-    curvature, mode = lowest_mode(atoms, [])
-    overlap = float(abs(np.vdot(mode, direction)) / np.linalg.norm(direction))
+    lowest, softest = lowest_mode(atoms, [])
+    overlap = float(abs(np.vdot(softest, direction)) / np.linalg.norm(direction))
+    if NEGATIVE_EV_PER_A2 <= lowest < 0 and overlap >= MIN_OVERLAP:
+        over_more = _curvature_along(atoms, softest, SOFT_DISPLACEMENT_A)
+        noise = NEGATIVE_EV_PER_A2 * DISPLACEMENT_A / SOFT_DISPLACEMENT_A
+        return Softest((softest,) if over_more < noise else (), lowest, overlap)
     negative: list[Floats] = []
+    curvature, mode = lowest, softest
     while curvature < NEGATIVE_EV_PER_A2:
         negative.append(mode)
         if len(negative) == N_MODES_MAX:
             break
         curvature, mode = lowest_mode(atoms, negative)
-    return negative, overlap
+    return Softest(tuple(negative), lowest, overlap)
+
+
+def _curvature_along(atoms: Atoms, mode: Floats, displacement_A: float) -> float:
+    """Curvature in eV/Å² along a unit vector, from the forces at either side."""
+    work = atoms.copy()
+    work.calc = atoms.calc
+    slopes = []
+    for step_A in (-displacement_A, displacement_A):
+        work.positions = atoms.positions + step_A * mode
+        slopes.append(-float(np.vdot(work.get_forces(), mode)))
+    return (slopes[1] - slopes[0]) / (2 * displacement_A)
 
 
 def lowest_mode(atoms: Atoms, known: list[Floats]) -> tuple[float, Floats]:

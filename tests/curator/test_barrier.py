@@ -11,7 +11,7 @@ from curator.backends.classical import FumiTosiLiF
 from curator.barrier import find_barrier
 from curator.datasets.frame import Frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed
-from curator.modes import negative_modes
+from curator.modes import softest_modes
 
 
 class TwoWells(Calculator):
@@ -120,6 +120,17 @@ def test_a_guess_that_is_a_minimum_is_refused():
     barrier = find_barrier(two_wells(), TwoWells(height=0.3, dip=0.1), method="symmetric")
     assert barrier.barrier_eV is None
     assert barrier.negative_modes == 0
+
+
+@pytest.mark.parametrize("method", ["symmetric", "ci-neb"])
+def test_a_soft_saddle_is_told_from_noise(method):
+    """A curvature of -0.015 eV/Å² could be noise over 0.02 Å, and is none over 0.2 Å."""
+    soft = find_barrier(two_wells(), TwoWells(height=0.0019, noise=2e-5), method=method)
+    assert soft.negative_modes == 1
+    assert soft.barrier_eV == pytest.approx(0.0019 * (1 - 0.19**2), abs=2e-5)
+    flat = find_barrier(two_wells(), TwoWells(height=5e-5, noise=2e-5), method=method)
+    assert flat.barrier_eV is None
+    assert any("0 negative modes (lowest curvature " in reason for reason in flat.reasons)
 
 
 def test_running_out_of_steps_is_told_and_gives_no_number():
@@ -261,9 +272,10 @@ def test_lowest_modes_agree_with_the_full_hessian():
     values, vectors = np.linalg.eigh((np.array(rows) + np.array(rows).T) / 2)
     atoms.positions = origin
     assert np.count_nonzero(values < -0.02) == 1
-    modes, overlap = negative_modes(atoms, vectors[:, 0].reshape(-1, 3))
-    assert len(modes) == 1
-    assert overlap > 0.995
+    found = softest_modes(atoms, vectors[:, 0].reshape(-1, 3))
+    assert len(found.negative) == 1
+    assert found.curvature_eV_per_A2 == pytest.approx(values[0], abs=0.03)
+    assert found.overlap > 0.995
 
 
 def test_both_of_a_degenerate_pair_are_counted():
@@ -280,6 +292,6 @@ def test_both_of_a_degenerate_pair_are_counted():
             self.results["forces"] = np.array(self.results["forces"])
 
     atoms = Atoms("LiF", positions=[(5, 5, 5), (5, 5, 8)], cell=[14, 15, 16], pbc=True, calculator=Hat())
-    modes, _ = negative_modes(atoms, np.array([[0, 0, 0], [1.0, 0, 0]]))
+    modes = softest_modes(atoms, np.array([[0, 0, 0], [1.0, 0, 0]])).negative
     assert len(modes) == 2
     assert abs(np.vdot(modes[0], modes[1])) < 1e-6
