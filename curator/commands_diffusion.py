@@ -55,7 +55,10 @@ def diffusion(
         str | None, typer.Option("--elements", help="Of the types 1, 2, ... of a LAMMPS dump or H5MD: Li,F.")
     ] = None,
     hop_length_A: Annotated[float | None, typer.Option("--hop-length-A", help="How far a hop moves the sum.")] = None,
-    carriers: Annotated[int, typer.Option("--carriers", min=1, help="Defects that carry the diffusion.")] = 1,
+    carriers: Annotated[
+        int,
+        typer.Option("--carriers", min=1, help="Defects, or ions, that carry the diffusion and share that of the sum."),
+    ] = 1,
     equilibration_ps: Annotated[float, typer.Option("--equilibration-ps", min=0.0)] = 2.0,
     liquid: Annotated[bool, typer.Option("--liquid", help="Nothing stays: against the centre of mass.")] = False,
     viscosity_mPa_s: Annotated[
@@ -98,7 +101,11 @@ def diffusion(
             "diffusion": [to_json(found) for found in measured],
             "arrhenius": None if fit is None else to_json(fit),
         }
-        show(as_json, content, [*(line for found in measured for line in _lines(found)), *_arrhenius_lines(fit)])
+        show(
+            as_json,
+            content,
+            [*(line for found in measured for line in _lines(found, carriers)), *_arrhenius_lines(fit)],
+        )
         return
     if frame_interval_fs is None or frame_interval_fs <= 0:
         raise BadInput("--frame-interval-fs: the time between the frames of a trajectory must be given and positive")
@@ -109,7 +116,7 @@ def diffusion(
         found = diffusivity_of_positions(
             positions, frame_interval_fs=frame_interval_fs, temperature_K=temperature_K[0], **common, **options
         )
-    show(as_json, to_json(found), _lines(found))
+    show(as_json, to_json(found), _lines(found, carriers))
 
 
 def _load(paths: Sequence[Path], elements: str | None) -> tuple[list[Any], dict[str, Any]]:
@@ -165,17 +172,19 @@ def _run(
     return everything
 
 
-def _lines(found: "Diffusivity") -> list[str]:
+def _lines(found: "Diffusivity", carriers: int) -> list[str]:
     """A diffusivity for a person."""
+    of = "" if found.collective is None else f" of each of {carriers} carriers" if carriers > 1 else " of one carrier"
     if found.D_A2_per_ps is not None:
-        line = f"D = {found.D_A2_per_ps:.3g} ± {found.error_A2_per_ps:.2g} Å²/ps ({found.D_A2_per_ps * 1e-4:.3g} cm²/s)"
+        in_cm = f"{found.D_A2_per_ps * 1e-4:.3g} cm²/s"
+        line = f"D{of} = {found.D_A2_per_ps:.3g} ± {found.error_A2_per_ps:.2g} Å²/ps ({in_cm})"
     elif found.bound_A2_per_ps is not None:
         line = f"D < {found.bound_A2_per_ps:.3g} Å²/ps"
     else:
         line = "refused"
     lines = [f"{found.temperature_K:g} K: {line}, {found.n_hops:.0f} hops in {found.time_ps:.0f} ps"]
-    if found.collective is not None and found.tracer is not None:
-        lines.append(f"tracer D = {found.tracer.D_A2_per_ps:.3g} ± {found.tracer.error_A2_per_ps:.2g} Å²/ps")
+    if found.collective is not None and (tracer := found.tracer) is not None:
+        lines.append(f"D of an ion, the tracer's = {tracer.D_A2_per_ps:.3g} ± {tracer.error_A2_per_ps:.2g} Å²/ps")
     return [*lines, *found.reasons]
 
 

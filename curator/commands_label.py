@@ -172,7 +172,17 @@ def label(
 
 def _origins(path: Path, frames: Sequence[Frame], known: Mapping[str, Provenance]) -> list[Provenance]:
     """Provenance of each frame: that which it came with, so that it stays in its group and split."""
-    new = [Provenance(-1, f"label/{path.name}", f"{path.name}/{i}", "train", "import") for i in range(len(frames))]
+    from curator.dataset import is_dataset
+    from curator.datasets.extxyz import read_group_marks
+
+    marks = [None] * len(frames) if is_dataset(path) else read_group_marks(path)
+    source = f"label/{path.name}"
+    new = [
+        Provenance(-1, source, f"{path.name}/{i}", "train", "import")
+        if mark is None
+        else Provenance(-1, source, f"{path.name}#{mark}", "train", "group")
+        for i, mark in enumerate(marks)
+    ]
     return [known.get(frame.hash, origin) for frame, origin in zip(frames, new, strict=True)]
 
 

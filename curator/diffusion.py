@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2
 
 from curator import refusals
@@ -34,6 +34,8 @@ __all__ = [
     "measure_diffusion",
 ]
 
+N_AVERAGED = 10
+"""Frames whose mean position tells the distance of sites; in a single one vibrations bring the nearest ion nearer."""
 SOME_HOPS = 30
 """Below this many hops the error is large and said to be."""
 
@@ -184,7 +186,7 @@ def diffusivity_of_positions(
         raise ValueError(f"frame interval {frame_interval_fs} fs and {n_carriers} carriers must be positive")
 
     skip = round(equilibration_ps / interval_ps)
-    whole = runs if unwrapped else [unwrap(run, cell, pbc) for run in runs]
+    whole = runs if unwrapped else [_followed(idx, run, cell, pbc) for idx, run in enumerate(runs)]
     long_enough = [run[skip:] for run in whole if len(run) > skip + 1]
     kept = [in_mass_frame(run, numbers) if liquid else in_host_frame(run, is_host) for run in long_enough]
     time_ps = sum(len(run) - 1 for run in kept) * interval_ps
@@ -193,7 +195,10 @@ def diffusivity_of_positions(
         return refused(empty, reason)
     if not liquid and (reason := refusals.melted(kept, numbers, is_mobile, is_host, interval_ps)):
         return refused(empty, reason)
-    length_A = hop_length_A if hop_length_A is not None else neighbour_distance(runs[0][0], is_mobile, cell, pbc)
+    if hop_length_A is None:
+        length_A = neighbour_distance(whole[0][:N_AVERAGED].mean(axis=0), is_mobile, cell, pbc)
+    else:
+        length_A = hop_length_A
     ions = [(run - run[0])[:, is_mobile] for run in kept]
     each = [run.reshape(len(run), -1) for run in ions]
     paths = each if liquid else [run.sum(axis=1) for run in ions]
@@ -246,6 +251,14 @@ def diffusivity_of_positions(
         haven_ratio=haven_ratio,
         replica_error_A2_per_ps=walk.replica_error_A2_per_ps and walk.replica_error_A2_per_ps / n_carriers,
     )
+
+
+def _followed(idx: int, positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
+    """Unwrapped positions of one of several trajectories; an error names it."""
+    try:
+        return unwrap(positions, cell, pbc)
+    except ValueError as error:
+        raise ValueError(f"trajectory {idx}, counted from 0: {error}") from None
 
 
 def _interval_fs(trajectory: Trajectory) -> float:

@@ -28,6 +28,8 @@ from curator.trajectory import MDSettings
 from curator.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS
 
 N_STEPS_TIMED = 10
+CALLS_OF_A_BARRIER = 350
+"""Force calls of one hop, two end points, a band and the proof of its saddle (`curator.barrier`)."""
 GAMMA_POINT_WIDTH_A = 12.0
 """LiF of one lattice constant by GFN1-xTB: pressures of 25, 9 and 5 GPa in cubes of 4, 8 and 12 Å."""
 TRAINING_OVER_PREDICTION = 3.0
@@ -117,6 +119,7 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
         measure_s = 1000 * measure_ps / diffusion.timestep_fs * step_s
         most_s = 1000 * max(stop.max_md_ps or 0.0, measure_ps) / diffusion.timestep_fs * step_s
     probe_s = (n_rounds + 1) * _probe_seconds(plan, step_s)
+    barrier_s = (1 + n_rounds * learn.members) * CALLS_OF_A_BARRIER * step_s if plan.follows_barrier else 0.0
     replay = 0
     if plan.strategy.replay != "none":
         replay = min(learn.replay_frames, plan.strategy.replay_per_epoch or learn.replay_frames)
@@ -126,10 +129,12 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
         "label": n_labels * label_s / 3600,
         "explore": explore_s / 3600,
         "measure": measure_s / 3600,
+        "barrier": barrier_s / 3600,
         "probe": probe_s / 3600,
         "train": train_s / 3600,
     }
     total = sum(hours.values())
+    n_workers = 1 if file.run.executor == "serial" else file.run.workers
     numbers: Json = {
         "n_atoms": n_atoms,
         "theory": theory,
@@ -143,18 +148,19 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
         "max_md_ps": stop.max_md_ps,
         "core_hours": hours,
         "max_measure_core_hours": most_s / 3600,
-        "wall_hours": total / file.run.workers,
+        "wall_hours": total / n_workers,
     }
     bought = "" if _measures_every_round(plan) else " (MD bought once; again for each round that may be the last)"
     longer = "" if most_s <= measure_s else f"; as far as stop.max_md_ps lets it: {duration(most_s)}"
     n_epochs = plan.strategy.max_epochs
     times = {kind: duration(3600 * value) for kind, value in hours.items()}
-    wall = f"{duration(3600 * total / file.run.workers)} with {file.run.workers} workers"
+    wall = f"{duration(3600 * total / n_workers)} with {n_workers} worker{'s' * (n_workers > 1)}"
     lines = (
         f"{file.name}: {n_atoms} atoms, mobile {plan.mobile}, labels {theory}: nothing is wrong with this campaign",
         f"  labels    up to {n_labels} in {n_rounds} rounds, {label_s:.2f} s CPU each: {times['label']}",
         f"  exploring {explore_ps:.0f} ps of MD, {1000 * step_s:.0f} ms CPU a step: {times['explore']}",
         f"  measuring {measure_ps:.0f} ps of MD{bought}: {times['measure']}{longer}",
+        f"  barrier   of the foundation and each round's members, one hop: {times['barrier']}",
         f"  probing   the foundation and each round's model: at most {times['probe']}",
         f"  training  {learn.members} members, {n_epochs} epochs a round: at most {times['train']}",
         f"  together  {duration(3600 * total)} CPU of one core; {wall}",
@@ -191,6 +197,11 @@ def _notes(plan: Plan, n_rounds: int) -> tuple[str, ...]:
         notes.append(
             f"  note: at least {N_RANDOM_MIN} frames a round are drawn at random, so all {select.labels_per_round} "
             f"labels will be; give select.labels_per_round {2 * N_RANDOM_MIN} or more, or select.random_share 0"
+        )
+    if select.random_share == 0 and select.method != "random" and plan.rule.force_error_eV_per_A is not None:
+        notes.append(
+            "  note: without random frames the force error on frames not yet trained on is not known, so this campaign "
+            "cannot converge; give select.random_share, or stop.force_error_eV_per_A null to do without"
         )
     diffusion = plan.file.measure.diffusion
     needed_ps = 0.0 if diffusion is None else max(LONGEST_AT_LEAST_PS, ALL_AT_LEAST_PS / diffusion.replicas)

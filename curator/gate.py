@@ -44,8 +44,7 @@ def _barrier_gate(history: Sequence[FinishedRound], rule: StopRule) -> Findings:
     values = [r.barrier_eV for r in window]
     known = [value for value in values if value is not None]
     if now.barrier_eV is None:
-        why = f": {now.barrier_reasons[0]}" if now.barrier_reasons else ""
-        faults.append(f"round {now.round} has no barrier{why}")
+        faults.append(": ".join(filter(None, [f"round {now.round} has no barrier", "; ".join(now.barrier_reasons)])))
     elif len(known) < len(values):
         missing = ", ".join(str(r.round) for r in window if r.barrier_eV is None)
         faults.append(f"no barrier in round {missing}, so it is not known to hold still")
@@ -96,9 +95,10 @@ def _force_gate(history: Sequence[FinishedRound], rule: StopRule) -> Findings:
     now, target = history[-1], rule.force_error_eV_per_A
     error = now.fresh_eV_per_A
     if error is None:
-        return Findings(
-            ("the force error on frames not yet trained on is not known: this round labelled no random frame",)
-        )
+        unknown = "the force error on frames not yet trained on is not known: this round labelled no random frame"
+        if target is None:
+            return Findings(facts=(unknown,))
+        return Findings((f"{unknown}; give select.random_share, or stop.force_error_eV_per_A null to do without",))
     told = f"force error on frames not yet trained on: {error:.3f} eV/Å"
     if target is None:
         return Findings(facts=(told,))

@@ -12,7 +12,7 @@ from ase import Atoms
 
 from curator.dataset import dataset_of, open_dataset
 from curator.datasets.codes import format_of, read_output
-from curator.datasets.extxyz import MissingLabelError, is_isolated
+from curator.datasets.extxyz import GROUP_KEY, MissingLabelError, is_isolated
 from curator.datasets.frame import frame_from_atoms
 from curator.datasets.label import Label, Provenance, Record, Split, Theory
 from curator.datasets.output import MAX_FORCE_eV_PER_A, Output, Step, flaw_of
@@ -246,7 +246,7 @@ def _sorted(
         if not is_single(step.atoms):
             groups[content] = group
             origin = replace(origin, group=group)
-            if (mark := step.atoms.info.get("difference_group")) is not None:
+            if (mark := step.atoms.info.get(GROUP_KEY)) is not None:
                 origin = replace(origin, group=f"{group}#{mark}", reason="group")
         records.append(replace(record, provenance=origin))
     return _Sorted(group, records, left_out, work)

@@ -24,11 +24,13 @@ from numpy.typing import NDArray
 
 from curator.datasets.atomic import atomic_path
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
-from curator.datasets.label import Label, Provenance, Record, Split, Theory
+from curator.datasets.label import GROUPED, Label, Provenance, Record, Split, Theory
 from curator.datasets.notice import Notice
 from curator.datasets.textfile import open_text
 
 STRESS_KEYS = ("REF_stress", "REF_virial", "REF_virials")
+GROUP_KEY = "difference_group"
+"""Key of a mark that frames share whose differences of energy are to be learnt: a path, a strain series."""
 OWN_KEY = "curator"
 """Key in the comment line of our own files: theory, provenance and cost as JSON."""
 
@@ -67,6 +69,12 @@ def read_frames(path: Path | str) -> list[Frame]:
     """
     path = Path(path)
     return [_frame(path, idx, atoms) for idx, atoms in enumerate(read_images(path))]
+
+
+def read_group_marks(path: Path | str) -> list[str | None]:
+    """Mark of the group that each structure of a file belongs to, None where there is none."""
+    marks = [atoms.info.get(GROUP_KEY) for atoms in read_images(Path(path))]
+    return [None if mark is None else str(mark) for mark in marks]
 
 
 def read_records(
@@ -124,7 +132,7 @@ def read_records(
         label = _label(path, idx, atoms, theory, keys)
         if frame.hash not in records:
             first[frame.hash] = idx
-            mark = atoms.info.get("difference_group")
+            mark = atoms.info.get(GROUP_KEY)
             grouped = replace(provenance, group=f"{provenance.group}/{mark}", reason="group")
             records[frame.hash] = Record(frame, label, provenance if mark is None else grouped)
             continue
@@ -160,14 +168,17 @@ def read_isolated_atoms(
 def write_records(path: Path | str, records: Sequence[Record]) -> None:
     """Write records to extended XYZ; `read_own_records` gives them back.
 
-    Frames keep their hash and energies every bit; forces are rounded to 1e-8 eV/Å. The file appears whole or not at
-    all, and is compressed if its name ends in ``.gz``, ``.bz2`` or ``.xz``.
+    Frames keep their hash and energies every bit; forces are rounded to 1e-8 eV/Å. Groups whose differences of energy
+    are learnt are marked by ``difference_group``, for whoever reads the file as any other. The file appears whole or
+    not at all, and is compressed if its name ends in ``.gz``, ``.bz2`` or ``.xz``.
     """
     images = []
     for record in records:
         label, origin = record.label, record.provenance
         atoms = atoms_from_frame(record.frame)
         atoms.info["REF_energy"] = label.energy
+        if origin.reason in GROUPED:
+            atoms.info[GROUP_KEY] = origin.group
         if len(record.frame) == 1 and not record.frame.pbc.any():
             atoms.info["config_type"] = "IsolatedAtom"
         if label.stress is not None:

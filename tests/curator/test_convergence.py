@@ -166,14 +166,14 @@ def test_diffusivities_that_shift_together_are_not_converged_though_Ea_holds():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"barrier_eV": None, "barrier_gap_eV": None, "barrier_reasons": ["2 negative modes"]}, "2 negative modes"),
+        ({"barrier_eV": None, "barrier_gap_eV": None, "barrier_reasons": ["refused", "two modes"]}, "two modes"),
         ({"barrier_eV": math.nan}, "no barrier"),
         ({"barrier_gap_eV": None, "barrier_reference_eV": None}, "not checked against the reference"),
         ({"barrier_gap_eV": -0.03}, "-0.030 eV off the reference"),
         ({"barrier_eV": 0.14}, "still moves"),
         ({"barrier_members_eV": [0.11, 0.15]}, "members of the committee differ"),
         ({"barrier_members_eV": [0.11, None]}, "not every member"),
-        ({"fresh_force_rmse_eV_per_A": None}, "force error"),
+        ({"fresh_force_rmse_eV_per_A": None}, "give select.random_share"),
         ({"fresh_force_rmse_eV_per_A": math.nan}, "force error"),
         ({"fresh_force_rmse_eV_per_A": 0.11}, "limit 0.100"),
         ({"fresh_force_rmse_eV_per_A": 0.01}, "still falling"),
@@ -260,6 +260,8 @@ def test_what_is_switched_off_is_not_asked_for():
     assert judge(no_md, StopRule(barrier=False, diffusion=False)).verdict == "not_yet"
     large_errors = [r | {"fresh_force_rmse_eV_per_A": 0.5} for r in settled()]
     assert judge(large_errors, replace(RULE, force_error_eV_per_A=None)).verdict == "converged"
+    no_random_frames = [r | {"fresh_force_rmse_eV_per_A": None} for r in settled()]
+    assert judge(no_random_frames, replace(RULE, force_error_eV_per_A=None)).verdict == "converged"
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,24 @@ def test_note_where_every_label_would_be_random(tmp_path: Path, select: dict[str
     assert ("drawn at random" in "\n".join(added_up(tmp_path, select=select).lines)) is all_random
 
 
+def test_note_where_no_random_frame_lets_it_converge(tmp_path: Path):
+    without = {"random_share": 0}
+    assert "cannot converge" in "\n".join(added_up(tmp_path, select=without).lines)
+    waived = added_up(tmp_path, select=without, stop={"force_error_eV_per_A": None})
+    assert "cannot converge" not in "\n".join(waived.lines)
+
+
+def test_the_driver_alone_is_one_worker_and_barriers_cost_their_calls(tmp_path: Path):
+    local, serial = (
+        added_up(tmp_path, learn={"members": 3}, run={"executor": name, "workers": 2}).numbers
+        for name in ("local", "serial")
+    )
+    total = sum(serial["core_hours"].values())
+    assert (local["wall_hours"], serial["wall_hours"]) == pytest.approx((total / 2, total))
+    assert serial["core_hours"]["barrier"] == pytest.approx((1 + 3 * serial["n_rounds"]) * 350 * 0.01 / 3600)
+    assert added_up(tmp_path, measure={"barrier": False}).numbers["core_hours"]["barrier"] == 0
+
+
 @pytest.mark.parametrize(
     ("pbc", "cutoff_A", "narrow"),
     [((True, True, True), 4.0, False), ((True, True, True), 4.5, True), ((False, True, True), 4.5, False)],

@@ -9,7 +9,8 @@ from ase.build import bulk
 from ase.io import read, write
 
 from curator.dataset import read_dataset, read_labelled
-from curator.datasets.extxyz import read_own_records
+from curator.datasets.extxyz import read_own_records, read_records
+from curator.datasets.label import Theory
 from curator.labelled import training_records
 
 BOTH = "{kind: classical, model: lif-fumi-tosi, also: mini-halides}"
@@ -100,6 +101,23 @@ def test_a_file_is_not_overwritten_unasked(curator_here, frames: Path, tmp_path:
     assert label().returncode == 2
     assert label(of=tmp_path / "more.extxyz", by="mini-halides").returncode == 2
     assert out.read_bytes() == before
+
+
+def test_frames_marked_as_a_group_stay_one(curator_here, tmp_path: Path):
+    strained = crystals("LiF", "LiF", "LiF")
+    for atoms in strained[:2]:
+        atoms.info["difference_group"] = "strain"
+    write(tmp_path / "strained.extxyz", strained)
+    out = tmp_path / "out.extxyz"
+    for where in (("--out", out), ("--into", tmp_path / "data")):
+        done = curator_here("label", tmp_path / "strained.extxyz", "--with", "lif-fumi-tosi", *where)
+        assert done.returncode == 0, done.stderr
+    # Whoever reads the file, as our own or as any other, or the data set: two of a group, and one by itself.
+    theory = Theory("any", "any")
+    for records in (read_own_records(out), read_records(out, theory=theory), read_dataset(tmp_path / "data").records):
+        origins = [record.provenance for record in records]
+        assert [origin.reason for origin in origins] == ["group", "group", "import"]
+        assert origins[0].group == origins[1].group != origins[2].group
 
 
 @pytest.fixture
