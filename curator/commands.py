@@ -1,5 +1,7 @@
 """The command line: the stages that make data and models, each by itself, on files."""
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -224,11 +226,14 @@ def finetune(
     from curator.labelled import training_records
     from curator.learners.architecture import for_elements
     from curator.learners.base import TrainEvent
+    from curator.learners.e0 import is_isolated_atom
     from curator.learners.loop import TrainingDiverged
     from curator.learners.lora import save_adapters
     from curator.learners.mace import MaceModel, export_model, keep_head
+    from curator.learners.metrics import energy_rmse_per_atom, force_rmse
     from curator.learners.reference import own_frames
     from curator.learners.replay import replay_records
+    from curator.learners.samples import group_of
     from curator.learners.strategies import strategy as row_of
     from curator.learners.train import fit
     from curator.tables_probes import probe_cells
@@ -308,8 +313,16 @@ def finetune(
     if probes:
         found = plain_json(probes_after_fit(tuned, base, model, training, seed))
         MaceModel(tuned.architecture, tuned.module, {**tuned.metadata, "probes": found}, tuned.head).save(out)
-    content = {
+    learnt = [record for record in training if not is_isolated_atom(record)]
+    predictions = tuned.predict([record.frame for record in learnt])
+    groups = Counter(group for record in learnt if row.difference and (group := group_of(record)) is not None)
+    content: dict[str, Any] = {
         "out": out,
+        "n_train": len(learnt),
+        "n_valid": len(validation),
+        "n_groups": len(groups),
+        "train_force_rmse_eV_per_A": force_rmse(predictions, learnt),
+        "train_energy_rmse_eV_per_atom": energy_rmse_per_atom(predictions, learnt),
         "epochs": report.epochs,
         "best_epoch": report.best_epoch,
         "n_parameters": report.n_parameters,
@@ -322,13 +335,26 @@ def finetune(
         "probes": found,
     }
     share = report.n_trainable / report.n_parameters
-    lines = [f"{report.epochs} epochs, best {report.best_epoch}, {report.cpu_s:.0f} s of CPU; {share:.1%} trainable"]
+    best = f"best {report.best_epoch}" if validation else "the last one's weights, for want of frames to validate with"
+    lines = [f"{report.epochs} epochs, {best}; {report.cpu_s:.0f} s of CPU; {share:.1%} trainable"]
+    lines += [f"{len(learnt)} frames to train on, {len(validation)} to validate with{_groups_told(groups)}"]
     if report.e0.start_energy_rmse is not None:
         lines += [f"energies began {1000 * report.e0.start_energy_rmse:.1f} meV/atom off"]
+    forces, energies = (1000 * content[f"train_{name}"] for name in ("force_rmse_eV_per_A", "energy_rmse_eV_per_atom"))
+    lines += [f"train target: forces {forces:.0f} meV/Å, energies {energies:.1f} meV/atom"]
     lines += [f"valid {head}: forces {1000 * error:.0f} meV/Å" for head, error in report.valid_force_rmse.items()]
     lines += [report.e0.message] if report.e0.message else []
     lines += [f"{name}: {told}" for name, told in probe_cells(found).items()] if found else []
     show(as_json, content, [*lines, f"wrote {out} and {out / 'model.model'} (for MACE)"])
+
+
+def _groups_told(groups: Mapping[str, int]) -> str:
+    """How many groups there are by what is learnt of them."""
+    if not groups:
+        return ""
+    alone = sum(n == 1 for n in groups.values())
+    told = f"; energy differences are learnt within {len(groups) - alone} groups"
+    return f"{told}, not in {alone} of a single frame" if alone else told
 
 
 def _e0_values(text: str) -> dict[str, float]:

@@ -91,7 +91,7 @@ def make_samples(
                 energy=label.energy - float(e0s[graph.element_idx.numpy()].sum()),
                 forces=label.forces,
                 stress=None if stress is None else stress[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]],
-                group=_group(record) if differences else None,
+                group=group_of(record) if differences else None,
                 origin=frame_name(record),
             )
         )
@@ -105,14 +105,15 @@ def frame_name(record: Record) -> str:
     return f"{formula} of {record.provenance.source} ({record.frame.hash[:12]})"
 
 
-def _group(record: Record) -> str | None:
+def group_of(record: Record) -> str | None:
+    """Group within which the differences of energy of a frame are learnt, if it is in one."""
     return record.provenance.group if record.provenance.reason in GROUPED else None
 
 
 def _check_groups(records: Sequence[Record]) -> None:
     first: dict[str, Record] = {}
     for record in records:
-        group = _group(record)
+        group = group_of(record)
         if group is None:
             continue
         a, b = first.setdefault(group, record).frame, record.frame

@@ -93,6 +93,30 @@ def test_every_strategy(strategy: str, labelled: Path, tmp_path: Path) -> None:
     assert model["metadata"]["strategy"]["name"] == strategy
 
 
+def test_it_tells_what_was_learnt(labelled: Path, tmp_path: Path) -> None:
+    images = read(labelled, index=":")
+    for atoms, mark in zip(images, ("strain", "strain", "alone"), strict=False):
+        atoms.info["difference_group"] = mark
+    write(tmp_path / "marked.extxyz", images)
+    model = labelled.parent / "model"
+    options = ("--model", model, "--strategy", "naive", "--out", tmp_path / "a", "--e0", "foundation")
+    told = finetune(tmp_path / "marked.extxyz", *options)
+    assert (told["n_train"], told["n_valid"], told["n_groups"]) == (len(images), 0, 2)
+    tuned = load_model(tmp_path / "a").calculator()
+    energies, forces = [], []
+    for atoms in images:
+        energy, reference = atoms.info["REF_energy"], atoms.arrays["REF_forces"]
+        atoms.calc = tuned
+        energies.append((atoms.get_potential_energy() - energy) / len(atoms))
+        forces.append(atoms.get_forces() - reference)
+    assert told["train_energy_rmse_eV_per_atom"] == pytest.approx(np.sqrt(np.mean(np.square(energies))), rel=1e-3)
+    assert told["train_force_rmse_eV_per_A"] == pytest.approx(np.sqrt(np.mean(np.square(forces))), rel=1e-3)
+    command = ["finetune", str(tmp_path / "marked.extxyz"), *map(str, options), "--epochs", "1", "--no-probes"]
+    lines = CliRunner().invoke(app, command, catch_exceptions=False).stdout
+    assert "for want of frames to validate with" in lines
+    assert "energy differences are learnt within 1 groups, not in 1 of a single frame" in lines
+
+
 def test_options_of_adapters_replay_and_atomic_energies(labelled: Path, tmp_path: Path) -> None:
     lora = ("--strategy", "lora", "--lora-alpha", "2", "--out", tmp_path / "a")
     n = [finetune(labelled, *lora, "--lora-rank", rank)["n_trainable"] for rank in (1, 3)]
