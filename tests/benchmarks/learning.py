@@ -39,7 +39,8 @@ from curator.learners.train import fit
 from curator.setup import structure_in_cell
 from curator.state import CampaignFolder, campaign_folder, write_json
 
-EPOCHS = 30
+BEFORE = {"max_epochs": 30, "difference": 10.0}
+"""Settings of the rows that all others are compared with: as when the table was begun."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "learning rate 0.001": {"learning_rate": 1e-3},
@@ -82,7 +83,7 @@ def train(folder: CampaignFolder, changes: dict[str, Any], seed: int) -> tuple[M
     warm = changed.pop("warm", False)
     base = load_model(folder.round(n_done - 2) / "model" / "member-0") if warm else foundation
     n_replay, choose = changed.pop("n_replay", REPLAY_FRAMES), changed.pop("choose", "random")
-    row = strategy(name, **{"max_epochs": EPOCHS, **changed})
+    row = strategy(name, **(BEFORE | changed))
     rng = np.random.default_rng(seed)
     replay: tuple[list[Record], list[Record]] = ([], [])
     if row.replay != "none":
