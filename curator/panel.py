@@ -115,11 +115,12 @@ def _log_label(value: float, _position: int = 0) -> str:
 
 
 def log_axis(axes: Axes, which: str) -> None:
-    """Logarithmic axis with labels at 1, 2, 5 while it spans less than two decades, else at the decades."""
+    """Logarithmic axis with labels at 1, 2, 5 below two decades, at 1, 2, 3, 5, 7 below one, else at the decades."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 150 else (1.0,)))
+    subs = (1.0, 2.0, 3.0, 5.0, 7.0) if high / low < 10 else (1.0, 2.0, 5.0) if high / low < 150 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(_log_label))
     axis.set_minor_formatter(NullFormatter())
 

@@ -22,6 +22,8 @@ MEASUREMENT = (
     "md_plan",
 )
 """What a further measurement changes in a round's JSON, its cost apart."""
+RAISE = "raise stop.max_rounds or stop.max_labels, whichever ended it, and run again"
+"""What buys labels for a campaign that has ended."""
 N_MEASUREMENTS = 3
 """Measurements of a round, the first counted, that a budget may buy; docs/convergence.md tells what more would do."""
 

@@ -12,6 +12,7 @@ from curator import captions, captions_diffusion
 from curator.datasets.atomic import write_atomically
 from curator.evidence import (
     Evidence,
+    Tree,
     items,
     lookup,
     mobile_species,
@@ -21,6 +22,7 @@ from curator.evidence import (
     tolerance_eV,
 )
 from curator.exhibit import Captioned
+from curator.purchase import RAISE
 from curator.quantities import DASH, factor, gap, picoseconds, significant, with_error
 from curator.tables import (
     Table,
@@ -232,18 +234,18 @@ def _verdict(evidence: Evidence) -> Verdict:
     word, sentence = words.get(str(verdict), none)
     reasons = items(evidence.campaign, "reasons") or items(evidence.rounds, -1, "reasons")
     purchase = lookup(evidence.campaign, "next_purchase") or lookup(evidence.rounds, -1, "next_purchase")
-    plan = lookup(evidence.campaign, "md_plan")
     return Verdict(
         str(verdict) if verdict in words else "none",
         word,
         sentence,
         [str(reason) for reason in reasons],
-        _purchase(purchase, plan) if lookup(purchase, "kind") != "none" or verdict == "converged" else "",
+        _purchase(purchase, evidence.campaign) if lookup(purchase, "kind") != "none" or verdict == "converged" else "",
         _exam(evidence),
     )
 
 
-def _purchase(purchase: object, plan: object) -> str:
+def _purchase(purchase: object, campaign: Tree) -> str:
+    plan = lookup(campaign, "md_plan")
     kind, amount = lookup(purchase, "kind"), number(purchase, "amount")
     unit = str(lookup(purchase, "unit") or "")
     if kind == "none":
@@ -253,7 +255,8 @@ def _purchase(purchase: object, plan: object) -> str:
     if not amount:
         return ""
     if kind == "labels":
-        return f"Next purchase: {amount:.0f} labels."
+        ended = bool(lookup(campaign, "state", "finished"))
+        return f"Next purchase: {amount:.0f} labels{f'; {RAISE}' if ended else ''}."
     time = picoseconds(amount) if unit == "ps" else f"{amount:g} {unit}"
     duration_ps, max_md_ps = lookup(plan, "duration_ps"), number(plan, "max_md_ps")
     write = "" if duration_ps is None else f" Write measure.diffusion.duration_ps: {duration_ps}"

@@ -6,7 +6,7 @@ import psutil
 
 from curator.config import read_campaign_file
 from curator.errors import BadInput
-from curator.purchase import in_words, measurements
+from curator.purchase import RAISE, in_words, measurements
 from curator.quantities import duration
 from curator.state import Json, campaign_folder, read_json
 
@@ -106,13 +106,15 @@ def status_lines(content: Json) -> list[str]:
         lines.append(
             f"  now: {live['place']}, {live['stage']}: {100 * live['fraction']:.0f} %{left}; running: {at_work}"
         )
+    elif not content["state"]["finished"]:
+        lines.append("  not running; curator run goes on where it stopped")
     return lines
 
 
 def _purchase(purchase: Json, content: Json) -> str:
     """What to buy next; for MD also what to write, the length of each trajectory or the budget that pays for them."""
     if purchase["kind"] == "labels":
-        return f"{purchase['amount']:g} labels"
+        return f"{purchase['amount']:g} labels" + (f"; {RAISE}" if content["state"]["finished"] else "")
     bought = f"{purchase['amount']:g} ps of MD, all temperatures and replicas together"
     plan = content.get("md_plan")
     if plan is None:

@@ -71,7 +71,8 @@ def rounds_table(evidence: Evidence) -> Table:
         "Explosions",
         "Verdict",
     )
-    return Table("Round by round", columns, rows, "" if rows else "No round is finished yet.", prose=(10,))
+    note = "Splits are those at the end of the round, with the labels of the anchor, which only the next round learns."
+    return Table("Round by round", columns, rows, note if rows else "No round is finished yet.", prose=(10,))
 
 
 def diffusion_table(evidence: Evidence) -> Table:
@@ -197,7 +198,8 @@ def cost_table(evidence: Evidence) -> Table:
         sums = [sum(value or 0.0 for value in column) for column in zip(*costs, strict=True)]
         rows.append(["All", *(duration(value) for value in sums)])
         labels = _sum(evidence.rounds, "n_new_labels")
-        note = f"One label cost {duration(sums[0] / labels)} of CPU time on average." if labels else ""
+        note = f"One label cost {duration(sums[0] / labels)} of CPU time on average. " if labels else ""
+        note += "The set-up, before round 0, is not among them."
     columns = ["Round", "Labels (CPU)", "Training (CPU)", "Dynamics (CPU)", "Wall time"]
     return Table("Cost by round", columns, rows, note, total=bool(rows))
 

@@ -46,7 +46,8 @@ def probe_table(evidence: Evidence) -> Table:
         if probes is not None
     ]
     if not cells:
-        return Table(title, (), [], "Not probed: no round is finished, or measure.probes is switched off.")
+        why = "measure.probes is switched off." if evidence.rounds else "no round is finished."
+        return Table(title, (), [], f"Not probed: {why}")
     # Pressures and temperatures may have changed between rounds.
     columns = list(dict.fromkeys(column for _, each in cells for column in each))
     table = [[name, *(each.get(column, DASH) for column in columns)] for name, each in cells]

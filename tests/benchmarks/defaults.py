@@ -4,7 +4,8 @@
 (a quarter of an hour a campaign), adds them to the record beside this file, and prints the table of the record. A
 campaign is the shipped LiF template, cut down: one member, 0.8 ps of exploring, no measuring dynamics, the same 64
 frames replayed in every epoch, and a weight of 10 for the group loss, as when the record was begun; and with a quarter
-of each round's labels around the hop, whose worth is one of the questions. Started twice at once, two processes share the work.
+of each round's labels around the hop, whose worth is one of the questions. Started twice at once, two processes share
+the work.
 """
 
 import copy

@@ -19,7 +19,7 @@ PLAN: Json = {
 }
 
 
-def told(purchase: Json | None, *, plan: Json | None) -> list[str]:
+def told(purchase: Json | None, *, plan: Json | None, finished: bool = False) -> list[str]:
     round_ = {
         "round": 4,
         "n_labels_total": 90,
@@ -37,12 +37,21 @@ def told(purchase: Json | None, *, plan: Json | None) -> list[str]:
         "md_plan": plan,
         "tolerance_eV": 0.05,
         "rounds": [round_],
+        "state": {"round": 4, "finished": finished},
     }
     return status_lines(content)
 
 
 def test_labels_are_named_once():
-    assert "  next purchase: 20 labels" in told({"kind": "labels", "amount": 20.0, "unit": "labels"}, plan=None)
+    labels = {"kind": "labels", "amount": 20.0, "unit": "labels"}
+    assert "  next purchase: 20 labels" in told(labels, plan=None)
+    (line,) = (line for line in told(labels, plan=None, finished=True) if "next purchase" in line)
+    assert "20 labels; raise stop.max_rounds or stop.max_labels" in line
+
+
+def test_a_campaign_that_neither_runs_nor_has_ended_is_told():
+    assert "  not running; curator run goes on where it stopped" in told(None, plan=None)
+    assert "not running" not in "\n".join(told(None, plan=None, finished=True))
 
 
 @pytest.mark.parametrize("purchase", [None, {"kind": "none", "amount": 0.0, "unit": ""}])

@@ -70,7 +70,7 @@ def test_more_dynamics_is_told_beside_what_was_before_it(tmp_path: Path, write_c
 def test_costs_add_up(tmp_path: Path, write_campaign: WriteCampaign) -> None:
     table = cost_table(read_evidence(write_campaign(tmp_path / "lif", n_rounds=3)))
     assert table.rows[-1] == ["All", *map(duration, (3 * 648.0, 310.0 + 350.0 + 390.0, 1560.0, 3300.0))]
-    assert table.note == f"One label cost {duration(3 * 648.0 / 70)} of CPU time on average."
+    assert table.note.startswith(f"One label cost {duration(3 * 648.0 / 70)} of CPU time on average. The set-up")
 
 
 def test_a_failed_label_is_told_once(tmp_path: Path, write_campaign: WriteCampaign) -> None:
