@@ -64,8 +64,9 @@ def lammps_engine() -> Callable[..., Any]:
     return engine
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks for the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file on one worker, and all whole campaigns together: they share their fixtures."""
+    """Keep the tests of a file on one worker, and all that look at one finished campaign: they share their fixtures."""
     for item in items:
-        campaigns = item.path.parent.name == "end_to_end" and item.path.name != "test_bad_input.py"
-        item.add_marker(pytest.mark.xdist_group("campaigns" if campaigns else item.path.stem))
+        looks = isinstance(item, pytest.Function) and "undisturbed" in item.fixturenames
+        item.add_marker(pytest.mark.xdist_group("undisturbed" if looks else item.path.stem))
