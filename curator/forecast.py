@@ -32,6 +32,8 @@ CALLS_OF_A_BARRIER = 350
 """Force calls of one hop, two end points, a band and the proof of its saddle (`curator.barrier`)."""
 GAMMA_POINT_WIDTH_A = 12.0
 """LiF of one lattice constant by GFN1-xTB: pressures of 25, 9 and 5 GPa in cubes of 4, 8 and 12 Å."""
+DEFECT = {"vacancy": "vacancy", "interstitial": "interstitial", "interstitialcy": "interstitial"}
+"""What the mechanism of a hop makes in the crystal that is given."""
 TRAINING_OVER_PREDICTION = 3.0
 """Cost of one training step over that of a prediction on the same frames: two more passes."""
 
@@ -155,8 +157,10 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
     n_epochs = plan.strategy.max_epochs
     times = {kind: duration(3600 * value) for kind, value in hours.items()}
     wall = f"{duration(3600 * total / n_workers)} with {n_workers} worker{'s' * (n_workers > 1)}"
+    made = "" if plan.search is None else f", a defect made in them ({DEFECT[plan.search.mechanism]})"
+    what = f"{n_atoms} atoms{made}, mobile {plan.mobile}, labels {theory}"
     lines = (
-        f"{file.name}: {n_atoms} atoms, mobile {plan.mobile}, labels {theory}: nothing is wrong with this campaign",
+        f"{file.name}: {what}: nothing is wrong with this campaign",
         f"  labels    up to {n_labels} in {n_rounds} rounds, {label_s:.2f} s CPU each: {times['label']}",
         f"  exploring {explore_ps:.0f} ps of MD, {1000 * step_s:.0f} ms CPU a step: {times['explore']}",
         f"  measuring {measure_ps:.0f} ps of MD{bought}: {times['measure']}{longer}",

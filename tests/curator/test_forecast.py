@@ -12,7 +12,7 @@ from curator.forecast import Forecast, _add_up, _cell_notes, _seconds
 
 
 def added_up(folder: Path, **sections: Any) -> Forecast:
-    file = CampaignFile.model_validate({"system": {"structure": "lif-interstitial"}, **sections})
+    file = CampaignFile.model_validate({"system": {"structure": "lif-interstitial"}} | sections)
     return _add_up(build_plan(file, folder), "theory", 65, 1.0, 0.01, 0.01)
 
 
@@ -70,6 +70,12 @@ def test_waiting_for_a_core_costs_nothing(tmp_path: Path):
 )
 def test_note_where_every_label_would_be_random(tmp_path: Path, select: dict[str, Any], all_random: bool):
     assert ("drawn at random" in "\n".join(added_up(tmp_path, select=select).lines)) is all_random
+
+
+def test_the_defect_that_a_mechanism_makes_is_told(tmp_path: Path):
+    assert "defect" not in added_up(tmp_path).lines[0]
+    system = {"structure": "lif", "mobile": "Li", "hop": {"mechanism": "vacancy"}}
+    assert "a defect made in them (vacancy)" in added_up(tmp_path, system=system).lines[0]
 
 
 def test_note_where_no_random_frame_lets_it_converge(tmp_path: Path):
