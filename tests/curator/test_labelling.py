@@ -43,7 +43,11 @@ def test_pseudopotentials_by_name_and_in_doubt(pseudos: Path, tmp_path: Path):
         "F": str(pseudos / "F_ONCV-1.2.UPF"),
     }
     (pseudos / "Li-sp.upf").write_text(UPF.format("Li", 3))
-    with pytest.raises(ValueError, match=r"one UPF file of Li; there is Li-sp\.upf, Li\.upf\. Name it: \{Li: file\}"):
+    with pytest.raises(ValueError, match=r"one UPF file of Li; it holds Li-sp\.upf, Li\.upf; name one: \{Li: file\}"):
+        settings(Label(kind="dft", pseudopotentials="pseudos"), tmp_path)
+    for file in pseudos.glob("Li*"):
+        file.unlink()
+    with pytest.raises(ValueError, match=r"one UPF file of Li; .*pseudo-dojo\.org.* Or name it: \{Li: file\}"):
         settings(Label(kind="dft", pseudopotentials="pseudos"), tmp_path)
     with pytest.raises(ValueError, match="pseudopotentials: is missing; name a folder of UPF files"):
         settings(Label(kind="dft"), tmp_path)
