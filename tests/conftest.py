@@ -64,7 +64,7 @@ def lammps_engine() -> Callable[..., Any]:
     return engine
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks for the groups in the same hook
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file on one worker, and all that look at one finished campaign: they share their fixtures."""
     for item in items:

@@ -83,4 +83,4 @@ def test_ways_of_an_interstitial_in_LiF():
     found.append(find_barrier(direct, FumiTosiLiF(), method="ci-neb"))
     assert [barrier.negative_modes for barrier in found] == [1, 1, 1]
     assert [barrier.barrier_eV for barrier in found] == pytest.approx([0.110, 0.309, 0.316], abs=0.003)
-    assert found[2].reasons[0].startswith("ci-neb route refused: the climbing image has 2 negative modes")
+    assert found[2].reasons[0].startswith("ci-neb route refused: the climbing image, at 0.322 eV, has 2 negative modes")

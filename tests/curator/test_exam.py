@@ -222,7 +222,7 @@ def test_round_tells_what_its_exam_found_and_counts_its_labels(campaign: Open):
         "diffusion": [],
     }
     error = f"{1000 * row['final_force_rmse_eV_per_A']['model']:.0f}"
-    content = {"name": "vacancy", "verdict": "not_yet", "reasons": [], "rounds": [shown]}
+    content = {"name": "vacancy", "verdict": "not_yet", "reasons": [], "rounds": [shown], "state": {"finished": True}}
     [line] = [line for line in status_lines(content) if line.startswith("  exam: ")]
     assert "no held-out barrier: no second hop is known" in line
     assert f"10 fresh frames {error} ({error}) meV/Å" in line
