@@ -90,11 +90,11 @@ def labels_by_reason(evidence: Evidence) -> Said:
 
 @exhibit("Energy along the hop")
 def barrier_path(evidence: Evidence) -> Said:
-    """Energy along the hop."""
+    """Energy along the hop, of rounds whose saddle was proved."""
     paths: dict[str, list[float]] = {}
     for row in evidence.rounds:
         energies = _numbers(row, "barrier_path_eV")
-        if len(energies) > 1:
+        if len(energies) > 1 and number(row, "barrier_eV") is not None:
             paths[f"round {int(row['round'])}"] = energies
     if not paths:
         return "No path yet: it is drawn once a path over the barrier has been found.", None

@@ -118,6 +118,8 @@ def label(
 
     if out is not None and into is not None:
         raise BadInput("--out and --into: give one of them; curator export writes the labels of a data set to files")
+    if out is not None and out.suffix not in (".extxyz", ".xyz"):
+        raise BadInput(f"--out {out}: labels are written as extxyz; name it *.extxyz or *.xyz")
     with bad_input():
         loaded = frames_named(frames)
     if not loaded:

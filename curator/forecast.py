@@ -15,6 +15,7 @@ from curator.config import read_campaign_file
 from curator.convergence import earliest_convergence
 from curator.datasets.frame import Frame
 from curator.errors import BadInput
+from curator.gate import WITHOUT_RANDOM_FRAMES
 from curator.labelling import key_of
 from curator.lattice import seed_structure
 from curator.learners.mace import MaceModel
@@ -205,7 +206,7 @@ def _notes(plan: Plan, n_rounds: int) -> tuple[str, ...]:
     if select.random_share == 0 and select.method != "random" and plan.rule.force_error_eV_per_A is not None:
         notes.append(
             "  note: without random frames the force error on frames not yet trained on is not known, so this campaign "
-            "cannot converge; give select.random_share, or stop.force_error_eV_per_A null to do without"
+            f"cannot converge; {WITHOUT_RANDOM_FRAMES}"
         )
     diffusion = plan.file.measure.diffusion
     needed_ps = 0.0 if diffusion is None else max(LONGEST_AT_LEAST_PS, ALL_AT_LEAST_PS / diffusion.replicas)

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from curator.history import FinishedRound, counted
 from curator.rule import StopRule
 
+WITHOUT_RANDOM_FRAMES = "give select.random_share, or stop.force_error_eV_per_A null to do without"
+"""What to do where no random frame tells the force error."""
+
 
 @dataclass(frozen=True, slots=True)
 class Findings:
@@ -98,7 +101,7 @@ def _force_gate(history: Sequence[FinishedRound], rule: StopRule) -> Findings:
         unknown = "the force error on frames not yet trained on is not known: this round labelled no random frame"
         if target is None:
             return Findings(facts=(unknown,))
-        return Findings((f"{unknown}; give select.random_share, or stop.force_error_eV_per_A null to do without",))
+        return Findings((f"{unknown}; {WITHOUT_RANDOM_FRAMES}",))
     told = f"force error on frames not yet trained on: {error:.3f} eV/Å"
     if target is None:
         return Findings(facts=(told,))

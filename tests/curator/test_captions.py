@@ -7,6 +7,7 @@ import numpy as np
 
 from curator import captions
 from curator.evidence import read_evidence
+from curator.quantities import significant
 
 WriteCampaign = Callable[..., Path]
 
@@ -46,6 +47,15 @@ def test_captions_say_what_predicted_the_errors_and_how_many_frames_were_out_of_
     assert "random frames of round 2, each predicted from the committee" in said
     del evidence.arrays[2]["map_outside"]
     assert "too far" not in captions.selection_map(evidence).caption
+
+
+def test_a_path_whose_saddle_was_refused_is_not_drawn(tmp_path: Path, write_campaign: WriteCampaign) -> None:
+    evidence = read_evidence(write_campaign(tmp_path / "lif", n_rounds=3))
+    before, last = (max(row["barrier_path_eV"]) - row["barrier_path_eV"][0] for row in evidence.rounds[1:])
+    assert f"The newest path rises by {significant(last)} eV" in captions.barrier_path(evidence).caption
+    evidence.rounds[2]["barrier_eV"] = None
+    assert f"The newest path rises by {significant(before)} eV" in captions.barrier_path(evidence).caption
+    assert significant(before) != significant(last)
 
 
 def test_arrays_that_make_no_sense_cost_one_figure(tmp_path: Path, write_campaign: WriteCampaign) -> None:

@@ -33,6 +33,13 @@ def frames(tmp_path: Path) -> Path:
     return tmp_path / "frames.extxyz"
 
 
+def test_labels_are_written_under_no_name_of_another_format(curator_here, frames: Path, tmp_path: Path):
+    done = curator_here("label", frames, "--with", "lif-fumi-tosi", "--out", tmp_path / "labelled.cif")
+    assert done.returncode == 2
+    assert "labels are written as extxyz; name it *.extxyz or *.xyz" in done.stderr
+    assert not list(tmp_path.glob("labelled*"))
+
+
 def test_labels_of_two_sources_go_to_a_file_each(curator_here, frames: Path, tmp_path: Path):
     (tmp_path / "both.yaml").write_text(BOTH)
     out, beside = tmp_path / "out.extxyz", tmp_path / "out.mini-halides.extxyz"
