@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,10 @@ from curator.backends import foreign_server, leash
 from curator.backends.base import FailureReason, LabellerSpec
 from curator.backends.calculator import FailedCalculation, WholeCalculator
 from curator.backends.foreign_server import PROTOCOL
+from curator.datasets.digest import sha256_of
 from curator.datasets.label import Theory
+
+_cached_sha256 = lru_cache(maxsize=16)(sha256_of)
 
 PROPERTIES = ("energy", "forces", "stress")
 TAIL_BYTES = 2000
@@ -142,7 +144,7 @@ def make_foreign(spec: LabellerSpec) -> tuple[Theory, ForeignCalculator]:
         method=spec.model,
         code=spec.calculator,
         settings={name: value for name, value in parameters.items() if name not in files},
-        hashes={name: _sha256(value) for name, value in files.items()},
+        hashes={name: _cached_sha256(Path(value)) for name, value in files.items()},
         versions=calculator.versions,
     )
     return theory, calculator
@@ -272,9 +274,3 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         with suppress(OSError):
             if pipe is not None:
                 pipe.close()
-
-
-@lru_cache(maxsize=16)
-def _sha256(path: str) -> str:
-    with Path(path).open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()

@@ -28,6 +28,7 @@ from curator.backends.program import (
     scratch_of,
     split_command,
     text_of,
+    was_killed,
 )
 from curator.backends.remedies import Input, merged
 from curator.datasets.label import Label, Theory
@@ -202,6 +203,8 @@ def judged(folder: Path, status: int | None, hashes: Mapping[str, str]) -> Calcu
     if SAID_MEMORY in errors or OUT_OF_MEMORY.search(errors):
         return Ended("memory", "memory ran out; fewer calculations at once, or more processes of MPI, would help")
     if not (folder / RESULT).exists():
+        if status and not output and not was_killed(status):
+            return Ended("setup", f"GPAW did not begin (status {status}: {last_lines(errors)}); see label.command")
         if status in (0, None):
             return Ended("parse", f"there is no result: {last_lines(output)}")
         return Ended("crash", f"GPAW ended with status {status}: {last_lines(errors or output)}")

@@ -1,7 +1,6 @@
 """Labels from universal potentials: CHGNet, whose weights come inside its wheel, and any MACE model."""
 
 import contextlib
-import hashlib
 import importlib.metadata
 import importlib.util
 import io
@@ -17,11 +16,14 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from pymatgen.core import Structure
 
 from curator.backends.calculator import WholeCalculator
+from curator.datasets.digest import sha256_of
 from curator.datasets.label import Theory
 from curator.learners.reference import split_head
 
 if TYPE_CHECKING:
     from curator.learners.mace import MaceModel
+
+_cached_sha256 = lru_cache(maxsize=16)(sha256_of)
 
 CHGNET_MODELS: tuple[str, ...] = ("r2scan", "0.3.0", "0.2.0")
 """Versions of CHGNet, best level of theory first: r2SCAN, and two trained on GGA/GGA+U."""
@@ -93,7 +95,7 @@ def chgnet_theory(version: str) -> Theory:
         method=f"chgnet-{version}",
         code="chgnet",
         settings={"dtype": "float32"},
-        hashes={"weights": _sha256(_chgnet_weights(version))},
+        hashes={"weights": _cached_sha256(_chgnet_weights(version))},
         versions={"chgnet": importlib.metadata.version("chgnet")},
     )
 
@@ -137,12 +139,6 @@ def _load_chgnet(version: str, device: str) -> Any:
         model = CHGNet.load(model_name=version, use_device=None if device == "auto" else device, verbose=False)
     # Without gradients of weights nothing but the positions and the lattice keeps a graph alive.
     return model.eval().requires_grad_(False)
-
-
-@lru_cache(maxsize=16)
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _numpy(tensor: torch.Tensor) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import units
+from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from curator.backends.base import one_line
@@ -109,7 +110,7 @@ def read_result(folder: Path, asked: Asked) -> Calculated | Ended:
         return Ended("parse", f"vasprun.xml has forces on {len(forces)} atoms of {len(asked.order)}")
     given = np.empty_like(forces)
     given[asked.order] = forces
-    voigt = -0.1 * units.GPa * stress_kB.reshape(9)[[0, 4, 8, 5, 2, 1]]  # from kB, and VASP's sign
+    voigt = full_3x3_to_voigt_6_stress(-0.1 * units.GPa * stress_kB)  # from kB, and VASP's sign
     return Calculated(float(energy), given, voigt, folder)
 
 

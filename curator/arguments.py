@@ -69,7 +69,7 @@ def load(reference: str, trust: bool) -> "MaceModel":
     from curator.learners.foundation import load_foundation
 
     with bad_input():
-        return load_foundation(reference, trust=trust, device="cpu")
+        return load_foundation(reference, trust=trust)
 
 
 def labeller_named(reference: str, trust: bool, frames: Sequence[Frame] = ()) -> "LabellerSpec":

@@ -68,6 +68,8 @@ class Plan:
         Policy of the energies of isolated atoms, or values in eV by atomic number.
     rule
         When to stop.
+    trust
+        Whether pickled models that the file names may be loaded.
     """
 
     file: CampaignFile
@@ -84,6 +86,7 @@ class Plan:
     strategy: Strategy
     e0: E0Choice
     rule: StopRule
+    trust: bool
 
     def seed_of(self, round_: int, stage: int, index: int = 0) -> tuple[int, int, int, int]:
         """Entropy of one task's ``numpy.random.SeedSequence``; the set-up is round -1."""
@@ -227,6 +230,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
         strategy=chosen,
         e0=e0,
         rule=_stop_rule(file, barrier),
+        trust=trust,
     )
 
 

@@ -273,7 +273,7 @@ def _as_it_began(context: Context, round_: int, base: Path) -> Context:
     if kept == file.model_dump(mode="json", include=set(ROUND_KEYS)):
         return context
     began = CampaignFile.model_validate(file.model_dump(mode="json") | kept)
-    return replace(context, plan=build_plan(began, base, trust=context.plan.labeller.trust))
+    return replace(context, plan=build_plan(began, base, trust=context.plan.trust))
 
 
 def _anchor_frames(folder: Path, setup: Setup) -> list[Frame]:

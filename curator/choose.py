@@ -158,7 +158,8 @@ def _predict(context: Context, round_: int, candidates: Sequence[Candidate], kno
         members = members[:1]
         # How the foundation's may move depends on frames that a campaign does not have.
         last_layer = last_layer_after(context, round_ - 1) if round_ > 0 else None
-    elements = sorted({int(number) for candidate in candidates for number in candidate.frame.numbers})
+    frames = [*(candidate.frame for candidate in candidates), *known]
+    elements = sorted({int(number) for frame in frames for number in frame.numbers})
     wanted = [(member, "candidates", len(candidates)) for member in range(len(members))] + [(0, "known", len(known))]
     tasks, places = [], []
     for member, name, n in wanted:

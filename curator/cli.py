@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from ase.calculators.calculator import CalculationFailed
 from rich.console import Console
+from rich.progress import Progress
 
 import curator
 from curator.backends.base import SetupError
@@ -32,7 +33,7 @@ DEFAULT_TARGET = Path()
 
 INTERRUPTED = 130
 """What typer makes of Ctrl-C during a command."""
-STOPPED = "stopped; what is done is kept, run again to continue"
+STOPPED = "stopped; what has been written is kept, and the same command goes on from it"
 
 app = typer.Typer(
     name="curator",
@@ -98,7 +99,7 @@ def check(
     from curator.forecast import forecast
 
     if convergence:
-        _check_convergence(target, as_json)
+        _check_convergence(target, as_json, trust)
         return
     told = forecast(target, trust=trust)
     if as_json:
@@ -108,7 +109,7 @@ def check(
             print(line)
 
 
-def _check_convergence(target: Path, as_json: bool) -> None:
+def _check_convergence(target: Path, as_json: bool, trust: bool) -> None:
     from dataclasses import asdict
 
     import numpy as np
@@ -120,12 +121,17 @@ def _check_convergence(target: Path, as_json: bool) -> None:
     from curator.state import campaign_folder
 
     folder = campaign_folder(target)
-    plan = build_plan(read_campaign_file(folder.campaign_file), folder.campaign_file.resolve().parent)
+    plan = build_plan(read_campaign_file(folder.campaign_file), folder.campaign_file.resolve().parent, trust=trust)
     if plan.labeller.kind != "dft":
         raise BadInput(f"label.kind: {plan.labeller.kind} has no cutoff and no k-points; --convergence is for dft")
     folder.path.mkdir(parents=True, exist_ok=True)
     spec = plan.labeller.run_in(folder.calculations)
-    points = measure_convergence(spec, unit_cell(plan), np.random.default_rng(plan.file.seed))
+    rng = np.random.default_rng(plan.file.seed)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        row = bar.add_task("calculations", total=None)
+        points = measure_convergence(
+            spec, unit_cell(plan), rng, lambda n_done, n_all: bar.update(row, completed=n_done, total=n_all)
+        )
     picture = folder.path / "dft-convergence.png"
     plot_convergence(points, picture)
     if as_json:

@@ -136,7 +136,7 @@ def select(
     members = [load(reference, trust) for reference in references]
     for reference, member in zip(references, members, strict=True):
         check_known(member, np.concatenate([frame.numbers for frame in [*frames, *known]]), reference)
-    elements = sorted({int(number) for frame in frames for number in frame.numbers})
+    elements = sorted({int(number) for frame in [*frames, *known] for number in frame.numbers})
 
     def descriptors(part: list[Frame]) -> list[NDArray[np.float64]]:
         features = [p.node_features for p in members[0].predict(part, ("energy", "forces", "node_features"))]
@@ -297,6 +297,7 @@ def finetune(
                 checkpoint=out.with_name(f"{out.name}.checkpoint"),
                 on_event=on_event,
                 architecture=None if row.from_foundation else for_elements(base.architecture, numbers),
+                device=str(base.device),
             )
         except TrainingDiverged as error:
             if error.model is None:

@@ -1,7 +1,6 @@
 """Card of a distilled model: its teacher, its errors on frames that no training saw, what a step costs, its limits."""
 
 import dataclasses
-import hashlib
 import json
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
 from ase.md.verlet import VelocityVerlet
 
+from curator.datasets.digest import sha256_of
 from curator.datasets.frame import Frame, atoms_from_frame
 from curator.datasets.label import Record, Theory
 from curator.datasets.units import FS
@@ -200,9 +200,3 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Table in Markdown."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -146,8 +146,9 @@ def _write_splits(records: list[Record], out: Path) -> list[Path]:
 def _lammps_input(folder: CampaignFolder, round_: int, out: Path) -> list[Path]:
     """Input that measures what the campaign measures, or would by default if it leaves diffusion out."""
     file = read_campaign_file(folder.campaign_file)
-    # Where it ran need not be where it is exported.
-    file = file.model_copy(update={"run": file.run.model_copy(update={"device": "cpu"})})
+    # Where it ran need not be where it is exported, and nothing is labelled.
+    run, label = file.run.model_copy(update={"device": "cpu"}), file.label.model_copy(update={"also": None})
+    file = file.model_copy(update={"run": run, "label": label})
     plan = build_plan(file, folder.campaign_file.resolve().parent)
     frame, hop, _ = structure_in_cell(plan, folder)
     found = [] if hop is None else anchor_frames(folder.round(round_) / "measure", hop)

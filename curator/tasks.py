@@ -314,6 +314,7 @@ def train_member(job: TrainingJob) -> TrainedMember:
             checkpoint=checkpoint,
             on_event=on_event,
             architecture=None if from_foundation else base.architecture,
+            device=str(base.device),
         )
     except TrainingDiverged as error:
         if error.model is not None:

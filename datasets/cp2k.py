@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.cell import Cell
+from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import create_units
 from numpy.typing import NDArray
 
@@ -99,8 +100,8 @@ def _stress(run: str) -> NDArray[np.float64] | None:
     if len(rows) < 3 or "stress tensor [GPa]" not in run:
         return None
     # Pressure is positive in CP2K.
-    matrix = -GPA * np.array(rows, dtype=np.float64)
-    return matrix[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    stress: NDArray[np.float64] = full_3x3_to_voigt_6_stress(-GPA * np.array(rows, dtype=np.float64))
+    return stress
 
 
 def _cell(run: str) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from curator.datasets.output import Output, Step
 
@@ -44,7 +45,6 @@ def _steps(data: dict[str, object]) -> list[Step]:
         atoms = Atoms(symbols, positions, cell=cell if periodic else None, pbc=periodic)
         stress = None
         if virials is not None and periodic:
-            matrix = -(virials[idx] + virials[idx].T) / (2 * atoms.get_volume())
-            stress = matrix[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+            stress = full_3x3_to_voigt_6_stress(-virials[idx] / atoms.get_volume())
         steps.append(Step(atoms, float(energies[idx]), forces[idx], stress))
     return steps

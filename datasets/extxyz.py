@@ -20,6 +20,7 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.io.formats import filetype
+from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from curator.datasets.atomic import atomic_path
@@ -362,9 +363,7 @@ def stress_of(value: NDArray[Any], key: str, atoms: Atoms) -> NDArray[np.float64
     """Stress in ASE's sign and Voigt order of 6 or 9 numbers: a virial if the key says so, else a stress."""
     stress = value.astype(np.float64).ravel()
     if stress.size == 9:
-        matrix = stress.reshape(3, 3)
-        matrix = (matrix + matrix.T) / 2
-        stress = matrix[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+        stress = full_3x3_to_voigt_6_stress(stress.reshape(3, 3))
     return cast(NDArray[np.float64], -stress / atoms.get_volume()) if "virial" in key.lower() else stress
 
 

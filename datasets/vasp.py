@@ -13,6 +13,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from curator.datasets.output import Output, Step
 from curator.datasets.textfile import read_text
@@ -20,7 +21,6 @@ from curator.datasets.units import GPA
 
 KBAR = 0.1 * GPA
 """One kilobar in eV/Å³."""
-_VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 _NOTHING = ("", "--", "F", "NONE", "FALSE")
 
 _TAGS = {
@@ -61,7 +61,7 @@ def read_vasprun(path: Path) -> Output:
                 atoms,
                 None if energy is None else float(energy) - pressure * structure.volume,
                 None if forces is None else np.array(forces, dtype=np.float64),
-                None if stress is None else -KBAR * np.array(stress, dtype=np.float64)[_VOIGT],
+                None if stress is None else full_3x3_to_voigt_6_stress(-KBAR * np.array(stress, dtype=np.float64)),
                 converged=0 < len(found["electronic_steps"]) < n_most,
             )
         )

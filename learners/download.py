@@ -5,7 +5,6 @@ users have published independently of one another. ``mh-1`` is missing: two file
 """
 
 import contextlib
-import hashlib
 import http.client
 import sys
 import urllib.error
@@ -13,6 +12,7 @@ import warnings
 from pathlib import Path
 
 from curator.datasets.atomic import write_atomically
+from curator.datasets.digest import sha256_of
 from curator.datasets.notice import Notice
 from curator.learners.reference import MINI_HALIDES
 
@@ -87,9 +87,3 @@ def check_sha256(path: Path, name: str) -> None:
             f"{path} is not mace:{name}: its SHA-256 is {digest}, not {known}.\n"
             "Remove it to download it again, or, if you know where it comes from, give its path with --trust"
         )
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

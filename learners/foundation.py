@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
+from curator.datasets.digest import sha256_of
 from curator.datasets.mini_halides.frames import folder_of
-from curator.learners.download import download, sha256_of
+from curator.learners.download import download
 from curator.learners.mace import TARGET, MaceModel, from_module, keep_head, load_model
 from curator.learners.reference import MINI_HALIDES, is_mini_halides, split_head
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -169,7 +170,10 @@ class MaceModel:
         nothing = [None] * len(graphs)
         forces = np.split(_numpy(out["forces"]), ends) if wants_forces else nothing
         stress = (
-            [_voigt(s) if g.periodic else None for s, g in zip(_numpy(out["stress"]), graphs, strict=True)]
+            [
+                full_3x3_to_voigt_6_stress(s) if g.periodic else None
+                for s, g in zip(_numpy(out["stress"]), graphs, strict=True)
+            ]
             if (wants_stress)
             else nothing
         )
@@ -313,9 +317,3 @@ def export_model(model: MaceModel, path: Path) -> None:
 def _numpy(tensor: torch.Tensor) -> NDArray[np.float64]:
     array: NDArray[np.float64] = tensor.detach().cpu().numpy().astype(np.float64)
     return array
-
-
-def _voigt(stress: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Stress tensor, shape (3, 3), in Voigt order xx yy zz yz xz xy."""
-    s = (stress + stress.T) / 2
-    return np.array([s[0, 0], s[1, 1], s[2, 2], s[1, 2], s[0, 2], s[0, 1]])

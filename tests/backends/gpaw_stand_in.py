@@ -25,6 +25,7 @@ class GPAW:
 
     def __init__(self, *, txt: str, maxiter: int, **_: Any) -> None:
         self.txt, self.maxiter = Path(txt), maxiter
+        self.txt.write_text("GPAW begins\n")
 
     def get_potential_energy(self, atoms: Atoms, force_consistent: bool = False) -> float:
         exec(os.environ.get("STAND_IN", ""))

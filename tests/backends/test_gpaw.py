@@ -124,6 +124,15 @@ def test_failures_are_told_apart(
     assert (failure.reason, message in failure.message) == (reason, True), failure
 
 
+def test_a_launcher_that_fails_says_nothing_about_the_frame(stand_in: MakeSpec, cell: Atoms, tmp_path: Path) -> None:
+    launcher = tmp_path / "mpirun"
+    launcher.write_text("#!/bin/bash\necho 'not enough slots' >&2\nexit 1\n")
+    launcher.chmod(0o755)
+    labeller = make_labeller(stand_in(command=f"{launcher} -np 4 {tmp_path / 'python'}"))
+    with pytest.raises(SetupError, match=r"GPAW did not begin \(status 1: not enough slots\); see label.command"):
+        labeller.label(cell)
+
+
 def test_setups_that_change_are_not_used(stand_in: MakeSpec, cell: Atoms, tmp_path: Path) -> None:
     spec = stand_in()
     labeller = make_labeller(spec)

@@ -35,7 +35,7 @@ def test_ctrl_c_says_that_nothing_is_lost(tmp_path: Path, write_campaign):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert errors == "curator: stopped; what is done is kept, run again to continue\n"
+    assert errors == "curator: stopped; what has been written is kept, and the same command goes on from it\n"
 
 
 def test_from_exploration_to_a_model(tmp_path: Path, curator_here):
