@@ -107,7 +107,7 @@ def run(target: Path, console: Console, *, trust: bool = False) -> Json:
     plan = build_plan(read_campaign_file(folder.campaign_file), base, trust=trust)
     with naming(key_of(plan.file.label)):
         theory = make_labeller(plan.labeller).theory
-    _refuse_other_campaign(folder, plan, theory)
+    refuse_other_campaign(folder, plan, theory)
     inputs = None if has_inputs(folder) else gather_inputs(plan, base, trust=trust)
     if inputs is None:
         check_kept_replay(plan, folder)
@@ -315,7 +315,7 @@ def _write_campaign(context: Context, setup: Setup, rounds: Sequence[Json], *, f
     return content
 
 
-def _refuse_other_campaign(folder: CampaignFolder, plan: Plan, theory: Theory) -> None:
+def refuse_other_campaign(folder: CampaignFolder, plan: Plan, theory: Theory) -> None:
     """Refuse to mix two campaigns in one folder, and record which keys changed."""
     if not folder.resolved.exists():
         return

@@ -1,16 +1,25 @@
 """Labels from the command line: what is written where, what is never lost, and several chemistries in one call."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
 
+from curator.backends.labellers import make_labeller
+from curator.build import build_plan
+from curator.config import read_campaign_file
 from curator.dataset import read_dataset, read_labelled
 from curator.datasets.extxyz import read_own_records, read_records
-from curator.datasets.label import Theory
+from curator.datasets.fence import acquire
+from curator.datasets.frame import frame_from_atoms
+from curator.datasets.journal import Failure, Journal
+from curator.datasets.label import Provenance, Theory
+from curator.datasets.store import Store
 from curator.labelled import training_records
 
 BOTH = "{kind: classical, model: lif-fumi-tosi, also: mini-halides}"
@@ -186,3 +195,30 @@ def test_a_file_of_several_chemistries_can_be_trained_on(curator_here, label_fil
     done = curator_here("label", tmp_path / "mixed.extxyz", "--with", label_file, "--out", out)
     assert done.returncode == 0, done.stderr
     assert len(training_records(out, None, None, KEYS)[0]) == 2
+
+
+def test_the_quarantine_of_a_campaign_is_tried_again_with_each_of_its_sources(curator_here, tmp_path: Path):
+    campaign = tmp_path / "lif" / "campaign.yaml"
+    campaign.parent.mkdir()
+    campaign.write_text(f"system: {{structure: lif-interstitial}}\nmeasure: {{diffusion: null}}\nlabel: {BOTH}\n")
+    assert "has not begun" in curator_here("label", campaign, "--retry").stderr
+    plan = build_plan(read_campaign_file(campaign), campaign.parent)
+    theories = [make_labeller(spec).theory for spec in (plan.labeller, plan.also)]
+    soft, hard = (frame_from_atoms(atoms) for atoms in crystals("LiF", "LiF"))
+    hard = replace(hard, positions=np.zeros_like(hard.positions))
+    origin = Provenance(0, "explore/T600", "T600-0", "train", "different")
+    with acquire(campaign.parent / "journal") as fence:
+        journal = Journal(campaign.parent / "journal", fence)
+        for frame, theory in ((soft, theories[0]), (soft, theories[1]), (hard, theories[0])):
+            journal.publish(Failure(frame, theory.key, "crash", "the node was lost", origin), theory)
+
+    done = curator_here("label", campaign, "--retry", "--json")
+    assert done.returncode == 1, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["n_tried"], told["n_labels"], told["died"]) == (3, 2, [])
+    assert [(one["source"], one["reason"]) for one in told["failed"]] == [("explore/T600", "geometry")]
+    with Store(campaign.parent / "frames.h5", "r") as store:
+        assert {record.label.theory for record in store.records()} == {theory.key for theory in theories}
+        assert {record.provenance for record in store.records()} == {origin}
+    again = curator_here("label", campaign, "--retry")
+    assert "0 of 1 frames in quarantine have a label now" in again.stdout
