@@ -33,6 +33,9 @@ Potential = Annotated[
         "of a campaign.",
     ),
 ]
+Timestep = Annotated[
+    float | None, typer.Option("--timestep-fs", help="Time step of the MD; 0.5 with hydrogen, else 2 by default.")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Theory = Annotated[
     str | None,

@@ -18,6 +18,7 @@ from curator.arguments import (
     Seed,
     Structure,
     Theory,
+    Timestep,
     bad_input,
     check_known,
     load,
@@ -27,11 +28,11 @@ from curator.arguments import (
 )
 from curator.cli import AsJson, Trust, app
 from curator.commands_measure import probes_after_fit
-from curator.config import EXPLORE_EQUILIBRATION_PS
 from curator.datasets.frame import Frame
 from curator.errors import BadInput, CuratorError
 from curator.learners.strategies import REPLAY_FRAMES
 from curator.state import plain_json
+from curator.trajectory import EXPLORE_EQUILIBRATION_PS
 
 
 @app.command()
@@ -49,27 +50,27 @@ def explore(
         ),
     ] = 2.0,
     interval_ps: Annotated[float, typer.Option("--interval-ps", help="Time between candidates.")] = 0.1,
+    timestep_fs: Timestep = None,
     seed: Seed = 0,
+    as_json: AsJson = False,
     trust: Trust = False,
 ) -> None:
     """Run molecular dynamics and keep frames that may be worth a label."""
     from curator.explore import candidates_of
     from curator.md import run_md
     from curator.round import write_candidates
-    from curator.trajectory import MDSettings
+    from curator.trajectory import MDSettings, check_explores, timestep_for
 
-    if duration_ps < EXPLORE_EQUILIBRATION_PS + interval_ps - 1e-9:
-        raise BadInput(
-            f"--duration-ps: a run of {duration_ps:g} ps yields no candidate: {EXPLORE_EQUILIBRATION_PS:g} ps are left "
-            f"out, and candidates are {interval_ps:g} ps apart; give a longer --duration-ps or a shorter --interval-ps"
-        )
+    with bad_input():
+        check_explores(duration_ps, interval_ps)
     frame = structure_of(structure)
     calculator, _ = potential_named(model, trust, frame)
-    candidates = []
+    candidates, runs = [], []
     with Progress(console=Console(stderr=True), transient=True) as bar:
         for idx, temperature in enumerate(temperature_K or [600.0]):
             with bad_input():
-                settings = MDSettings(temperature, duration_ps, frame_interval_fs=1000 * interval_ps)
+                step_fs = timestep_fs or timestep_for(frame)
+                settings = MDSettings(temperature, duration_ps, step_fs, frame_interval_fs=1000 * interval_ps)
             row = bar.add_task(f"MD {temperature:g} K", total=duration_ps)
             trajectory = run_md(
                 frame,
@@ -82,15 +83,19 @@ def explore(
                 trajectory,
                 group=f"T{temperature:g}",
                 source=f"explore/T{temperature:g}",
-                equilibration_ps=EXPLORE_EQUILIBRATION_PS,
             )
             candidates.extend(found)
-            print(f"{temperature:g} K: {len(found)} candidates; {trajectory.reason or 'ran to its end'}")
+            runs.append({"temperature_K": temperature, "n_candidates": len(found), "reason": trajectory.reason})
     if not candidates:
         raise CuratorError("no trajectory gave a sane frame; lower the temperature or choose another model")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_candidates(out, candidates)
-    print(f"wrote {len(candidates)} candidates to {out}")
+    lines = [
+        f"{run['temperature_K']:g} K: {run['n_candidates']} candidates; {run['reason'] or 'ran to its end'}"
+        for run in runs
+    ]
+    content = {"n_candidates": len(candidates), "trajectories": runs, "out": out}
+    show(as_json, content, [*lines, f"wrote {len(candidates)} candidates to {out}"])
 
 
 @app.command()

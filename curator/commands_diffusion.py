@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from curator.arguments import Seed, bad_input, potential_named, show, structure_of
+from curator.arguments import Seed, Timestep, bad_input, potential_named, show, structure_of
 from curator.cli import AsJson, Trust, app
 from curator.errors import BadInput
 
@@ -43,7 +43,7 @@ def diffusion(
     ] = None,
     duration_ps: Annotated[float, typer.Option("--duration-ps", help="Of each MD run, after equilibration.")] = 50.0,
     replicas: Annotated[int, typer.Option("--replicas", min=1, help="MD runs at each temperature.")] = 4,
-    timestep_fs: Annotated[float, typer.Option("--timestep-fs", help="Of the MD.")] = 2.0,
+    timestep_fs: Timestep = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder that keeps the MD, to continue or lengthen it.")
     ] = None,
@@ -138,7 +138,7 @@ def _run(
     model: str,
     temperatures_K: Sequence[float],
     duration_ps: float,
-    timestep_fs: float,
+    timestep_fs: float | None,
     replicas: int,
     seed: int,
     out: Path | None,
@@ -146,9 +146,10 @@ def _run(
 ) -> list[list[Any]]:
     """Trajectories at each temperature."""
     from curator.md import run_md
-    from curator.trajectory import MDSettings
+    from curator.trajectory import MDSettings, timestep_for
 
     frame = structure_of(structure)
+    step_fs = timestep_fs or timestep_for(frame)
     calculator, identity = potential_named(model, trust, frame)
     everything = []
     with Progress(console=Console(stderr=True), transient=True) as bar, bad_input():
@@ -161,7 +162,7 @@ def _run(
                     run_md(
                         frame,
                         calculator,
-                        MDSettings(temperature_K, duration_ps, timestep_fs),
+                        MDSettings(temperature_K, duration_ps, step_fs),
                         seed=[seed, i, replica],
                         folder=None if out is None else out / name,
                         model=identity,

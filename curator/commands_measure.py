@@ -11,7 +11,7 @@ from ase.data import atomic_numbers
 from rich.console import Console
 from rich.progress import Progress
 
-from curator.arguments import Seed, bad_input, check_known, load, show, structure_of
+from curator.arguments import Seed, Timestep, bad_input, check_known, load, show, structure_of
 from curator.cli import AsJson, Trust, app
 from curator.errors import BadInput
 from curator.state import Json
@@ -50,15 +50,14 @@ def probe(
     temperature_K: Annotated[float, typer.Option("--temperature-K", help="Of the hot MD.")] = 1500.0,
     trajectories: Annotated[int, typer.Option("--trajectories", min=1, help="Hot trajectories.")] = 2,
     duration_ps: Annotated[float, typer.Option("--duration-ps", help="Length of each.")] = 2.0,
-    timestep_fs: Annotated[
-        float | None, typer.Option("--timestep-fs", help="0.5 with hydrogen, else 2 by default.")
-    ] = None,
+    timestep_fs: Timestep = None,
     seed: Seed = 0,
     as_json: AsJson = False,
     trust: Trust = False,
 ) -> None:
     """Measure what a model has forgotten, and whether it holds out where it was never trained."""
-    from curator.probes import ProbeSettings, timestep_for
+    from curator.probes import ProbeSettings
+    from curator.trajectory import timestep_for
 
     examined, frame = load(model, trust), structure_of(structure)
     check_known(examined, frame.numbers, f"{model}, asked about {structure} (--structure)")
@@ -96,7 +95,8 @@ def probes_after_fit(
     The structure is the training frame whose largest force is the smallest.
     """
     from curator.learners.e0 import is_isolated_atom
-    from curator.probes import ProbeSettings, timestep_for
+    from curator.probes import ProbeSettings
+    from curator.trajectory import timestep_for
 
     records = [record for record in training if not is_isolated_atom(record)]
     frame = min(records, key=lambda record: float(np.abs(record.label.forces).max())).frame

@@ -11,7 +11,6 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     Discriminator,
     Field,
     Tag,
@@ -25,6 +24,7 @@ from curator.datasets.sources import Mechanism
 from curator.errors import BadInput
 from curator.learners.strategies import REPLAY_FRAMES
 from curator.section import Section
+from curator.trajectory import check_explores
 
 Temperature = Annotated[float, Field(gt=0, le=10000)]
 
@@ -41,12 +41,7 @@ Duration = Annotated[
     Discriminator(lambda value: "each" if isinstance(value, list | tuple) else "one"),
 ]
 Temperatures = Annotated[tuple[Temperature, ...], Field(min_length=1), AfterValidator(_distinct)]
-Method = Annotated[
-    Literal["uncertain+fps", "fps", "random"],
-    BeforeValidator(lambda value: "uncertain+fps" if value == "committee+fps" else value),  # its old name
-]
-EXPLORE_EQUILIBRATION_PS = 0.2
-"""Left out at the start of each exploring run, in ps."""
+Method = Literal["uncertain+fps", "fps", "random"]
 
 
 class HopFiles(Section):
@@ -134,11 +129,7 @@ class Explore(Section):
 
     @model_validator(mode="after")
     def _yields_candidates(self) -> Self:
-        if self.duration_ps < EXPLORE_EQUILIBRATION_PS + self.interval_ps - 1e-9:
-            raise ValueError(
-                f"a run of {self.duration_ps:g} ps yields no candidate: {EXPLORE_EQUILIBRATION_PS:g} ps are left out, "
-                f"and candidates are {self.interval_ps:g} ps apart; give a longer duration_ps or a shorter interval_ps"
-            )
+        check_explores(self.duration_ps, self.interval_ps)
         return self
 
 

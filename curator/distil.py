@@ -24,7 +24,8 @@ from curator.learners.base import TrainEvent
 from curator.learners.mace import MaceModel, load_model
 from curator.learners.strategies import LossWeights, Strategy, strategy
 from curator.learners.train import fit
-from curator.md import Gates, MDSettings, frames, run_md
+from curator.md import run_md
+from curator.trajectory import Gates, MDSettings, frames
 
 MAX_FORCE_EV_PER_A = 30.0
 """A frame on which the teacher's forces exceed this is left out: no teacher was trained on such configurations."""

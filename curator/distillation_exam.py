@@ -14,8 +14,8 @@ from curator.distil import Distillation, labelled
 from curator.distil_card import cost, errors_by_kind, limits_of, make_card, markdown, write_card
 from curator.distil_recipe import Recipe
 from curator.learners.mace import MaceModel
-from curator.md import read_trajectory
 from curator.state import plain_json
+from curator.trajectory import read_trajectory
 
 
 def examine_student(

@@ -7,7 +7,7 @@ import numpy as np
 
 from curator.datasets.frame import Frame
 from curator.md import DEFAULT_GATES, min_distance_ratio
-from curator.trajectory import Gates, MDSettings, Trajectory
+from curator.trajectory import EXPLORE_EQUILIBRATION_PS, Gates, MDSettings, Trajectory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +33,7 @@ class PlannedRun:
     start: Frame
     settings: MDSettings
     seed: tuple[int, ...]
-    equilibration_ps: float = 0.2
+    equilibration_ps: float = EXPLORE_EQUILIBRATION_PS
     near_hop: bool = False
 
 
@@ -68,7 +68,7 @@ def plan_exploration(
     duration_ps: float = 4.0,
     timestep_fs: float = 2.0,
     frame_interval_fs: float = 100.0,
-    equilibration_ps: float = 0.2,
+    equilibration_ps: float = EXPLORE_EQUILIBRATION_PS,
 ) -> list[PlannedRun]:
     """Plan every start at every temperature, ``replicas`` times.
 
@@ -162,7 +162,7 @@ def candidates_of(
     group: str,
     source: str,
     interval_ps: float = 0.0,
-    equilibration_ps: float = 0.2,
+    equilibration_ps: float = EXPLORE_EQUILIBRATION_PS,
     gates: Gates = DEFAULT_GATES,
 ) -> list[Candidate]:
     """Frames of one trajectory that are worth considering.

@@ -25,7 +25,7 @@ from curator.quantities import duration
 from curator.selection import N_RANDOM_MIN
 from curator.setup import gather_inputs
 from curator.state import Json, campaign_folder
-from curator.trajectory import MDSettings
+from curator.trajectory import MDSettings, timestep_for
 from curator.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS
 
 N_STEPS_TIMED = 10
@@ -68,7 +68,7 @@ def forecast(target: Path, *, trust: bool = False) -> Forecast:
         _predict_seconds(model, frame),
     )
     told = _add_up(plan, theory.key, len(frame), label_s, step_s, predict_s)
-    notes = _cell_notes(frame, model.r_max) + _gamma_point_notes(plan, frame)
+    notes = _cell_notes(frame, model.r_max) + _gamma_point_notes(plan, frame) + _timestep_notes(plan, frame)
     return replace(told, lines=told.lines + notes)
 
 
@@ -228,6 +228,19 @@ def _width_A(frame: Frame) -> float:
     # Rows of the inverse's transpose are the plane normals over the distances of the planes.
     widths = 1 / np.linalg.norm(np.linalg.inv(complete_cell(frame.cell)), axis=0)
     return float(min(widths[np.asarray(frame.pbc, dtype=bool)], default=np.inf))
+
+
+def _timestep_notes(plan: Plan, frame: Frame) -> tuple[str, ...]:
+    """Whether time steps are too long for the lightest atom."""
+    file, longest_fs = plan.file, timestep_for(frame)
+    steps_fs = {"explore.timestep_fs": file.explore.timestep_fs}
+    if file.measure.diffusion is not None:
+        steps_fs["measure.diffusion.timestep_fs"] = file.measure.diffusion.timestep_fs
+    return tuple(
+        f"  note: {key} {step_fs:g} is long for hydrogen; give {longest_fs:g}"
+        for key, step_fs in steps_fs.items()
+        if longest_fs < min(step_fs, 2.0)
+    )
 
 
 def _gamma_point_notes(plan: Plan, frame: Frame) -> tuple[str, ...]:

@@ -31,24 +31,11 @@ from curator.trajectory import (
     State,
     Trajectory,
     check_header,
-    frames,
     join_chunks,
     read_chunks,
-    read_trajectory,
     run_header,
     write_chunk,
 )
-
-__all__ = [
-    "DEFAULT_GATES",
-    "Gates",
-    "MDSettings",
-    "Trajectory",
-    "frames",
-    "min_distance_ratio",
-    "read_trajectory",
-    "run_md",
-]
 
 DEFAULT_GATES = Gates()
 HELD_MASS_U = 1e5

@@ -24,7 +24,8 @@ from curator.datasets.sources import build_seed
 from curator.distil_card import cpu_s_per_step, errors_by_kind, errors_of
 from curator.learners.dimers import falls
 from curator.learners.mace import MaceModel
-from curator.md import MDSettings, Trajectory, frames, run_md
+from curator.md import run_md
+from curator.trajectory import MDSettings, Trajectory, frames
 
 SURVIVAL_TEMPERATURE_K = 1000.0
 SURVIVAL_PS = 20.0

@@ -23,9 +23,10 @@ from curator.datasets.sources import build_seed
 from curator.datasets.variations import Structure
 from curator.distil_card import describe, errors_by_kind, errors_table, frames_table, make_card, table, write_card
 from curator.learners.mace import MaceModel
-from curator.md import MDSettings, run_md
+from curator.md import run_md
 from curator.mini_halides_card import LICENCES, LIMITS
 from curator.mini_halides_exam import lattice_constants, thermal_and_condensed
+from curator.trajectory import MDSettings
 
 SHARE = 5
 """They learn one in this many frames."""

@@ -93,11 +93,6 @@ class Probes:
     cpu_s: float
 
 
-def timestep_for(structure: Frame) -> float:
-    """Time step in fs that suits the lightest atom: 0.5 with hydrogen, else 2."""
-    return 0.5 if (structure.numbers == 1).any() else 2.0
-
-
 def probe(
     model: MaceModel,
     structure: Frame,

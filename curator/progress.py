@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
@@ -115,6 +116,7 @@ class Display:
     def _write_live(self, fraction: float, running: Mapping[Role, int]) -> None:
         elapsed = time.monotonic() - self._stage_began
         content: dict[str, Any] = {
+            "host": socket.gethostname(),
             "pid": os.getpid(),
             "place": self._place,
             "stage": self._stage,

@@ -163,7 +163,7 @@ def keep_inputs(inputs: Inputs, folder: CampaignFolder) -> None:
 
 def check_kept_replay(plan: Plan, folder: CampaignFolder) -> None:
     """Raise :class:`BadInput` if a campaign that has begun did not keep what its strategy is to replay."""
-    wanted, kept = plan.strategy.replay, read_json(folder.setup / INPUTS_KEPT).get("replay", "data")
+    wanted, kept = plan.strategy.replay, read_json(folder.setup / INPUTS_KEPT)["replay"]
     if wanted == "none":
         return
     if not (folder.setup / "replay-train.extxyz").exists():

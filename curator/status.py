@@ -1,5 +1,6 @@
 """What a campaign has come to, for a person and for a program."""
 
+import socket
 from pathlib import Path
 
 import psutil
@@ -48,14 +49,15 @@ def campaign_status(target: Path) -> Json:
 
 
 def _live(path: Path) -> Json | None:
-    """What runs now, or None; what a killed driver left behind does not count."""
+    """What runs now, or None; what a killed driver left behind does not count, as far as it can be seen from here."""
     if not path.exists():
         return None
     try:
         live = read_json(path)
     except BadInput:
         return None
-    return live if psutil.pid_exists(int(live["pid"])) else None
+    elsewhere = live["host"] != socket.gethostname()
+    return live if elsewhere or psutil.pid_exists(int(live["pid"])) else None
 
 
 def status_lines(content: Json) -> list[str]:

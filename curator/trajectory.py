@@ -15,6 +15,22 @@ from curator.datasets.frame import Frame
 Status = Literal["completed", "exploded"]
 
 HEADER = "header.json"
+EXPLORE_EQUILIBRATION_PS = 0.2
+"""Left out at the start of a trajectory that explores, in ps."""
+
+
+def timestep_for(structure: Frame) -> float:
+    """Time step in fs that suits the lightest atom: 0.5 with hydrogen, else 2."""
+    return 0.5 if (structure.numbers == 1).any() else 2.0
+
+
+def check_explores(duration_ps: float, interval_ps: float) -> None:
+    """Raise ValueError if a trajectory is too short for a single candidate, which are ``interval_ps`` apart."""
+    if duration_ps < EXPLORE_EQUILIBRATION_PS + interval_ps - 1e-9:
+        raise ValueError(
+            f"a run of {duration_ps:g} ps yields no candidate: {EXPLORE_EQUILIBRATION_PS:g} ps are left out, and "
+            f"candidates are {interval_ps:g} ps apart; give a longer duration or a shorter interval"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +249,7 @@ def read_trajectory(folder: Path) -> Trajectory:
     header = json.loads((folder / HEADER).read_text())
     start = Frame(**header["start"])
     names = ("temperature_K", "timestep_fs", "friction_per_ps", "frame_interval_fs")
-    settings = MDSettings(duration_ps=1.0, held=tuple(header.get("held", ())), **{name: header[name] for name in names})
+    settings = MDSettings(duration_ps=1.0, held=tuple(header["held"]), **{name: header[name] for name in names})
     n_steps = max(int(chunk.steps.max(initial=0)) for chunk in chunks)
     if chunks[-1].reason:
         n_steps += settings.steps_per_frame

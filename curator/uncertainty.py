@@ -250,8 +250,8 @@ FRESH_ARRAYS = frozenset({"calibrated_eV_per_A", "error_eV_per_A", "error_is_ran
 
 
 def spread_kind(arrays: Arrays) -> SpreadKind:
-    """Kind of the spreads in a round's evidence; evidence that does not say is a committee's."""
-    return "last_layer" if str(arrays.get("spread_kind")) == "last_layer" else "committee"
+    """Kind of the spreads in a round's evidence."""
+    return "last_layer" if str(arrays["spread_kind"]) == "last_layer" else "committee"
 
 
 def spread_scale(arrays: Arrays) -> float | None:

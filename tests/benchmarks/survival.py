@@ -12,8 +12,9 @@ import yaml
 
 from curator.datasets.frame import Frame
 from curator.learners.mace import load_model
-from curator.md import MDSettings, run_md
+from curator.md import run_md
 from curator.state import campaign_folder, read_json
+from curator.trajectory import MDSettings
 
 
 def main(target: Path, n_trajectories: int, duration_ps: float) -> None:

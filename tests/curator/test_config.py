@@ -24,12 +24,6 @@ def test_only_the_system_must_be_given(tmp_path: Path):
     assert read_campaign_file(path).foundation == "mini-halides"
 
 
-def test_the_old_name_of_the_method_is_understood():
-    system = {"structure": "lif-interstitial"}
-    old = CampaignFile.model_validate({"system": system, "select": {"method": "committee+fps"}})
-    assert old == CampaignFile.model_validate({"system": system})
-
-
 def test_durations_are_one_for_all_temperatures_or_one_for_each():
     given = {"temperatures_K": [500, 700], "duration_ps": [30, 12.5]}
     file = CampaignFile.model_validate({"system": {"structure": "x"}, "measure": {"diffusion": given}})

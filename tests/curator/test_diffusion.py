@@ -19,7 +19,8 @@ from curator.diffusion import (
     hop_length,
     measure_diffusion,
 )
-from curator.md import MDSettings, Trajectory, run_md
+from curator.md import run_md
+from curator.trajectory import MDSettings, Trajectory
 from curator.walk import fit_walk
 
 D_PER_RATE = kmc.HOP_LENGTH_A**2 / 6

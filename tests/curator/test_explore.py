@@ -9,7 +9,8 @@ from curator.backends.classical import FumiTosiLiF
 from curator.datasets.frame import atoms_from_frame
 from curator.datasets.sources import rocksalt
 from curator.explore import PlannedRun, candidates, candidates_of, plan_exploration
-from curator.md import Gates, MDSettings, Trajectory, run_md
+from curator.md import run_md
+from curator.trajectory import Gates, MDSettings, Trajectory
 
 LIF = rocksalt("LiF", 4.1)
 

@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase import Atoms
 
 from curator.build import build_plan
 from curator.config import CampaignFile
-from curator.datasets.frame import Frame
-from curator.forecast import Forecast, _add_up, _cell_notes, _seconds
+from curator.datasets.frame import Frame, frame_from_atoms
+from curator.forecast import Forecast, _add_up, _cell_notes, _seconds, _timestep_notes
 
 
 def added_up(folder: Path, **sections: Any) -> Forecast:
@@ -76,6 +77,15 @@ def test_the_defect_that_a_mechanism_makes_is_told(tmp_path: Path):
     assert "defect" not in added_up(tmp_path).lines[0]
     system = {"structure": "lif", "mobile": "Li", "hop": {"mechanism": "vacancy"}}
     assert "a defect made in them (vacancy)" in added_up(tmp_path, system=system).lines[0]
+
+
+def test_note_where_a_time_step_is_long_for_hydrogen(tmp_path: Path):
+    explore, diffusion = {"timestep_fs": 0.5}, {"temperatures_K": [700, 1000], "timestep_fs": 2.0}
+    sections = {"system": {"structure": "lif-interstitial"}, "explore": explore, "measure": {"diffusion": diffusion}}
+    plan = build_plan(CampaignFile.model_validate(sections), tmp_path)
+    water, salt = (frame_from_atoms(Atoms(formula, pbc=True, cell=[9.0] * 3)) for formula in ("OH2", "LiF"))
+    assert _timestep_notes(plan, salt) == ()
+    assert _timestep_notes(plan, water) == ("  note: measure.diffusion.timestep_fs 2 is long for hydrogen; give 0.5",)
 
 
 def test_note_where_no_random_frame_lets_it_converge(tmp_path: Path):

@@ -5,7 +5,8 @@ from curator.backends.classical import FumiTosiLiF
 from curator.datasets.frame import Frame
 from curator.datasets.sources import Hop, build_seed
 from curator.hop import along, hopping_atoms, plan_hop
-from curator.md import frames, run_md
+from curator.md import run_md
+from curator.trajectory import frames
 
 
 @pytest.fixture(params=["lif-interstitial", "lif-vacancy"])

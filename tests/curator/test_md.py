@@ -17,7 +17,8 @@ from ase.calculators.calculator import Calculator, all_changes
 from curator.backends.classical import FumiTosiLiF
 from curator.datasets.frame import Frame
 from curator.datasets.sources import rocksalt
-from curator.md import Gates, MDSettings, Trajectory, frames, min_distance_ratio, read_trajectory, run_md
+from curator.md import min_distance_ratio, run_md
+from curator.trajectory import Gates, MDSettings, Trajectory, frames, read_trajectory
 from curator.walk import fit_walk
 
 
@@ -116,7 +117,8 @@ import sys
 from pathlib import Path
 from curator.backends.classical import FumiTosiLiF
 from curator.datasets.sources import rocksalt
-from curator.md import MDSettings, run_md
+from curator.md import run_md
+from curator.trajectory import MDSettings
 settings = MDSettings(900, 1.0, frame_interval_fs=10, chunk_ps=0.05)
 run_md(rocksalt("LiF", 4.1), FumiTosiLiF(), settings, seed=[7, 0, 1, 2], folder=Path(sys.argv[1]))
 """

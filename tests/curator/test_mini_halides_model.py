@@ -18,10 +18,11 @@ from curator.distil import Distillation, deal, label, train
 from curator.distil_card import errors_by_kind
 from curator.learners.foundation import load_foundation
 from curator.learners.metrics import force_rmse
-from curator.md import MDSettings, run_md
+from curator.md import run_md
 from curator.mini_halides_card import markdown
 from curator.mini_halides_exam import lattice_constants, thermal_and_condensed, walls
 from curator.mini_halides_small import markdown as small_markdown
+from curator.trajectory import MDSettings
 
 CHGNET_BARRIER_EV = 0.127
 """Knock-off hop of the interstitial in LiF at 4.0905 Å, 65 atoms: climbing-image band."""

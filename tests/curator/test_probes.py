@@ -28,9 +28,10 @@ from curator.learners.foundation import load_foundation
 from curator.learners.mace import MaceModel
 from curator.learners.probes import forgetting
 from curator.learners.replay import probe_records
-from curator.probes import ProbeSettings, probe, probe_round, probe_structures, probes_json, timestep_for
+from curator.probes import ProbeSettings, probe, probe_round, probe_structures, probes_json
 from curator.progress import Display
 from curator.state import CampaignFolder, plain_json, read_json, read_log, write_json
+from curator.trajectory import timestep_for
 
 TINY = Architecture(
     (3, 9, 11),

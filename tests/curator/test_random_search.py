@@ -12,9 +12,10 @@ from pair_potentials import ARGON, SilicaBKS
 
 from curator.backends.calculator import WholeCalculator
 from curator.datasets.frame import Frame, frame_from_atoms
-from curator.md import MDSettings, min_distance_ratio, run_md
+from curator.md import min_distance_ratio, run_md
 from curator.random_search import MAX_PACKING, hole_rate, random_structures, small_composition, wilson95
 from curator.survival import survival
+from curator.trajectory import MDSettings
 
 CELL_A = 7.16
 

@@ -1,7 +1,14 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from socket import gethostname
+
 import pytest
 
 from curator.state import Json
-from curator.status import status_lines
+from curator.status import _live, status_lines
 
 PLAN: Json = {
     "temperatures": [
@@ -87,3 +94,11 @@ def test_the_plan_tells_what_the_tolerance_takes_and_where_the_error_is_from():
 def test_much_cheaper_temperatures_are_worth_a_word():
     best = {"temperatures_K": [740.2, 849.9, 1000.0], "time_ps": 90.0}
     assert any("at 740, 850, 1000 K it would take 90 ps" in line for line in told(None, plan=PLAN | {"best": best}))
+
+
+def test_what_a_killed_driver_left_counts_as_running_on_another_machine_only(tmp_path: Path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for host, pid, runs in ((gethostname(), dead.pid, False), (gethostname(), os.getpid(), True), ("node7", 1, True)):
+        (tmp_path / "live.json").write_text(json.dumps({"host": host, "pid": pid, "stage": "label"}))
+        assert (_live(tmp_path / "live.json") is not None) is runs

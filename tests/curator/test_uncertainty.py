@@ -135,12 +135,12 @@ def test_reliability_needs_atoms_and_predictions():
         reliability(np.zeros(100), np.ones(100), 3)
 
 
-def fresh(n_atoms, seed, known=True, calibrated=True, kind=None):
+def fresh(n_atoms, seed, known=True, calibrated=True, kind="committee"):
     """Evidence of a round of four random frames and two chosen ones."""
     spread, error = known_errors(6 * n_atoms, seed)
     frame = np.repeat(np.arange(6), n_atoms)
-    told = {} if kind is None else {"spread_kind": np.array(kind)}
-    return told | {
+    return {
+        "spread_kind": np.array(kind),
         "spread_eV_per_A": spread,
         "test_spread_eV_per_A": spread,
         "test_error_eV_per_A": error,
@@ -170,8 +170,8 @@ def test_only_random_frames_that_were_predicted_before_are_pooled():
 
 
 def test_spreads_of_two_kinds_are_never_pooled():
-    """A campaign that changed from a committee, which older evidence does not name, to the last layer in round 3."""
-    rounds = {1: fresh(65, 1), 2: fresh(65, 2, kind="committee")}
+    """A campaign that changed from a committee to the last layer in round 3."""
+    rounds = {1: fresh(65, 1), 2: fresh(65, 2)}
     both = rounds | {3: fresh(65, 3, kind="last_layer"), 4: fresh(65, 4, kind="last_layer")}
     both[3] |= {"spread_eV_per_A": 100 * both[3]["spread_eV_per_A"]}
 

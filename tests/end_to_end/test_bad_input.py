@@ -119,7 +119,7 @@ def test_frames_without_labels(tmp_path: Path, curator_here):
 
 def test_exploring_too_short_for_a_candidate(tmp_path: Path, curator_here):
     done = curator_here("explore", "lif-interstitial", "--duration-ps", "0.1", "--out", tmp_path / "pool.extxyz")
-    check_refused(done, "0.1 ps yields no candidate", "0.2 ps are left out", "--duration-ps")
+    check_refused(done, "0.1 ps yields no candidate", "0.2 ps are left out", "a longer duration")
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,14 @@ def test_from_exploration_to_a_model(tmp_path: Path, curator_here):
         "--interval-ps",
         "0.02",
     ]
-    succeeded(curator_here(*explored, "--out", pool))
+    told = json.loads(succeeded(curator_here(*explored, "--out", pool, "--json")))
+    assert told["n_candidates"] == len(read(pool, index=":"))
+    assert [(run["temperature_K"], run["reason"]) for run in told["trajectories"]] == [(700.0, "")]
     told = json.loads(succeeded(curator_here("select", pool, "--n", "6", "--out", chosen, "--json")))
     assert sorted(set(told["reasons"])) == ["diverse", "random"]
     assert len(read(chosen, index=":")) == 6
+    write(tmp_path / "other.extxyz", bulk("NaF", "rocksalt", 4.6))  # what is labelled may hold other elements
+    succeeded(curator_here("select", pool, "--n", "6", "--labelled", tmp_path / "other.extxyz", "--out", chosen))
 
     said = succeeded(curator_here("label", chosen, "--with", "lif-fumi-tosi", "--out", labels))
     assert "6 labels of lif-fumi-tosi@" in said

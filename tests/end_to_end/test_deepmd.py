@@ -17,7 +17,8 @@ from curator.datasets.frame import atoms_from_frame
 from curator.datasets.label import Label, Provenance, Record
 from curator.datasets.sources import build_seed
 from curator.labelling import labeller_of, read_label_file
-from curator.md import MDSettings, frames, run_md
+from curator.md import run_md
+from curator.trajectory import MDSettings, frames
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
