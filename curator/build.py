@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 from ase.data import atomic_numbers, chemical_symbols
 from ase.geometry import find_mic
 
@@ -213,8 +212,11 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
         with naming("label.also"):
             also = pseudolabeller(file.label.also, folder, file.run.device, trust)
             make_labeller(also)
-    if file.run.device == "cuda" and not torch.cuda.is_available():
-        raise BadInput("run.device: there is no CUDA device here; use auto or cpu")
+    if file.run.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise BadInput("run.device: there is no CUDA device here; use auto or cpu")
     return Plan(
         file=file,
         structure=structure,
@@ -341,8 +343,8 @@ def _check_charge(file: CampaignFile) -> None:
             told = label.parameters.get(name, 0)
             if told != value:
                 raise BadInput(
-                    f"system.{name}: is {value}, but {told} for the calculator, which is told of it by "
-                    f"label.parameters alone; give the two the same"
+                    f"system.{name}: is {value}, but label.parameters, all that the calculator is told, gives {told}; "
+                    "give both alike"
                 )
         elif value and label.kind not in ("dft", "semiempirical"):
             raise BadInput(f"system.{name}: {label.model} knows no {name}; leave it out with label.kind {label.kind}")

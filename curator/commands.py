@@ -210,7 +210,10 @@ def finetune(
         int | None, typer.Option("--replay-per-epoch", min=1, help="How many of them an epoch replays.")
     ] = None,
     replay_choice: Annotated[
-        str, typer.Option("--replay-choice", help="random, farthest (in features) or elements (alike of each set).")
+        str,
+        typer.Option(
+            "--replay-choice", help="random, farthest (in features) or elements (as many of each chemical system)."
+        ),
     ] = "random",
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1)] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,

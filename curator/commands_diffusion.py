@@ -54,10 +54,15 @@ def diffusion(
     elements: Annotated[
         str | None, typer.Option("--elements", help="Of the types 1, 2, ... of a LAMMPS dump or H5MD: Li,F.")
     ] = None,
-    hop_length_A: Annotated[float | None, typer.Option("--hop-length-A", help="How far a hop moves the sum.")] = None,
+    hop_length_A: Annotated[
+        float | None,
+        typer.Option(
+            "--hop-length-A", help="Summed displacement of the mobile ions in one hop, in Å; guessed by default."
+        ),
+    ] = None,
     carriers: Annotated[
         int,
-        typer.Option("--carriers", min=1, help="Defects, or ions, that carry the diffusion and share that of the sum."),
+        typer.Option("--carriers", min=1, help="Defects, or ions, among which the collective diffusion is divided."),
     ] = 1,
     equilibration_ps: Annotated[float, typer.Option("--equilibration-ps", min=0.0)] = 2.0,
     liquid: Annotated[bool, typer.Option("--liquid", help="Nothing stays: against the centre of mass.")] = False,

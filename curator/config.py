@@ -185,7 +185,8 @@ class Learn(Section):
         None, ge=1, description="How many of them an epoch replays, drawn anew for each; overrides the table."
     )
     replay_choice: Literal["random", "farthest", "elements"] = Field(
-        "random", description="How they are chosen: at random, far apart in features, or alike of each set of elements."
+        "random",
+        description="How they are chosen: at random, far apart in features, or as many of each chemical system.",
     )
     replay: str | None = Field(
         None,
@@ -279,7 +280,7 @@ class Stop(Section):
         "round is measured longer, as planned; by default never longer than measure.diffusion says.",
     )
     window: int = Field(
-        3, ge=2, description="Rounds over which the barrier must hold still, and a trend must not matter."
+        3, ge=2, description="Newest rounds over which the barrier must not move, nor anything show a trend."
     )
     n_compare: int = Field(
         2, ge=1, description="Earlier rounds with which activation energy and diffusivities must agree."
@@ -291,7 +292,10 @@ class Stop(Section):
         0.1, gt=0, description="Largest force error on random frames not yet trained on; null judges nothing by it."
     )
     force_error_fall: float = Field(
-        0.3, gt=0, lt=1, description="Share by which that error may be smaller than in the rounds before."
+        0.3,
+        gt=0,
+        lt=1,
+        description="A force error that fell by more than this share since the rounds before is still being learnt away.",
     )
 
 

@@ -134,8 +134,8 @@ def _plan_lines(content: Json) -> list[str]:
     if not plan or not plan["more_ps"]:
         return []
     errors, wanted = plan["errors_eV"], f"{plan['wanted_error_eV']:.3f} eV"
-    today = "" if errors["sampling"] is None else f", {errors['sampling']:.3f} eV today"
-    chance = f"; the chance of training adds {errors['seeds']:.3f} eV" if errors["seeds"] else ""
+    today = "" if errors["sampling"] is None else f"; it is {errors['sampling']:.3f} eV now"
+    scatter = f"; scatter between trainings adds {errors['seeds']:.3f} eV" if errors["seeds"] else ""
     gap = "" if errors["gap"] is None else f"; the barrier's gap to the reference is {errors['gap']:+.3f} eV"
     points = plan["temperatures"]
     enough = errors["sampling"] is not None and errors["sampling"] <= plan["wanted_error_eV"]
@@ -144,8 +144,7 @@ def _plan_lines(content: Json) -> list[str]:
     hours = plan.get("wall_hours")
     pace = "" if hours is None else f"; {duration(3600 * hours)} with {n} worker{'s' * (n > 1)}"
     lines = [
-        f"  a tolerance of {content['tolerance_eV']:g} eV asks for a statistical error of Ea of {wanted}{today}"
-        f"{chance}{gap}",
+        f"  to decide within {content['tolerance_eV']:g} eV, Ea needs a standard error of {wanted}{today}{scatter}{gap}",
         f"  {'as much again' if enough else 'MD that reaches it'}, ps: {times}{pace}",
     ]
     best = plan["best"]

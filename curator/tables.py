@@ -173,7 +173,7 @@ def plan_table(evidence: Evidence) -> Table:
     errors = {name: number(plan, "errors_eV", name) for name in ("sampling", "seeds", "gap")}
     parts = {
         "sampling": f"{_cell(errors['sampling'])} eV from the dynamics",
-        "seeds": f"{_cell(errors['seeds'])} eV from the chance of training",
+        "seeds": f"{_cell(errors['seeds'])} eV from the scatter between trainings",
         "gap": f"a gap of the barrier to the reference of {_cell(errors['gap'])} eV",
     }
     told = ", ".join(text for name, text in parts.items() if errors[name] is not None)

@@ -89,5 +89,5 @@ def test_charges_must_agree(tmp_path: Path, system: dict[str, int], parameters: 
     if fits:
         assert build_plan(file, tmp_path).labeller.calculator == "gpaw:GPAW"
         return
-    with pytest.raises(BadInput, match=r"system\.(charge|multiplicity): is .* but .* for the calculator"):
+    with pytest.raises(BadInput, match=r"system\.(charge|multiplicity): is .* but label.parameters, .* gives"):
         build_plan(file, tmp_path)

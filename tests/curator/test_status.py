@@ -83,12 +83,12 @@ def test_md_comes_with_the_budget_that_pays_for_it():
 def test_the_plan_tells_what_the_tolerance_takes_and_where_the_error_is_from():
     lines = told(None, plan=PLAN)
     assert (
-        "  a tolerance of 0.05 eV asks for a statistical error of Ea of 0.011 eV, 0.031 eV today; the chance of "
-        "training adds 0.003 eV; the barrier's gap to the reference is -0.004 eV"
+        "  to decide within 0.05 eV, Ea needs a standard error of 0.011 eV; it is 0.031 eV now; scatter between "
+        "trainings adds 0.003 eV; the barrier's gap to the reference is -0.004 eV"
     ) in lines
     assert "  MD that reaches it, ps: 700 K 40 of 161, 1000 K 40 of 58; 1 h 48 min with 2 workers" in lines
     assert "would take" not in "\n".join(lines)
-    assert not any("asks for" in line for line in told(None, plan=PLAN | {"more_ps": 0.0}))
+    assert not any("to decide" in line for line in told(None, plan=PLAN | {"more_ps": 0.0}))
 
 
 def test_much_cheaper_temperatures_are_worth_a_word():
