@@ -212,7 +212,7 @@ def finetune(
     replay_choice: Annotated[
         str,
         typer.Option(
-            "--replay-choice", help="random, farthest (in features) or elements (as many of each chemical system)."
+            "--replay-choice", help="random, farthest (in features) or elements (alike of each chemical system)."
         ),
     ] = "random",
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1)] = None,

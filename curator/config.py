@@ -186,7 +186,7 @@ class Learn(Section):
     )
     replay_choice: Literal["random", "farthest", "elements"] = Field(
         "random",
-        description="How they are chosen: at random, far apart in features, or as many of each chemical system.",
+        description="How they are chosen: at random, far apart in features, or alike of each chemical system.",
     )
     replay: str | None = Field(
         None,
@@ -295,7 +295,7 @@ class Stop(Section):
         0.3,
         gt=0,
         lt=1,
-        description="A force error that fell by more than this share since the rounds before is still being learnt away.",
+        description="Share of that error which, lost within the window, says that it still falls.",
     )
 
 

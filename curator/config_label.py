@@ -58,7 +58,7 @@ class Label(Section):
     )
     also: str | None = Field(
         None,
-        description="A second model, such as chgnet:r2scan, that labels every frame too, for comparison only; nothing is "
+        description="A second model, such as chgnet:r2scan, that labels every frame too, for comparison: nothing is "
         "trained on its labels.",
     )
     preset: Literal["pbe", "pbe-strict", "pbe-quick"] = Field(

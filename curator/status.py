@@ -144,7 +144,8 @@ def _plan_lines(content: Json) -> list[str]:
     hours = plan.get("wall_hours")
     pace = "" if hours is None else f"; {duration(3600 * hours)} with {n} worker{'s' * (n > 1)}"
     lines = [
-        f"  to decide within {content['tolerance_eV']:g} eV, Ea needs a standard error of {wanted}{today}{scatter}{gap}",
+        f"  to decide within {content['tolerance_eV']:g} eV, Ea needs a standard error of "
+        f"{wanted}{today}{scatter}{gap}",
         f"  {'as much again' if enough else 'MD that reaches it'}, ps: {times}{pace}",
     ]
     best = plan["best"]
