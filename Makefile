@@ -37,7 +37,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 mini-halides: $(VENV)/.installed
-	$(BIN)/python -m curator.mini_halides all
+	$(BIN)/python -m curator.distil.mini_halides all
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -12,13 +12,13 @@ from typing import Any, cast
 import numpy as np
 
 from curator.backends.executor import Task
-from curator.barrier import Barrier
+from curator.barriers.barrier import Barrier
+from curator.barriers.hop import along
 from curator.context import Context, buy_labels, run_tasks, values_of
 from curator.datasets.atomic import atomic_path
 from curator.datasets.frame import Frame
 from curator.datasets.label import Label, Provenance
 from curator.datasets.sources import Hop
-from curator.hop import along
 from curator.state import read_json, write_json
 from curator.tasks import barrier_of
 

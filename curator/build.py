@@ -12,15 +12,15 @@ from ase.geometry import find_mic
 
 from curator.backends.base import LabellerSpec
 from curator.backends.labellers import make_labeller
+from curator.barriers.hops import NamedHop, default_supercell, enumerate_hops
 from curator.config import CampaignFile, HopFiles, HopSearch
 from curator.datasets.extxyz import read_frames
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.errors import BadInput, is_disk_full
-from curator.hops import NamedHop, default_supercell, enumerate_hops
 from curator.labelling import key_of, labeller_of, model_reference, pseudolabeller, resolve
 from curator.learners.strategies import E0_POLICIES, E0Choice, Strategy, strategy
-from curator.rule import StopRule
+from curator.verdict.rule import StopRule
 
 MAX_STRAIN = 0.05
 """Largest difference between the cells of a structure and of its hop, relative to the longest lattice vector."""

@@ -21,7 +21,6 @@ from curator.choose import calibration_before, choose
 from curator.config import CampaignFile, HopFiles, read_campaign_file
 from curator.config import Diffusion as DiffusionSettings
 from curator.context import Context, count_labels
-from curator.convergence import has_settled, judge
 from curator.datasets.atomic import write_atomically
 from curator.datasets.fence import acquire
 from curator.datasets.frame import Frame
@@ -45,8 +44,7 @@ from curator.measure import (
 )
 from curator.probes import probe_round
 from curator.progress import Display
-from curator.purchase import in_words, measured_again, more_md, summed_up
-from curator.report import write_report
+from curator.report.page import write_report
 from curator.round import (
     explore,
     explore_for_test,
@@ -55,10 +53,12 @@ from curator.round import (
     label_test_frames,
     train,
 )
-from curator.rule import StopRule
 from curator.setup import Setup, check_kept_replay, foundation_hash, gather_inputs, has_inputs, keep_inputs, set_up
 from curator.state import CampaignFolder, Json, campaign_folder, log_event, plain_json, read_json, write_json
 from curator.summary import campaign_json, exploration_runs, round_cost, verdict_json
+from curator.verdict.convergence import has_settled, judge
+from curator.verdict.purchase import in_words, measured_again, more_md, summed_up
+from curator.verdict.rule import StopRule
 
 FIXED_KEYS = (
     "system",

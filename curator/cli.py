@@ -1,4 +1,4 @@
-"""The command line: campaigns. Commands on files are in :mod:`curator.commands` and its neighbours."""
+"""The command line: campaigns. Commands on files are in :mod:`curator.commands`."""
 
 import json
 import logging
@@ -173,7 +173,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Where; report.html of the campaign by default.")] = None,
 ) -> None:
     """Write the report: one HTML page that opens offline."""
-    from curator.report import write_report
+    from curator.report.page import write_report
     from curator.state import campaign_folder
 
     folder = campaign_folder(target)
@@ -235,15 +235,7 @@ def main() -> None:
     warnings.showwarning = _show_notice
     logging.getLogger().setLevel(logging.ERROR)
     # They add their commands to the app.
-    from curator import (  # noqa: F401
-        commands,
-        commands_barrier,
-        commands_data,
-        commands_diffusion,
-        commands_distil,
-        commands_label,
-        commands_measure,
-    )
+    from curator.commands import barrier, diffusion, distil, explore, finetune, import_labels, label, probe, select  # noqa: F401
 
     sys.exit(_run_app())
 

@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 
 from curator.backends.executor import Task
-from curator.barrier import Barrier
+from curator.barriers.barrier import Barrier
 from curator.build import N_EXAM_FRAMES
 from curator.context import Context, buy_labels, labelled, run_tasks, values_of
 from curator.datasets.frame import Frame

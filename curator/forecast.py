@@ -12,10 +12,9 @@ from curator.backends.base import LabelFailed
 from curator.backends.labellers import label_frame, make_labeller
 from curator.build import Plan, build_plan, n_anchor_labels, n_exam_labels, naming
 from curator.config import read_campaign_file
-from curator.convergence import earliest_convergence
 from curator.datasets.frame import Frame
+from curator.diffusion.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS
 from curator.errors import BadInput
-from curator.gate import WITHOUT_RANDOM_FRAMES
 from curator.labelling import key_of
 from curator.lattice import seed_structure
 from curator.learners.mace import MaceModel
@@ -26,11 +25,12 @@ from curator.selection import N_RANDOM_MIN
 from curator.setup import gather_inputs
 from curator.state import Json, campaign_folder
 from curator.trajectory import MDSettings, timestep_for
-from curator.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS
+from curator.verdict.convergence import earliest_convergence
+from curator.verdict.gate import WITHOUT_RANDOM_FRAMES
 
 N_STEPS_TIMED = 10
 CALLS_OF_A_BARRIER = 350
-"""Force calls of one hop, two end points, a band and the proof of its saddle (`curator.barrier`)."""
+"""Force calls of one hop, two end points, a band and the proof of its saddle (`curator.barriers.barrier`)."""
 GAMMA_POINT_WIDTH_A = 12.0
 """LiF of one lattice constant by GFN1-xTB: pressures of 25, 9 and 5 GPa in cubes of 4, 8 and 12 Å."""
 DEFECT = {"vacancy": "vacancy", "interstitial": "interstitial", "interstitialcy": "interstitial"}

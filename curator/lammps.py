@@ -46,7 +46,8 @@ def write_lammps_input(
     replicas
         Independent trajectories per temperature.
     equilibration_ps, n_carriers, hop_length_A
-        As for :func:`curator.diffusion.measure_diffusion`; they enter the command that the input names, no more.
+        As for :func:`curator.diffusion.measurement.measure_diffusion`; they enter the command that the input names, no
+        more.
     seed
         Seeds of velocities and thermostat follow from it, the temperature and the replica.
 

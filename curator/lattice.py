@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from curator.barriers.hops import NamedHop
 from curator.build import Plan, search_hops
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed, rocksalt
-from curator.hops import NamedHop
 
 
 def seed_structure(
@@ -13,7 +13,7 @@ def seed_structure(
 ) -> tuple[Frame, Hop | None, Hop | None]:
     """Structure the campaign explores, its hop and its held-out hop, once the lattice is known.
 
-    Of hops that are searched for it is the shortest that is returned; see `curator.followed`.
+    Of hops that are searched for it is the shortest that is returned; see `curator.barriers.followed`.
 
     Parameters
     ----------

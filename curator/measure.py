@@ -21,7 +21,7 @@ from curator.datasets.extxyz import read_own_records
 from curator.datasets.frame import Frame
 from curator.datasets.label import Record
 from curator.datasets.sources import Hop
-from curator.diffusion import Arrhenius, Diffusivity, as_json, fit_arrhenius, measure_diffusion
+from curator.diffusion.measurement import Arrhenius, Diffusivity, as_json, fit_arrhenius, measure_diffusion
 from curator.learners.base import Prediction
 from curator.learners.mace import REPLAY
 from curator.learners.metrics import energy_rmse_per_atom, force_rmse, median_frame_force_rmse

@@ -10,6 +10,7 @@ from ase.data import atomic_numbers
 from ase.io import iread, write
 
 from curator.backends.executor import Done, Task
+from curator.barriers.hop import plan_hop
 from curator.choose import Chosen
 from curator.context import Context, buy_labels, labelled, run_tasks, values_of
 from curator.datasets.atomic import atomic_path
@@ -21,7 +22,6 @@ from curator.datasets.split import assign_splits
 from curator.errors import CuratorError
 from curator.explore import Candidate, plan_exploration
 from curator.explore import candidates as candidates_from
-from curator.hop import plan_hop
 from curator.state import Stage, read_json, write_json
 from curator.tasks import (
     ModelAt,

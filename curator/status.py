@@ -7,9 +7,9 @@ import psutil
 
 from curator.config import read_campaign_file
 from curator.errors import BadInput
-from curator.purchase import RAISE, in_words, measurements
 from curator.quantities import duration
 from curator.state import Json, campaign_folder, read_json
+from curator.verdict.purchase import RAISE, in_words, measurements
 
 VERDICTS = {
     "converged": "converged",

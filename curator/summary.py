@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from curator.context import Context, labelled
-from curator.convergence import Verdict
 from curator.exam import with_exam
-from curator.planning import MDPlan, PlannedTime
-from curator.purchase import md_ps, planned_md
 from curator.setup import Setup, foundation_hash
 from curator.state import CampaignFolder, Json, read_json, wall_seconds
 from curator.uncertainty import FRESH_ARRAYS, pool_fresh_errors, reliability_json
+from curator.verdict.convergence import Verdict
+from curator.verdict.planning import MDPlan, PlannedTime
+from curator.verdict.purchase import md_ps, planned_md
 
 
 def verdict_json(verdict: Verdict) -> Json:

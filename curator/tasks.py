@@ -17,7 +17,7 @@ from ase.optimize import LBFGS
 from numpy.typing import NDArray
 
 from curator.backends.base import LabellerSpec
-from curator.barrier import Barrier, find_barrier
+from curator.barriers.barrier import Barrier, find_barrier
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Record
 from curator.datasets.sources import Hop

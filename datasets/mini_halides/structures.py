@@ -1,7 +1,7 @@
 """Configurations of the nine alkali halides LiF to KBr from which `mini-halides` is distilled.
 
 Pure geometry, drawn from a seeded generator: no energies. Thermal configurations, which need a force field, are
-added by ``curator.mini_halides``.
+added by ``curator.distil.mini_halides``.
 """
 
 from collections.abc import Iterator

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from curator.arrhenius import Arrhenius, fit_arrhenius
 from curator.backends.classical import FumiTosiLiF
-from curator.barrier import find_barrier
+from curator.barriers.barrier import find_barrier
 from curator.datasets.frame import Frame
 from curator.datasets.sources import build_seed
-from curator.diffusion import Diffusivity, diffusivity_of_positions
+from curator.diffusion.arrhenius import Arrhenius, fit_arrhenius
+from curator.diffusion.measurement import Diffusivity, diffusivity_of_positions
+from curator.diffusion.trajectory_files import load_positions
 from curator.lammps import write_lammps_input
 from curator.positions import hop_length
 from curator.trajectory import MDSettings
-from curator.trajectory_files import load_positions
 
 LATTICE_CONSTANT_A = 4.0314
 TEMPERATURES_K = (600.0, 800.0, 1000.0)

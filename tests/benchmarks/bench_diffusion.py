@@ -19,8 +19,8 @@ from kinisi.diffusion import Diffusion
 from kinisi.displacement import calculate_msd, calculate_mstd
 from kinisi.parser import Parser
 
-from curator.coefficient import measure_sum, measure_tracer
-from curator.walk import Floats
+from curator.diffusion.coefficient import measure_sum, measure_tracer
+from curator.diffusion.walk import Floats
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "curator"))
 import kmc

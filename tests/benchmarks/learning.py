@@ -22,7 +22,7 @@ import torch
 from defaults import SEEDS, markdown
 
 from curator.backends.labellers import make_labeller
-from curator.barrier import find_barrier
+from curator.barriers.barrier import find_barrier
 from curator.build import Plan, build_plan
 from curator.config import read_campaign_file
 from curator.datasets.extxyz import read_own_records

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from curator.convergence import StopRule, has_settled, judge
 from curator.datasets.units import KB_EV_PER_K
-from curator.purchase import N_MEASUREMENTS
+from curator.verdict.convergence import StopRule, has_settled, judge
+from curator.verdict.purchase import N_MEASUREMENTS
 
 TEMPERATURES_K = np.array([500.0, 700.0, 1000.0])
 X = 1 / (KB_EV_PER_K * TEMPERATURES_K)

@@ -14,8 +14,8 @@ from curator.datasets.sources import build_seed
 from curator.errors import BadInput
 from curator.lattice import seed_structure
 from curator.learners.foundation import load_foundation
-from curator.rule import StopRule
 from curator.setup import gather_inputs
+from curator.verdict.rule import StopRule
 
 
 def campaign(**system: object) -> CampaignFile:

@@ -8,13 +8,13 @@ import bench_classical as bench
 import numpy as np
 import pytest
 
-from curator.arrhenius import fit_arrhenius
 from curator.backends.classical import FumiTosiLiF
 from curator.datasets.frame import atoms_from_frame
-from curator.diffusion import measure_diffusion
+from curator.diffusion.arrhenius import fit_arrhenius
+from curator.diffusion.measurement import measure_diffusion
+from curator.diffusion.trajectory_files import load_positions
 from curator.md import run_md
 from curator.trajectory import MDSettings
-from curator.trajectory_files import load_positions
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 COMMON_K = 800.0

@@ -15,7 +15,7 @@ from rich.console import Console
 from curator.backends.base import LabellerSpec
 from curator.backends.executor import SerialExecutor
 from curator.backends.labellers import labeller_calculator, make_labeller
-from curator.barrier import find_barrier
+from curator.barriers.barrier import find_barrier
 from curator.build import build_plan
 from curator.choose import _frames_for_distance
 from curator.config import CampaignFile
@@ -28,7 +28,7 @@ from curator.exam import take_exam, with_exam
 from curator.learners.foundation import load_foundation
 from curator.measure import records_for_test
 from curator.progress import Display
-from curator.report import write_report
+from curator.report.page import write_report
 from curator.round import _splits_before, records_for_training
 from curator.setup import Setup
 from curator.state import CampaignFolder, read_json, write_json

@@ -14,9 +14,9 @@ from ase.build import bulk
 
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import build_seed
+from curator.diffusion.trajectory_files import load_positions
 from curator.lammps import write_lammps_input
 from curator.trajectory import MDSettings
-from curator.trajectory_files import load_positions
 
 POTENTIAL = Path(__file__).parents[1] / "lif-fumi-tosi.lammps"
 RUNS = [MDSettings(temperature_K, 0.4, timestep_fs=1.0) for temperature_K in (600.0, 900.0)]

@@ -17,9 +17,9 @@ from ase.calculators.calculator import Calculator, all_changes
 from curator.backends.classical import FumiTosiLiF
 from curator.datasets.frame import Frame
 from curator.datasets.sources import rocksalt
+from curator.diffusion.walk import fit_walk
 from curator.md import min_distance_ratio, run_md
 from curator.trajectory import Gates, MDSettings, Trajectory, frames, read_trajectory
-from curator.walk import fit_walk
 
 
 class Einstein(Calculator):

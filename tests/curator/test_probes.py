@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from curator.backends.executor import SerialExecutor
 from curator.backends.labellers import make_labeller
 from curator.build import build_plan
-from curator.commands_measure import app
+from curator.commands.probe import app
 from curator.config import CampaignFile
 from curator.context import Context
 from curator.datasets.fence import acquire

@@ -3,9 +3,9 @@ import json
 import pytest
 from histories import RULE, Campaign
 
-from curator.convergence import judge
 from curator.state import plain_json
 from curator.summary import verdict_json
+from curator.verdict.convergence import judge
 
 
 def test_a_plan_is_json_and_its_durations_are_what_the_campaign_file_takes():

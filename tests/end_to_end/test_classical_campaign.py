@@ -13,7 +13,7 @@ import bench_classical as bench
 import pytest
 import yaml
 
-from curator.arrhenius import Arrhenius, fit_arrhenius
+from curator.diffusion.arrhenius import Arrhenius, fit_arrhenius
 
 TEMPLATE = Path(__file__).parents[2] / "curator" / "templates" / "classical.yaml"
 TOLERANCE_EV = 0.08

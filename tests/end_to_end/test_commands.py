@@ -13,9 +13,9 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
 
+from curator.barriers.hops import enumerate_hops
 from curator.datasets.extxyz import read_frames
 from curator.datasets.frame import atoms_from_frame
-from curator.hops import enumerate_hops
 
 
 def succeeded(done) -> str:

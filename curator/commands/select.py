@@ -1,0 +1,98 @@
+"""The command line: which frames are worth a label."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from curator.cli import AsJson, Trust, app
+from curator.commands.arguments import (
+    Seed,
+    Theory,
+    bad_input,
+    check_known,
+    load,
+    show,
+)
+from curator.datasets.frame import Frame
+from curator.errors import BadInput
+
+
+@app.command()
+def select(
+    candidates: Annotated[Path, typer.Argument(help="Frames to choose from.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 16,
+    out: Annotated[Path, typer.Option("--out", help="extxyz file of the chosen frames.")] = Path("selected.extxyz"),
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="One model, or each member of a committee; mini-halides by default."),
+    ] = None,
+    labelled: Annotated[
+        Path | None, typer.Option("--labelled", help="Frames to be different from; of a data set, those of --theory.")
+    ] = None,
+    theory: Theory = None,
+    random_share: Annotated[float, typer.Option("--random-share", min=0.0, max=1.0)] = 0.125,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    trust: Trust = False,
+) -> None:
+    """Choose frames: a random share, then what is uncertain and different from what is labelled."""
+    from ase.io import write
+
+    from curator.dataset import frames_named, is_dataset, read_labelled
+    from curator.datasets.atomic import atomic_path
+    from curator.datasets.frame import atoms_from_frame
+    from curator.selection import frame_descriptor
+    from curator.selection import select as choose
+    from curator.uncertainty import committee_spread, frame_score
+
+    with bad_input():
+        frames = frames_named(candidates)
+        places = list(range(len(frames)))
+        known = [] if labelled is None else frames_named(labelled)
+        if labelled is not None and is_dataset(labelled):
+            has_label = {record.frame.hash for record in read_labelled(labelled, theory)}
+            known = [frame for frame in known if frame.hash in has_label]
+            places = [i for i in places if frames[i].hash not in has_label]
+            frames = [frames[i] for i in places]
+            if not frames:
+                raise BadInput(f"{candidates}: every frame has such a label in {labelled} already")
+    references = model or ["mini-halides"]
+    members = [load(reference, trust) for reference in references]
+    for reference, member in zip(references, members, strict=True):
+        check_known(member, np.concatenate([frame.numbers for frame in [*frames, *known]]), reference)
+    elements = sorted({int(number) for frame in [*frames, *known] for number in frame.numbers})
+
+    def descriptors(part: list[Frame]) -> list[NDArray[np.float64]]:
+        features = [p.node_features for p in members[0].predict(part, ("energy", "forces", "node_features"))]
+        pairs = zip(features, part, strict=True)
+        return [frame_descriptor(found, frame.numbers, elements) for found, frame in pairs if found is not None]
+
+    scores = None
+    if len(members) > 1:
+        forces = [member.predict(frames) for member in members]
+        spreads = [committee_spread(np.array([m[i].forces for m in forces])) for i in range(len(frames))]
+        scores = np.array([frame_score(spread) for spread in spreads])
+    with bad_input():
+        chosen = choose(
+            descriptors(frames),
+            descriptors(known) if known else [],
+            scores,
+            n_select=min(n, len(frames)),
+            random_share=random_share,
+            rng=np.random.default_rng(seed),
+        )
+    images = []
+    for idx, reason in zip(chosen.idx, chosen.reasons, strict=True):
+        atoms = atoms_from_frame(frames[idx])
+        atoms.info["reason"] = reason
+        images.append(atoms)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(out) as aside:
+        write(aside, images, format="extxyz")
+    chosen_idx = [places[idx] for idx in chosen.idx]
+    content = {"idx": chosen_idx, "reasons": chosen.reasons, "scores": chosen.scores, "out": out}
+    lines = [f"{idx:>6}  {reason}" for idx, reason in zip(chosen_idx, chosen.reasons, strict=True)]
+    show(as_json, content, [*lines, f"wrote {len(images)} frames to {out}"])

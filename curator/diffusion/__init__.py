@@ -1,0 +1,1 @@
+"""Diffusivities with honest errors: from positions to random walks, coefficients and activation energies."""

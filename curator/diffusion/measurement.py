@@ -1,0 +1,335 @@
+"""Diffusivity from molecular dynamics, with an honest error or an honest refusal."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import chi2
+
+from curator.diffusion import refusals
+from curator.diffusion.arrhenius import Arrhenius, fit_arrhenius
+from curator.diffusion.coefficient import N_RESIDENCES, MeasuredWalk, measure_sum, measure_tracer, shared
+from curator.diffusion.diffusivity import Diffusivity, as_json, refused
+from curator.diffusion.liquid import correct_for_finite_size
+from curator.diffusion.tensor import describe, diffusivity_tensor, raised
+from curator.diffusion.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS, Floats, msd_curve
+from curator.positions import (
+    hop_length,
+    in_host_frame,
+    in_mass_frame,
+    neighbour_distance,
+    species_masks,
+    unwrap,
+)
+from curator.trajectory import Trajectory
+
+__all__ = [
+    "Arrhenius",
+    "Diffusivity",
+    "as_json",
+    "diffusivity_of_positions",
+    "fit_arrhenius",
+    "hop_length",
+    "measure_diffusion",
+]
+
+N_AVERAGED = 10
+"""Frames whose mean position tells the distance of sites; in a single one vibrations bring the nearest ion nearer."""
+SOME_HOPS = 30
+"""Below this many hops the error is large and said to be."""
+
+
+def measure_diffusion(
+    trajectories: Sequence[Trajectory],
+    mobile: str,
+    *,
+    host: Sequence[str] | None = None,
+    hop_length_A: float | None = None,
+    n_carriers: int = 1,
+    equilibration_ps: float = 2.0,
+    tracer: bool = True,
+    liquid: bool = False,
+    viscosity_mPa_s: float | None = None,
+) -> Diffusivity:
+    """Diffusivity from independent trajectories at one temperature.
+
+    Parameters
+    ----------
+    trajectories
+        Replicas: same atoms, cell, temperature and frame interval.
+    mobile
+        Symbol of the mobile species.
+    host
+        Symbols of the host, whose mean displacement is the frame of reference; everything else if None.
+    hop_length_A
+        Displacement of the summed mobile species in one hop in Å (see `hop_length`); the distance between
+        neighbouring mobile ions if None.
+    n_carriers
+        Carriers the summed displacement is shared by: 1 for a single defect, the number of mobile ions where all
+        of them conduct.
+    equilibration_ps
+        Time left out at the beginning of each trajectory.
+    tracer
+        Whether to measure the self-diffusivity too.
+    liquid
+        Whether nothing stays: the centre of mass is the frame of reference, nothing is refused as molten, and the
+        self-diffusivity is what is measured.
+    viscosity_mPa_s
+        Shear viscosity of the model's liquid, by which the size of the cell is corrected for.
+
+    Raises
+    ------
+    ValueError
+        If there is no trajectory, they do not belong together, or there is no mobile or no host atom.
+    """
+    if not trajectories:
+        raise ValueError("no trajectory to measure a diffusivity from")
+    first = trajectories[0]
+    for other in trajectories[1:]:
+        same = (
+            np.array_equal(first.numbers, other.numbers)
+            and np.allclose(first.cell, other.cell)
+            and first.settings.temperature_K == other.settings.temperature_K
+            and _interval_fs(first) == _interval_fs(other)
+        )
+        if not same:
+            raise ValueError("trajectories of one diffusivity must share atoms, cell, temperature and frame interval")
+    pressures = [t.pressure_GPa for t in trajectories if t.pressure_GPa is not None]
+    exploded = [t for t in trajectories if t.status == "exploded"]
+    measured = diffusivity_of_positions(
+        [t.positions for t in trajectories if t.status == "completed"] or [first.start.positions[None]],
+        first.numbers,
+        first.cell,
+        _interval_fs(first),
+        mobile=mobile,
+        pbc=first.pbc,
+        unwrapped=True,
+        temperature_K=first.settings.temperature_K,
+        host=host,
+        hop_length_A=hop_length_A,
+        n_carriers=n_carriers,
+        equilibration_ps=equilibration_ps,
+        tracer=tracer and not exploded,
+        liquid=liquid,
+        viscosity_mPa_s=viscosity_mPa_s,
+    )
+    measured = replace(measured, pressure_GPa=float(np.mean(pressures)) if pressures else None)
+    if exploded:
+        reason = (
+            f"exploded: {len(exploded)} of {len(trajectories)} trajectories, {exploded[0].reason}; label frames from "
+            "there and train on, or lower the temperature"
+        )
+        return refused(measured, reason)
+    return measured
+
+
+def diffusivity_of_positions(
+    positions: Floats | Sequence[Floats],
+    numbers: ArrayLike,
+    cell: ArrayLike,
+    frame_interval_fs: float,
+    *,
+    mobile: str,
+    pbc: ArrayLike = (True, True, True),
+    unwrapped: bool = False,
+    temperature_K: float | None = None,
+    host: Sequence[str] | None = None,
+    hop_length_A: float | None = None,
+    n_carriers: int = 1,
+    equilibration_ps: float = 2.0,
+    tracer: bool = True,
+    liquid: bool = False,
+    viscosity_mPa_s: float | None = None,
+) -> Diffusivity:
+    """Diffusivity from the positions of one or several trajectories, wrapped or not.
+
+    See `curator.diffusion.walk.fit_walk` for the estimate, `curator.diffusion.coefficient.measure_walk` for its error
+    and ``curator/diffusion/refusals.py`` for what leads to a bound or a refusal.
+
+    Parameters
+    ----------
+    positions
+        Å, shape ``(n_frames, n_atoms, 3)``, or several of them.
+    numbers
+        Atomic numbers, shape ``(n_atoms,)``.
+    cell, pbc
+        Lattice vectors as rows in Å, shape ``(3, 3)``, and periodicity, shape ``(3,)``.
+    frame_interval_fs
+        Time between frames in fs.
+    unwrapped
+        Whether the positions are known to be unwrapped; if not, they are followed across the boundaries, which asks
+        for frames close enough in time.
+    mobile, temperature_K, host, hop_length_A, n_carriers, equilibration_ps, tracer, liquid, viscosity_mPa_s
+        As for `measure_diffusion`.
+
+    Raises
+    ------
+    ValueError
+        If there is no mobile or no host atom, a number is not finite, or an atom moves too far between two frames to
+        be followed.
+    """
+    runs = [positions] if isinstance(positions, np.ndarray) and positions.ndim == 3 else list(positions)
+    numbers, cell, pbc = np.asarray(numbers), np.asarray(cell, dtype=np.float64), np.asarray(pbc, dtype=bool)
+    interval_ps = frame_interval_fs / 1000
+    is_mobile, is_host = species_masks(numbers, mobile, [] if liquid else host)
+    for run in runs:
+        if run.ndim != 3 or run.shape[1:] != (len(numbers), 3):
+            raise ValueError(f"positions of shape {run.shape} do not go with {len(numbers)} atoms")
+        if not np.isfinite(run).all():
+            raise ValueError("positions must be finite numbers")
+    if liquid:
+        n_carriers = 1
+    if hop_length_A is not None and not hop_length_A > 0:
+        raise ValueError(f"hop length {hop_length_A:g} Å must be positive")
+    if not interval_ps > 0 or n_carriers < 1:
+        raise ValueError(f"frame interval {frame_interval_fs} fs and {n_carriers} carriers must be positive")
+
+    skip = round(equilibration_ps / interval_ps)
+    whole = runs if unwrapped else [_followed(idx, run, cell, pbc) for idx, run in enumerate(runs)]
+    long_enough = [run[skip:] for run in whole if len(run) > skip + 1]
+    kept = [in_mass_frame(run, numbers) if liquid else in_host_frame(run, is_host) for run in long_enough]
+    time_ps = sum(len(run) - 1 for run in kept) * interval_ps
+    empty = Diffusivity(mobile, temperature_K, "refused", (), time_ps=time_ps, n_trajectories=len(runs))
+    if reason := refusals.exploded(kept, numbers, interval_ps, temperature_K):
+        return refused(empty, reason)
+    if not liquid and (reason := refusals.melted(kept, numbers, is_mobile, is_host, interval_ps)):
+        return refused(empty, reason)
+    if hop_length_A is None:
+        length_A = neighbour_distance(whole[0][:N_AVERAGED].mean(axis=0), is_mobile, cell, pbc)
+    else:
+        length_A = hop_length_A
+    ions = [(run - run[0])[:, is_mobile] for run in kept]
+    each = [run.reshape(len(run), -1) for run in ions]
+    paths = each if liquid else [run.sum(axis=1) for run in ions]
+    walk = measure_sum(paths, each, interval_ps, length_A, n_carriers) if paths else None
+    if walk is None:
+        longest_ps = max((len(run) - 1 for run in kept), default=0) * interval_ps
+        return refused(
+            empty,
+            f"too short: the longest trajectory has {longest_ps:g} ps after {equilibration_ps:g} ps of equilibration, "
+            f"all have {time_ps:g} ps; give {LONGEST_AT_LEAST_PS:g} ps each and {ALL_AT_LEAST_PS:g} ps "
+            "in all, or more",
+        )
+    stride = walk.plateau.fit.stride
+    known = replace(
+        empty,
+        n_hops=walk.n_hops,
+        hop_length_A=length_A,
+        stride_ps=stride * interval_ps,
+        msd=msd_curve([path / np.sqrt(n_carriers) for path in paths], interval_ps),
+    )
+    if reason := refusals.too_few_hops(walk, time_ps):
+        return _bound(known, reason, walk, n_carriers, n_walks=paths[0].shape[1] // 3)
+    for reason in (
+        refusals.not_diffusive(paths, walk.plateau, interval_ps),
+        refusals.not_stationary(paths, walk, interval_ps),
+    ):
+        if reason:
+            return refused(known, reason)
+    if liquid:
+        return _measured_liquid(known, walk, paths, interval_ps, cell, viscosity_mPa_s)
+
+    residence_ps = n_carriers * time_ps / walk.n_hops
+    by_ion = measure_tracer(each, interval_ps, length_A, residence_ps) if tracer else None
+    collective_tensor = diffusivity_tensor(paths, interval_ps, walk, n_carriers)
+    tracer_tensor = None if by_ion is None else diffusivity_tensor(each, interval_ps, by_ion)
+    haven_ratio = None
+    if by_ion is not None:
+        haven_ratio = by_ion.coefficient.D_A2_per_ps * int(is_mobile.sum()) / walk.coefficient.D_A2_per_ps
+    guessed_A = length_A if hop_length_A is None else None
+    reasons = _cautions(walk, by_ion, interval_ps, residence_ps, n_carriers, guessed_A)
+    plane = describe(tracer_tensor or collective_tensor)
+    return replace(
+        known,
+        status="measured",
+        reasons=(*reasons, plane) if plane else reasons,
+        collective=shared(walk.coefficient, n_carriers),
+        tracer=None if by_ion is None else by_ion.coefficient,
+        collective_tensor=collective_tensor,
+        tracer_tensor=tracer_tensor,
+        haven_ratio=haven_ratio,
+        replica_error_A2_per_ps=walk.replica_error_A2_per_ps and walk.replica_error_A2_per_ps / n_carriers,
+    )
+
+
+def _followed(idx: int, positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
+    """Unwrapped positions of one of several trajectories; an error names it."""
+    try:
+        return unwrap(positions, cell, pbc)
+    except ValueError as error:
+        raise ValueError(f"trajectory {idx}, counted from 0: {error}") from None
+
+
+def _interval_fs(trajectory: Trajectory) -> float:
+    return trajectory.settings.steps_per_frame * trajectory.settings.timestep_fs
+
+
+def _bound(known: Diffusivity, reason: str, walk: MeasuredWalk, n_carriers: int, n_walks: int) -> Diffusivity:
+    """Upper bound at 97.5 %: that of a Poisson count of hops, or of the fit if that is higher."""
+    assert known.hop_length_A is not None
+    # At most this many hops are compatible with those seen; 3.7 if there was none.
+    most = float(chi2.ppf(0.975, 2 * (walk.n_hops + 1)) / 2)
+    counted = most * known.hop_length_A**2 / (6 * known.time_ps * n_walks)
+    bound = max(counted, walk.coefficient.ci95_A2_per_ps[1])
+    return replace(known, status="bound", reasons=(reason,), bound_A2_per_ps=bound / n_carriers)
+
+
+def _measured_liquid(
+    known: Diffusivity,
+    walk: MeasuredWalk,
+    paths: Sequence[Floats],
+    interval_ps: float,
+    cell: Floats,
+    viscosity_mPa_s: float | None,
+) -> Diffusivity:
+    tracer, added, reason = correct_for_finite_size(walk.coefficient, cell, known.temperature_K, viscosity_mPa_s)
+    reasons = _cautions(walk, None, interval_ps, 0.0, 1, None)
+    return replace(
+        known,
+        status="measured",
+        reasons=(*reasons, reason) if reason else reasons,
+        tracer=tracer,
+        tracer_tensor=raised(diffusivity_tensor(paths, interval_ps, walk), added or 0.0),
+        finite_size_A2_per_ps=added,
+        replica_error_A2_per_ps=walk.replica_error_A2_per_ps,
+    )
+
+
+def _cautions(
+    walk: MeasuredWalk,
+    tracer: MeasuredWalk | None,
+    interval_ps: float,
+    residence_ps: float,
+    n_carriers: int,
+    guessed_length_A: float | None,
+) -> tuple[str, ...]:
+    """What to be careful about in a diffusivity that was measured."""
+    reasons = []
+    stride_ps = walk.plateau.fit.stride * interval_ps
+    if walk.n_hops < SOME_HOPS:
+        reasons.append(f"only about {walk.n_hops:.0f} hops: the error is large; run longer")
+    if walk.plateau.n_agree < 2:
+        reasons.append(
+            f"too short to see that the diffusivity does not depend on the stride of {stride_ps:g} ps; run longer"
+        )
+    if walk.replicas_disagree:
+        reasons.append(
+            "replicas disagree: they scatter more than their hops explain, and the error is that scatter; run longer, "
+            "or look for states that are rarely left"
+        )
+    seen_ps = {"collective": stride_ps} if n_carriers > 1 and walk.remembers is not False else {}
+    if tracer:
+        seen_ps["tracer"] = tracer.plateau.fit.stride * interval_ps
+    short = [name for name, ps in seen_ps.items() if ps < N_RESIDENCES * residence_ps]
+    if short:
+        reasons.append(
+            f"hops may be correlated: the {' and the '.join(short)} diffusivity was seen over "
+            f"{min(seen_ps[name] for name in short):g} ps, less than two residence times ({residence_ps:.2g} ps each), "
+            "and is too high if ions hop back; run longer"
+        )
+    if guessed_length_A is not None:
+        reasons.append(
+            f"hop length not given: taken as the distance of neighbouring mobile ions, {guessed_length_A:.2f} Å"
+        )
+    return tuple(reasons)

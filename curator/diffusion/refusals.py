@@ -1,0 +1,153 @@
+"""What makes a diffusivity meaningless, and what to do about it.
+
+Each gate gives a reason, which begins with its name, or nothing.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase.data import atomic_masses, chemical_symbols
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from curator.datasets.units import FS, KB_EV_PER_K
+from curator.diffusion.coefficient import MeasuredWalk
+from curator.diffusion.walk import MIN_MODES, SHORTEST_PS, Floats, Plateau, fit_walk, spectrum
+
+FEW_HOPS = 10
+"""Below this many hops there is a bound and no diffusivity."""
+MAX_RELATIVE_ERROR = 0.45
+"""Nor is there one above this: too few hops to tell them from motion in place."""
+EXPLODED_T_RATIO = 3.0
+"""Atoms that move at more than this many times the temperature have flown apart, or time and temperature are wrong."""
+MELTED_D_RATIO = 0.1
+MELTED_GROWTH = 1.3
+"""A host diffuses if its diffusivity exceeds this share of that of the mobile species (solid alpha-AgI 0.025, molten
+0.35) and its mean squared displacement still grows: by this factor from the second to the last quarter."""
+CHANCE = 1e-3
+"""Probability below which there is more, or less, slow motion than a walk has."""
+DRIFT_ERRORS = 3.0
+"""Standard errors by which the halves of a stationary run may differ."""
+
+
+def exploded(
+    runs: Sequence[Floats], numbers: NDArray[np.int32], interval_ps: float, temperature_K: float | None
+) -> str:
+    """Whether atoms move faster from one frame to the next than the temperature allows.
+
+    The mean velocity between two frames is at most the thermal one, ``m <v²> = 3 kT``, so that this needs no velocities
+    and raises no alarm however far apart the frames are.
+    """
+    if temperature_K is None:
+        return ""
+    masses = atomic_masses[numbers]
+    limit_K = temperature_K * (EXPLODED_T_RATIO + 5 * np.sqrt(2 / (3 * len(numbers))))
+    interval = 1000 * interval_ps * FS
+    for idx, run in enumerate(runs):
+        squares = (np.diff(run, axis=0) ** 2).sum(axis=2)
+        seen_K = (squares @ masses) / (3 * len(numbers) * KB_EV_PER_K * interval**2)
+        if seen_K.max() > limit_K:
+            frame = int(seen_K.argmax())
+            return (
+                f"exploded: between frames {frame} and {frame + 1} after equilibration of trajectory {idx} the atoms "
+                f"move as at {seen_K.max():.0f} K, not {temperature_K:g} K; check the time between frames and the "
+                "temperature, or discard that trajectory"
+            )
+    return ""
+
+
+def melted(
+    runs: Sequence[Floats],
+    numbers: NDArray[np.int32],
+    is_mobile: NDArray[np.bool_],
+    is_host: NDArray[np.bool_],
+    interval_ps: float,
+) -> str:
+    """Whether the host, or one of its elements, diffuses."""
+    shortest = min((len(run) for run in runs), default=0)
+    if shortest < 8:
+        return ""
+    stride = min(max(1, round(SHORTEST_PS / interval_ps)), (shortest - 1) // 4)
+
+    def self_diffusivity(atoms: NDArray[np.bool_]) -> float:
+        return fit_walk([run[:, atoms].reshape(len(run), -1) for run in runs], interval_ps, stride).D_A2_per_ps
+
+    D_mobile = self_diffusivity(is_mobile)
+    elements = np.unique(numbers[is_host])
+    found = []
+    for number in elements:
+        atoms = is_host & (numbers == number)
+        D_host = self_diffusivity(atoms)
+        squares = [((run - run[0])[:, atoms] ** 2).sum(axis=2).mean(axis=1) for run in runs]
+        middle = np.mean([square[len(square) // 4 : len(square) // 2].mean() for square in squares])
+        late = np.mean([square[-(len(square) // 4) :].mean() for square in squares])
+        if D_host > MELTED_D_RATIO * D_mobile and late > MELTED_GROWTH * middle:
+            found.append(
+                f"D of {chemical_symbols[number]} is {D_host:.2g} Å²/ps, that of the mobile species {D_mobile:.2g} "
+                f"Å²/ps; its mean squared displacement grew from {middle:.2g} to {late:.2g} Å²"
+            )
+    if not found:
+        return ""
+    if len(found) < len(elements):
+        return f"host diffuses: {'; '.join(found)}; name only the elements that stay as the host"
+    return f"melted: the host diffuses, as in a melt: {'; '.join(found)}; lower the temperature, or measure a liquid"
+
+
+def too_few_hops(walk: MeasuredWalk, time_ps: float) -> str:
+    """Whether there were so few hops, or so little time, that only a bound can be given."""
+    fit = walk.plateau.fit
+    if walk.n_hops < FEW_HOPS:
+        why = f"fewer than {FEW_HOPS}"
+    elif (relative := np.hypot(fit.error_A2_per_ps / fit.D_A2_per_ps, walk.n_hops**-0.5)) > MAX_RELATIVE_ERROR:
+        why = f"which leaves an error of {relative:.0%}"
+    else:
+        return ""
+    return f"too few hops: about {walk.n_hops:.1f} in {time_ps:g} ps, {why}: only an upper bound; run longer, or hotter"
+
+
+def not_diffusive(paths: Sequence[Floats], found: Plateau, interval_ps: float) -> str:
+    """Whether the motion is caged, or ballistic, on the longest times that were seen.
+
+    Caged is a walk whose diffusivity still falls at the longest stride, or whose three slowest modes hold less power
+    than a chi-squared variable about the fit allows. Ballistic is one for which they hold more: it has not yet turned
+    round, or is carried along.
+    """
+    fit, shortest = found.fit, found.shortest
+    if found.n_agree == 0 and fit.stride > shortest.stride:
+        return (
+            f"not diffusive yet: caged, {shortest.D_A2_per_ps:.2g} Å²/ps at {shortest.stride * interval_ps:g} ps "
+            f"becomes {fit.D_A2_per_ps:.2g} Å²/ps at {fit.stride * interval_ps:g} ps; run longer"
+        )
+    whole = spectrum(paths)
+    slowest = whole.half_period >= whole.half_period.max() / 3
+    ratio = whole.power[slowest] / (2 * fit.D_A2_per_ps * interval_ps + fit.noise_A2 * whole.curve[slowest])
+    less = chi2.cdf(ratio.sum() * whole.n_coordinates, int(slowest.sum()) * whole.n_coordinates)
+    if CHANCE < less < 1 - CHANCE:
+        return ""
+    motion, cause = (
+        ("caged", "") if less <= CHANCE else ("ballistic", ", and see whether the frame of reference drifts")
+    )
+    return (
+        f"not diffusive yet: {motion}, motion over {whole.half_period.max() * interval_ps / 3:.3g} ps and more is "
+        f"{ratio.mean():.2g} times that of a walk with {fit.D_A2_per_ps:.2g} Å²/ps; run longer{cause}"
+    )
+
+
+def not_stationary(paths: Sequence[Floats], walk: MeasuredWalk, interval_ps: float) -> str:
+    """Whether the diffusivities of the two halves of the paths differ beyond what their hops leave to chance.
+
+    Both errors are taken at the diffusivity of the whole, so that a half without hops has one too.
+    """
+    halves = [[path[: len(path) // 2 + 1] for path in paths], [path[len(path) // 2 :] for path in paths]]
+    fit = walk.plateau.fit
+    if walk.n_hops <= 0 or sum(len(path) // fit.stride for path in halves[0]) < MIN_MODES // 2:
+        return ""
+    first, second = (fit_walk(half, interval_ps, fit.stride).D_A2_per_ps for half in halves)
+    # Each half has half of the modes and half of the hops; the difference has twice their variance.
+    error = 2 * np.hypot(fit.error_A2_per_ps, fit.D_A2_per_ps / np.sqrt(walk.n_hops))
+    if abs(first - second) <= DRIFT_ERRORS * error:
+        return ""
+    return (
+        f"not stationary: the summed displacement diffuses by {first:.2g} Å²/ps in the first half and by {second:.2g} "
+        "Å²/ps in the second; leave out more as equilibration and run longer"
+    )

@@ -1,0 +1,242 @@
+"""The command that fine-tunes, with every strategy, on a few small frames."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.io import read, write
+from typer.testing import CliRunner
+
+from curator.backends.classical import FumiTosiLiF
+from curator.commands.finetune import app
+from curator.datasets.extxyz import read_frames
+from curator.datasets.frame import frame_from_atoms
+from curator.errors import BadInput, CuratorError
+from curator.learners.architecture import Architecture, Head, build_module, with_heads
+from curator.learners.mace import MaceModel, load_model
+from curator.learners.strategies import STRATEGIES
+from curator.probes import ProbeSettings
+
+TINY = Architecture(
+    (3, 9, 11),
+    r_max=3.2,
+    heads=(Head("target", (-1.25, -3.5, -0.75)),),
+    avg_num_neighbors=12.0,
+    n_interactions=1,
+    hidden_irreps="8x0e",
+    max_ell=1,
+    mlp_irreps="4x0e",
+    radial_mlp=(8,),
+)
+E0S = dict(zip(TINY.atomic_numbers, TINY.heads[0].e0s_eV, strict=True))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds a foundation, ``model``, and ``labelled.extxyz``."""
+    folder = tmp_path_factory.mktemp("finetune")
+    foundation = MaceModel(TINY, build_module(TINY, seed=3))
+    foundation.save(folder / "model")
+    write_labelled(folder / "labelled.extxyz", foundation)
+    return folder
+
+
+@pytest.fixture
+def labelled(folder: Path) -> Path:
+    return folder / "labelled.extxyz"
+
+
+def write_labelled(path: Path, foundation: MaceModel) -> None:
+    """Four rattled frames of 8 atoms with the foundation's energies."""
+    images = []
+    for seed in range(4):
+        atoms = bulk("LiF", "rocksalt", a=4.0, cubic=True)
+        atoms.rattle(0.05, seed=seed)
+        atoms.calc = FumiTosiLiF()
+        forces = atoms.get_forces()
+        atoms.calc = foundation.calculator()
+        atoms.info["REF_energy"] = atoms.get_potential_energy()
+        atoms.calc = None
+        atoms.arrays["REF_forces"] = forces
+        images.append(atoms)
+    write(path, images)
+
+
+def finetune(labelled: Path, *arguments: object, probes: bool = False) -> dict[str, Any]:
+    """What the command says as JSON."""
+    replay = () if "--replay" in arguments else ("--replay", labelled)
+    model = () if "--model" in arguments else ("--model", labelled.parent / "model")
+    options = (*model, "--epochs", "1", "--replay-frames", "2", "--json", *(() if probes else ("--no-probes",)))
+    command = ["finetune", str(labelled), *map(str, (*arguments, *replay, *options))]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+@pytest.mark.parametrize("strategy", list(STRATEGIES["small_data"]))
+def test_every_strategy(strategy: str, labelled: Path, tmp_path: Path) -> None:
+    told = finetune(labelled, "--valid", labelled, "--strategy", strategy, "--out", tmp_path / "model")
+    assert told["epochs"] == 1
+    trains_all = strategy in ("scratch", "naive", "multihead_replay", "pseudolabel_replay")
+    assert (told["n_trainable"] == told["n_parameters"]) == trains_all
+    assert (tmp_path / "model" / "adapters.safetensors").exists() == ("lora" in strategy)
+    model = json.loads((tmp_path / "model" / "model.json").read_text())
+    heads = [head["name"] for head in model["architecture"]["heads"]]
+    assert heads == (["target", "replay"] if "replay" in strategy else ["target"])
+    assert model["metadata"]["strategy"]["name"] == strategy
+
+
+def test_it_tells_what_was_learnt(labelled: Path, tmp_path: Path) -> None:
+    images = read(labelled, index=":")
+    for atoms, mark in zip(images, ("strain", "strain", "alone"), strict=False):
+        atoms.info["difference_group"] = mark
+    write(tmp_path / "marked.extxyz", images)
+    model = labelled.parent / "model"
+    options = ("--model", model, "--strategy", "naive", "--out", tmp_path / "a", "--e0", "foundation")
+    told = finetune(tmp_path / "marked.extxyz", *options)
+    assert (told["n_train"], told["n_valid"], told["n_groups"]) == (len(images), 0, 2)
+    tuned = load_model(tmp_path / "a").calculator()
+    energies, forces = [], []
+    for atoms in images:
+        energy, reference = atoms.info["REF_energy"], atoms.arrays["REF_forces"]
+        atoms.calc = tuned
+        energies.append((atoms.get_potential_energy() - energy) / len(atoms))
+        forces.append(atoms.get_forces() - reference)
+    assert told["train_energy_rmse_eV_per_atom"] == pytest.approx(np.sqrt(np.mean(np.square(energies))), rel=1e-3)
+    assert told["train_force_rmse_eV_per_A"] == pytest.approx(np.sqrt(np.mean(np.square(forces))), rel=1e-3)
+    command = ["finetune", str(tmp_path / "marked.extxyz"), *map(str, options), "--epochs", "1", "--no-probes"]
+    lines = CliRunner().invoke(app, command, catch_exceptions=False).stdout
+    assert "for want of frames to validate with" in lines
+    assert "energy differences are learnt within 1 groups, not in 1 of a single frame" in lines
+
+
+def test_options_of_adapters_replay_and_atomic_energies(labelled: Path, tmp_path: Path) -> None:
+    lora = ("--strategy", "lora", "--lora-alpha", "2", "--out", tmp_path / "a")
+    n = [finetune(labelled, *lora, "--lora-rank", rank)["n_trainable"] for rank in (1, 3)]
+    assert n[1] == 3 * n[0]
+    bare = tmp_path / "bare.extxyz"
+    images = read(labelled, index=":")
+    for atoms in images:
+        atoms.info.clear()
+        del atoms.arrays["REF_forces"]
+    write(bare, images)
+    replay = ("--strategy", "pseudolabel_replay", "--replay", bare, "--replay-choice", "farthest")
+    given = f"Li={E0S[3] + 0.01},F={E0S[9] - 0.01}"
+    told = finetune(labelled, *replay, "--e0", given, "--out", tmp_path / "b")
+    assert told["e0"]["3"] == pytest.approx(E0S[3] + 0.01)
+    assert told["e0"]["11"] == E0S[11]
+    assert told["start_energy_rmse_eV_per_atom"] < 1e-3
+
+
+def test_scratch_takes_the_architecture_alone(labelled: Path, tmp_path: Path) -> None:
+    """The elements are those of the data, whether the foundation knows them or not."""
+    images = read(labelled, index=":")
+    for atoms in images:
+        atoms.symbols[atoms.symbols == "F"] = "Br"
+    write(tmp_path / "libr.extxyz", images)
+    scratch = ("--strategy", "scratch", "--out", tmp_path / "model")
+    finetune(tmp_path / "libr.extxyz", *scratch, "--model", labelled.parent / "model")
+    model = load_model(tmp_path / "model")
+    assert model.elements == (3, 35)
+    assert model.heads == ("target",)
+    assert model.r_max == TINY.r_max
+    n_neighbours = [len(model.graph(frame_from_atoms(atoms)).edge_index[0]) / len(atoms) for atoms in images]
+    assert min(n_neighbours) <= (model.architecture.avg_num_neighbors or 0) <= max(n_neighbours)
+    with pytest.raises(BadInput, match=r"labelled\.extxyz: holds F, which no training frame does"):
+        finetune(tmp_path / "libr.extxyz", *scratch, "--valid", labelled)
+    with pytest.raises(BadInput, match="does not know Br; choose a model that does"):
+        finetune(tmp_path / "libr.extxyz", "--strategy", "naive", "--model", labelled.parent / "model")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--e0", "guessed"), "no policy 'guessed'; there are estimated, foundation, isolated, average"),
+        (("--e0", "Li=one"), "--e0: 'Li=one' is no value in eV of an element"),
+        (("--e0", "Xx=1"), "'Xx' is not the symbol of an element"),
+        (("--e0", "isolated"), "needs a labelled single atom of Li, F"),
+        (("--e0", "Li=50,F=50"), "e0 as given: energies would start"),
+        (("--batch-size", "9"), "a batch of 9 is larger than the data: there are 4 frames"),
+        (("--replay-choice", "best"), "unknown choice 'best'"),
+        (("--strategy", "magic"), "unknown strategy 'magic'"),
+    ],
+)
+def test_bad_input_is_told(options: tuple[str, ...], complaint: str, labelled: Path, tmp_path: Path) -> None:
+    strategy = () if options[0] in ("--strategy", "--replay-choice") else ("--strategy", "naive")
+    with pytest.raises(BadInput, match=complaint):
+        finetune(labelled, *strategy, *options, "--out", tmp_path / "model")
+
+
+@pytest.mark.parametrize("option", ["train", "--valid"])
+def test_empty_files_are_named(option: str, labelled: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.extxyz"
+    empty.touch()
+    arguments = (empty,) if option == "train" else (labelled, option, empty)
+    with pytest.raises(BadInput, match=r"empty\.extxyz"):
+        finetune(*arguments, "--model", labelled.parent / "model", "--strategy", "naive", "--out", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_divergence_names_the_frame_and_leaves_the_last_good_weights(labelled: Path, tmp_path: Path) -> None:
+    images = read(labelled, index=":")
+    images[1].arrays["REF_forces"][0, 0] = 1e39  # a number, but not in single precision
+    write(tmp_path / "absurd.extxyz", images)
+    culprit = read_frames(tmp_path / "absurd.extxyz")[1].hash[:12]
+    naive = ("--strategy", "naive", "--model", labelled.parent / "model", "--batch-size", 1)
+    with pytest.raises(CuratorError, match=rf"the loss became inf .*{culprit}.*holds weights of epoch 0"):
+        finetune(tmp_path / "absurd.extxyz", *naive, "--out", tmp_path / "model")
+    kept, foundation = (load_model(folder) for folder in (tmp_path / "model", labelled.parent / "model"))
+    frame = frame_from_atoms(images[0])
+    np.testing.assert_allclose(kept.predict([frame])[0].forces, foundation.predict([frame])[0].forces, atol=1e-6)
+
+
+def test_isolated_atoms_of_the_file_serve(labelled: Path, tmp_path: Path) -> None:
+    images = read(labelled, index=":")
+    for symbol, number in (("Li", 3), ("F", 9)):
+        atom = Atoms(symbol)
+        atom.info |= {"REF_energy": E0S[number] + 0.02, "config_type": "IsolatedAtom"}
+        atom.arrays["REF_forces"] = np.zeros((1, 3))
+        images.append(atom)
+    path = labelled.with_name("with-atoms.extxyz")
+    write(path, images)
+    told = finetune(path, "--strategy", "naive", "--e0", "isolated", "--out", tmp_path / "model")
+    assert told["e0"]["3"] == pytest.approx(E0S[3] + 0.02)
+
+
+def test_a_tuned_model_carries_its_probes(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = partial(ProbeSettings, n_structures=1, max_steps=5, duration_ps=0.1)
+    monkeypatch.setattr("curator.probes.ProbeSettings", few)
+    told = finetune(labelled, "--strategy", "naive", "--out", tmp_path / "model", probes=True)
+    assert told["probes"]["forgetting"] is None  # the foundation has no frames of its own
+    assert [search["n_runs"] for search in told["probes"]["random_search"]] == [1, 1]
+    assert told["probes"]["equivariance"]["worst_force_eV_per_A"] < 1e-9
+    kept = load_model(tmp_path / "model")
+    assert kept.metadata["probes"] == told["probes"]
+    plain = finetune(labelled, "--strategy", "naive", "--out", tmp_path / "plain")
+    assert plain["probes"] is None
+    assert load_model(tmp_path / "plain").hash == kept.hash
+
+
+def test_head_of_the_foundation_is_chosen_by_name(labelled: Path, tmp_path: Path) -> None:
+    """The energies are those of the first head; the second is 2 eV an atom off, which the E0s make up for."""
+    foundation = load_model(labelled.parent / "model")
+    module, architecture = with_heads(foundation.module, foundation.architecture, [0, 0], ["pbe", "r2scan"])
+    shifted = tuple(replace(h, e0s_eV=tuple(e + 2 * i for e in h.e0s_eV)) for i, h in enumerate(architecture.heads))
+    MaceModel(replace(architecture, heads=shifted), module).save(tmp_path / "two")
+    common = ("--strategy", "naive", "--e0", "estimated")
+    for head, shift in (("pbe", 0.0), ("r2scan", -2.0)):
+        out = tmp_path / head
+        told = finetune(labelled, *common, "--model", f"{tmp_path / 'two'}#{head}", "--out", out)
+        assert told["start_energy_rmse_eV_per_atom"] < 1e-3
+        moved = told["e0"]["11"] - E0S[11]
+        assert moved == pytest.approx(-shift)
+        assert load_model(out).heads == ("target",)
+    with pytest.raises(BadInput, match="has no head 'lda'; it has pbe, r2scan"):
+        finetune(labelled, *common, "--model", f"{tmp_path / 'two'}#lda", "--out", tmp_path / "lda")

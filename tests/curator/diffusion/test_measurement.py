@@ -1,0 +1,416 @@
+"""Diffusivities against kinetic Monte Carlo, and everything that must be refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import kmc
+import numpy as np
+import pytest
+from ase.data import atomic_masses
+from ase.symbols import symbols2numbers
+
+from curator.datasets.frame import Frame
+from curator.datasets.sources import build_seed
+from curator.diffusion.measurement import (
+    Diffusivity,
+    as_json,
+    diffusivity_of_positions,
+    hop_length,
+    measure_diffusion,
+)
+from curator.diffusion.walk import fit_walk
+from curator.md import run_md
+from curator.trajectory import MDSettings, Trajectory
+
+D_PER_RATE = kmc.HOP_LENGTH_A**2 / 6
+
+
+def measure(positions, **options) -> Diffusivity:
+    defaults = {
+        "mobile": "Li",
+        "hop_length_A": kmc.HOP_LENGTH_A,
+        "temperature_K": 800.0,
+        "tracer": False,
+        "equilibration_ps": 0.0,
+        "unwrapped": True,
+    }
+    return diffusivity_of_positions(positions, kmc.NUMBERS, kmc.CELL, 100.0, **(defaults | options))
+
+
+def trajectory(positions: np.ndarray, numbers: np.ndarray, cell: np.ndarray, temperature_K: float = 800) -> Trajectory:
+    n = len(positions)
+    start = Frame(numbers, positions[0], cell, [True] * 3)
+    settings = MDSettings(temperature_K, (n - 1) * 0.1)
+    zeros = np.zeros(n)
+    return Trajectory(
+        start,
+        settings,
+        (0,),
+        np.arange(n) * 0.1,
+        positions,
+        zeros,
+        zeros,
+        zeros,
+        zeros + 1.5,
+        "completed",
+        "",
+        (),
+        n,
+        0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rate", "time_ps", "replicas", "back_jumps"), [(0.2, 100, 1, 0.0), (1.0, 25, 4, 0.0), (0.3, 60, 2, 0.3)]
+)
+def test_bias_and_coverage_of_the_interstitialcy(rate: float, time_ps: float, replicas: int, back_jumps: float):
+    rng = np.random.default_rng(0)
+    n_repeats = 40
+    ratio, covered = [], 0
+    for _ in range(n_repeats):
+        runs = [kmc.collinear(rng, rate, time_ps, 0.1, back_jumps=back_jumps) for _ in range(replicas)]
+        found = measure(runs)
+        if found.status == "measured":
+            ratio.append(found.D_A2_per_ps / (rate * D_PER_RATE))
+            low, high = found.collective.ci95_A2_per_ps
+            covered += low < rate * D_PER_RATE < high
+        elif found.status == "bound":
+            covered += rate * D_PER_RATE < found.bound_A2_per_ps
+    assert len(ratio) >= 0.9 * n_repeats
+    assert np.mean(ratio) == pytest.approx(1, abs=0.03 + 3 * np.std(ratio) / np.sqrt(n_repeats))
+    # Binomial: 95 % of 40 is 38 within 1.4.
+    assert covered >= 38 - 3 * 1.4
+
+
+def test_hops_are_counted():
+    found = measure([kmc.collinear(np.random.default_rng(1), 0.5, 400, 0.1, vibration_A=0.05)])
+    assert found.n_hops == pytest.approx(200, abs=3 * found.error_A2_per_ps / found.D_A2_per_ps * 200)
+    assert found.time_ps == pytest.approx(400)
+    assert found.reasons == ()
+
+
+def test_tracer_and_haven_ratio_of_the_interstitialcy():
+    runs = [kmc.collinear(np.random.default_rng(seed), 4.0, 60, 0.1) for seed in range(4)]
+    found = measure(runs, tracer=True)
+    assert found.tracer is not None
+    # Tracers of the collinear mechanism in this cell of 65 atoms: 0.354.
+    error = found.haven_ratio * np.hypot(
+        found.error_A2_per_ps / found.D_A2_per_ps, found.tracer.error_A2_per_ps / found.tracer.D_A2_per_ps
+    )
+    assert found.haven_ratio == pytest.approx(0.354, abs=3 * error)
+    assert error < 0.06
+
+
+def test_the_tracer_draws_no_global_random_numbers():
+    runs = [kmc.collinear(np.random.default_rng(1), 1.0, 20, 0.1)]
+    np.random.seed(5)  # noqa: NPY002
+    expected = np.random.random()  # noqa: NPY002
+    np.random.seed(5)  # noqa: NPY002
+    first = measure(runs, tracer=True)
+    assert np.random.random() == expected  # noqa: NPY002
+    assert measure(runs, tracer=True).tracer == first.tracer
+
+
+def test_the_frame_is_that_of_the_host_and_not_of_the_centre_of_mass():
+    positions = kmc.collinear(np.random.default_rng(2), 1.0, 100, 0.1, vibration_A=0.0)
+    masses = atomic_masses[kmc.NUMBERS]
+    centre = np.einsum("a,tad->td", masses, positions) / masses.sum()
+    at_rest = positions - (centre - centre[0])[:, None, :]
+    lithium = kmc.NUMBERS == 3
+    # What the centre of mass costs: (1 - m)², in LiF 0.53.
+    lost = (1 - masses[lithium].sum() / masses.sum()) ** 2
+    assert lost == pytest.approx(0.528, abs=0.001)
+    sums = [run[:, lithium].sum(axis=1) for run in (positions, at_rest)]
+    host, mass = (fit_walk([path - path[0]], 0.1, 10).D_A2_per_ps for path in sums)
+    assert mass / host == pytest.approx(lost, rel=1e-6)
+    # It makes no difference to us, and neither does a drift of everything.
+    drift = np.linspace(0, 30, len(positions))[:, None, None] * np.array([1.0, 0.5, -0.2])
+    expected = measure([positions]).D_A2_per_ps
+    assert measure([at_rest]).D_A2_per_ps == pytest.approx(expected, rel=1e-6)
+    assert measure([positions + drift]).D_A2_per_ps == pytest.approx(expected, rel=1e-6)
+
+
+def test_wrapped_positions_give_the_same():
+    positions = kmc.collinear(np.random.default_rng(3), 0.5, 100, 0.1)
+    length = kmc.CELL[0, 0]
+    expected = measure([positions])
+    assert np.abs(positions - positions[0]).max() > length / 2
+    for given in (positions, positions % length):
+        found = measure([given], unwrapped=False)
+        assert found.D_A2_per_ps == pytest.approx(expected.D_A2_per_ps, rel=1e-6)
+        assert found.n_hops == pytest.approx(expected.n_hops, rel=1e-6)
+
+
+def test_wrapped_positions_in_a_skew_cell():
+    rng = np.random.default_rng(4)
+    cell = np.array([[8.0, 0, 0], [4.0, 7.0, 0], [1.0, 2.0, 9.0]])
+    walk = np.cumsum(rng.normal(scale=0.3, size=(500, 4, 3)), axis=0)
+    fractional = walk @ np.linalg.inv(cell)
+    wrapped = (fractional - np.floor(fractional)) @ cell
+    numbers = [3, 3, 9, 9]
+    options = {"mobile": "Li", "hop_length_A": 1.0, "liquid": True}
+    expected = diffusivity_of_positions(walk, numbers, cell, 100.0, unwrapped=True, **options)
+    found = diffusivity_of_positions(wrapped, numbers, cell, 100.0, **options)
+    assert found.msd.msd_A2 == pytest.approx(expected.msd.msd_A2, rel=1e-6)
+
+
+def test_an_atom_that_cannot_be_followed_is_refused():
+    positions = kmc.collinear(np.random.default_rng(3), 0.5, 20, 0.1)
+    positions[50:, 7, 1] += 0.4 * kmc.CELL[1, 1]
+    with pytest.raises(ValueError, match=r"atom 7 moves by 0.4.* from frame 49 to frame 50"):
+        measure([positions], unwrapped=False)
+
+
+def test_no_hop_is_a_bound():
+    runs = [kmc.collinear(np.random.default_rng(seed), 1e-9, 50, 0.1) for seed in range(2)]
+    found = measure(runs)
+    assert found.status == "bound"
+    assert found.D_A2_per_ps is None
+    assert found.n_hops < 1
+    # Poisson: 3.7 hops at most.
+    assert 3.68 <= found.bound_A2_per_ps / (kmc.HOP_LENGTH_A**2 / (6 * 100)) < 6.5
+    assert "fewer than 10" in found.reasons[0]
+    assert measure(runs, n_carriers=2).bound_A2_per_ps == pytest.approx(found.bound_A2_per_ps / 2)
+
+
+def test_a_bound_holds():
+    rng = np.random.default_rng(5)
+    found = [measure([kmc.collinear(rng, 0.05, 60, 0.1)]) for _ in range(60)]
+    bounds = [d.bound_A2_per_ps for d in found if d.status == "bound"]
+    assert len(bounds) > 50
+    assert np.mean(np.array(bounds) > 0.05 * D_PER_RATE) > 0.93
+
+
+def test_few_hops_are_said_to_be_few():
+    found = measure([kmc.collinear(np.random.default_rng(8), 0.2, 100, 0.1)])
+    assert found.status == "measured"
+    assert 10 <= found.n_hops < 30
+    assert "the error is large" in found.reasons[0]
+    low, high = found.collective.ci95_A2_per_ps
+    assert high - found.D_A2_per_ps > found.D_A2_per_ps - low > 0
+
+
+def test_the_scatter_of_replicas_counts_if_it_is_larger():
+    # Two replicas move four times as fast as the others: no Poisson process.
+    rates = (0.5, 0.5, 2.0, 2.0)
+    runs = [kmc.collinear(np.random.default_rng(seed), rate, 60, 0.1) for seed, rate in enumerate(rates)]
+    found, three = measure(runs), measure(runs[:3])
+    assert found.error_A2_per_ps > 2.5 * found.D_A2_per_ps / np.sqrt(found.n_hops)
+    assert three.error_A2_per_ps < 2 * three.D_A2_per_ps / np.sqrt(three.n_hops)
+
+
+def test_a_melt_is_refused_and_a_hot_crystal_is_not():
+    rng = np.random.default_rng(9)
+    positions = kmc.collinear(rng, 1.0, 60, 0.1, vibration_A=0.4)
+    assert measure([positions]).status == "measured"
+    liquid = positions.copy()
+    steps = rng.normal(scale=np.sqrt(2 * 0.05 * 0.1), size=liquid[:, 33:].shape)
+    liquid[:, 33:] += np.cumsum(steps, axis=0)
+    found = measure([liquid])
+    assert found.status == "refused"
+    assert "the host diffuses, as in a melt: D of F" in found.reasons[0]
+    assert found.D_A2_per_ps is None
+    assert found.tracer is None
+
+
+def test_an_explosion_is_refused():
+    runs = [trajectory(kmc.collinear(np.random.default_rng(s), 1.0, 40, 0.1), kmc.NUMBERS, kmc.CELL) for s in range(3)]
+    good = measure_diffusion(runs, "Li", hop_length_A=kmc.HOP_LENGTH_A, tracer=False)
+    assert good.status == "measured"
+    assert good.pressure_GPa == pytest.approx(1.5)
+    assert good.time_ps == pytest.approx(3 * 38)
+    bad = [
+        *runs[:2],
+        replace(runs[2], status="exploded", reason="largest force 99 eV/Å", positions=runs[2].positions[:9]),
+    ]
+    found = measure_diffusion(bad, "Li")
+    assert found.status == "refused"
+    assert found.reasons[0].startswith("exploded: 1 of 3 trajectories, largest force 99 eV/Å;")
+    assert (found.D_A2_per_ps, found.bound_A2_per_ps, found.tracer) == (None, None, None)
+    only = measure_diffusion(bad[2:], "Li")
+    assert only.status == "refused"
+    assert only.reasons[0].startswith("exploded: 1 of 1 trajectories")
+
+
+def test_too_short_is_refused():
+    found = measure([kmc.collinear(np.random.default_rng(1), 1.0, 10, 0.1)], equilibration_ps=2.0)
+    assert found.status == "refused"
+    assert found.reasons[0].startswith("too short: the longest trajectory has 8 ps")
+
+
+def test_a_replica_too_short_for_the_stride_does_not_matter():
+    runs = [kmc.collinear(np.random.default_rng(n), 1.0, time_ps, 0.1) for n, time_ps in enumerate((100.0, 0.6))]
+    found = measure(runs, tracer=True)
+    assert found.status == "measured"
+    assert np.trace(found.collective_tensor.D_A2_per_ps) / 3 == pytest.approx(found.D_A2_per_ps, rel=0.2)
+
+
+def test_a_hop_has_a_length():
+    with pytest.raises(ValueError, match="hop length 0 Å must be positive"):
+        measure([kmc.collinear(np.random.default_rng(1), 1.0, 20, 0.1)], hop_length_A=0.0)
+
+
+def test_carriers_that_forget_their_hops_raise_no_caution():
+    rng = np.random.default_rng(3)
+    ions = kmc.hoppers(rng, 4, 0.5, 600.0, 0.1)
+    positions = np.concatenate([ions, np.zeros((len(ions), 4, 3))], axis=1)
+    numbers, options = [3] * 4 + [9] * 4, {"mobile": "Li", "hop_length_A": kmc.HOP_LENGTH_A, "unwrapped": True}
+    found = diffusivity_of_positions(positions, numbers, np.eye(3) * 50, 100.0, n_carriers=4, tracer=False, **options)
+    assert found.status == "measured"
+    assert not any("correlated" in reason for reason in found.reasons)
+    assert found.msd.msd_A2[-1] / (6 * found.msd.lag_ps[-1]) == pytest.approx(found.D_A2_per_ps, rel=1.0)
+
+
+def test_trajectories_must_belong_together():
+    positions = kmc.collinear(np.random.default_rng(1), 1.0, 10, 0.1)
+    one, hot = (trajectory(positions, kmc.NUMBERS, kmc.CELL, temperature_K) for temperature_K in (800, 900))
+    with pytest.raises(ValueError, match="must share"):
+        measure_diffusion([one, hot], "Li")
+    with pytest.raises(ValueError, match="no trajectory"):
+        measure_diffusion([], "Li")
+    with pytest.raises(ValueError, match="no Na among the atoms"):
+        measure_diffusion([one], "Na")
+    with pytest.raises(ValueError, match="'Xx' is not the symbol"):
+        measure_diffusion([one], "Xx")
+    with pytest.raises(ValueError, match="no host atom"):
+        measure_diffusion([one], "Li", host=["Li"])
+    with pytest.raises(ValueError, match="finite"):
+        measure([np.full_like(positions, np.nan)])
+
+
+def test_json_has_units_and_no_nan():
+    found = measure([kmc.collinear(np.random.default_rng(1), 1.0, 60, 0.1)], tracer=True, hop_length_A=None)
+    content = json.loads(json.dumps(as_json(found), allow_nan=False))
+    assert content["D_cm2_per_s"] == pytest.approx(1e-4 * content["D_A2_per_ps"])
+    for walk in (content["tracer"], content["collective"]):
+        assert walk.keys() == {"D_A2_per_ps", "D_cm2_per_s", "error_A2_per_ps", "ci95", "tensor"}
+        assert np.trace(walk["tensor"]["D_A2_per_ps"]) / 3 == pytest.approx(walk["D_A2_per_ps"], rel=0.2)
+        assert walk["tensor"]["n_dimensions"] == 3
+        assert walk["ci95"][0] < walk["D_A2_per_ps"] < walk["ci95"][1]
+    assert content["collective"]["ci95"] == content["ci95_A2_per_ps"]
+    assert content["ci95_A2_per_ps"][0] < content["D_A2_per_ps"] < content["ci95_A2_per_ps"][1]
+    # Neighbouring cations, a / sqrt(2), but for the vibrations.
+    assert "neighbouring mobile ions, 2." in content["reasons"][-1]
+    assert content["replica_error_A2_per_ps"] is None
+    four = measure([kmc.collinear(np.random.default_rng(seed), 1.0, 30, 0.1) for seed in range(4)])
+    assert as_json(four)["replica_error_A2_per_ps"] == four.replica_error_A2_per_ps > 0
+    bound = as_json(measure([kmc.collinear(np.random.default_rng(1), 1e-9, 60, 0.1)]))
+    assert json.loads(json.dumps(bound, allow_nan=False))["D_A2_per_ps"] is None
+    assert bound.keys() == content.keys()
+
+
+def test_hop_length_of_the_seeds():
+    interstitial = build_seed("lif-interstitial", 4.0).hop
+    vacancy = build_seed("nacl-vacancy", 5.6).hop
+    assert interstitial is not None
+    assert vacancy is not None
+    assert hop_length(interstitial.initial, interstitial.final, "Li") == pytest.approx(np.sqrt(3) / 2 * 4.0)
+    assert hop_length(vacancy.initial, vacancy.final, "Na") == pytest.approx(5.6 / np.sqrt(2))
+
+
+def test_diffusion_in_a_plane_is_called_so():
+    rng = np.random.default_rng(6)
+    run = np.zeros((2001, 2, 3))
+    run[:, 0] = kmc.hoppers(rng, 1, 1.0, 200, 0.1)[:, 0] * np.array([1.0, 1.0, 0.0])
+    run += rng.normal(scale=0.1, size=run.shape)
+    found = diffusivity_of_positions(run, [3, 9], np.eye(3) * 20, 100.0, mobile="Li", unwrapped=True, hop_length_A=2.9)
+    assert found.reasons[-1].startswith("two-dimensional: along [")
+    assert abs(found.tracer_tensor.axes[2, 2]) == pytest.approx(1, abs=0.01)
+    assert found.tracer_tensor.n_dimensions == found.collective_tensor.n_dimensions == 2
+    assert found.collective_tensor.D_A2_per_ps[0, 0] == pytest.approx(1.5 * found.D_A2_per_ps, rel=0.3)
+
+
+def test_many_carriers_may_have_correlated_hops():
+    rng = np.random.default_rng(7)
+    run = np.zeros((1001, 17, 3))
+    run[:, :16] = kmc.hoppers(rng, 16, 0.1, 100, 0.1)
+    numbers = [3] * 16 + [9]
+    options = {"mobile": "Li", "unwrapped": True, "hop_length_A": kmc.HOP_LENGTH_A, "n_carriers": 16}
+    found = diffusivity_of_positions(run, numbers, np.eye(3) * 40, 100.0, **options)
+    assert any(reason.startswith("hops may be correlated: the collective ") for reason in found.reasons)
+    assert found.tracer.ci95_A2_per_ps[0] < kmc.known_D(0.1) < found.tracer.ci95_A2_per_ps[1]
+
+
+def test_first_principles_dynamics_of_a_fast_conductor(shared_data: Path):
+    """Li20Ge2P4S24 at 600 K, 20 ps: a straight line through one origin gives a number, and far too small an error."""
+    data = json.loads((shared_data / "diffusion_analyzer" / "DiffusionAnalyzer.json").read_text())
+    sites = data["structure"]["sites"]
+    numbers = np.array([symbols2numbers(site["species"][0]["element"].rstrip("+-0123456789"))[0] for site in sites])
+    displacements = np.array(data["displacements"]).transpose(1, 0, 2)
+    start = np.array([site["xyz"] for site in sites])
+    cell = np.array(data["structure"]["lattice"]["matrix"])
+    interval_fs = data["time_step"] * data["step_skip"]
+
+    lithium = numbers == 3
+    in_host = displacements - displacements[:, ~lithium].mean(axis=1, keepdims=True)
+    msd = (in_host[:, lithium] ** 2).sum(axis=2).mean(axis=1)
+    time_ps = np.arange(1, len(msd) + 1) * interval_fs / 1000
+    assert np.polyfit(time_ps, msd, 1)[0] / 6 * 1e-4 == pytest.approx(4.26e-7, rel=1e-3)
+
+    positions = start + np.concatenate([np.zeros((1, 50, 3)), displacements])
+    found = diffusivity_of_positions(
+        positions, numbers, cell, interval_fs, mobile="Li", temperature_K=600, n_carriers=20
+    )
+    assert found.status == "bound"
+    assert found.reasons[0].startswith("too few hops: about 11.3 in 18 ps")
+    assert found.bound_A2_per_ps * 1e-4 > 4.26e-7
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_lithium_interstitial_of_the_classical_potential():
+    """Activation energy of molecular dynamics against the barrier of the potential, about 0.1 eV."""
+    from curator.backends.classical import FumiTosiLiF
+    from curator.diffusion.measurement import fit_arrhenius
+
+    seed = build_seed("lif-interstitial", 4.09)
+    assert seed.hop is not None
+    length = hop_length(seed.hop.initial, seed.hop.final, "Li")
+    measured = [
+        measure_diffusion(
+            [
+                run_md(
+                    seed.frame, FumiTosiLiF(), MDSettings(temperature_K, 30.0), seed=[1, int(temperature_K), replica]
+                )
+                for replica in range(4)
+            ],
+            "Li",
+            hop_length_A=length,
+        )
+        for temperature_K in (600.0, 1100.0)
+    ]
+    assert all(d.status == "measured" for d in measured)
+    fit = fit_arrhenius(measured)
+    assert fit is not None
+    assert fit.Ea_eV == pytest.approx(0.107, abs=2.5 * fit.error_eV)
+    assert fit.error_eV < 0.05
+
+
+def silver_iodide() -> Frame:
+    """alpha-AgI: iodine on a bcc lattice, silver on one tetrahedral site in six."""
+    corners = np.array([(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float)
+    silver = np.concatenate([corners + np.array([0.5, 0.0, 0.25]), corners + np.array([0.0, 0.5, 0.75])])
+    iodine = np.concatenate([corners, corners + 0.5])
+    numbers = np.array([47] * 16 + [53] * 16)
+    return Frame(numbers, 5.07 * np.concatenate([silver, iodine]), np.eye(3) * 2 * 5.07, [True] * 3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(
+    ("temperature_K", "duration_ps", "status"), [(800.0, 12.0, "refused"), (550.0, 24.0, "measured")]
+)
+def test_a_superionic_crystal_is_measured_and_its_melt_refused(temperature_K: float, duration_ps: float, status: str):
+    from curator.backends.pseudolabel import ChgnetCalculator
+
+    settings = MDSettings(temperature_K, duration_ps, timestep_fs=5.0, frame_interval_fs=50.0)
+    run = run_md(silver_iodide(), ChgnetCalculator("0.3.0", device="cpu"), settings, seed=[1, int(temperature_K)])
+    assert run.status == "completed"
+    found = measure_diffusion([run], "Ag", n_carriers=16)
+    assert found.status == status, found.reasons
+    if status == "refused":
+        assert found.reasons[0].startswith("melted: the host diffuses, as in a melt: D of I is ")
+    else:
+        # Silver ions of this model, by 8 ps of another run: 0.27 ± 0.05 Å²/ps.
+        assert 0.1 < found.tracer.D_A2_per_ps < 0.6

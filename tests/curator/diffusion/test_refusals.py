@@ -1,0 +1,81 @@
+"""Gates: what must be refused is, and what is only noisy is not."""
+
+import kmc
+import numpy as np
+import pytest
+from ase.data import atomic_masses
+
+from curator.datasets.units import FS, KB_EV_PER_K
+from curator.diffusion import refusals
+from curator.diffusion.coefficient import measure_walk
+
+
+def test_atoms_that_fly_apart_have_exploded_and_thermal_ones_have_not():
+    rng = np.random.default_rng(0)
+    numbers = np.array([3] * 32 + [9] * 32)
+    # Frames so close that the mean velocity between them is the velocity: the largest that equilibrium allows.
+    interval_ps = 1e-3
+    thermal = np.sqrt(KB_EV_PER_K * 800 / atomic_masses[numbers])[:, None] * 1000 * interval_ps * FS
+    run = np.cumsum(rng.normal(size=(2000, 64, 3)) * thermal, axis=0)
+    assert refusals.exploded([run], numbers, interval_ps, 800) == ""
+    assert refusals.exploded([run], numbers, interval_ps, None) == ""
+    wild = run.copy()
+    wild[100:, 5] += 1.0
+    reason = refusals.exploded([run, wild], numbers, interval_ps, 800)
+    assert reason.startswith("exploded: between frames 99 and 100 after equilibration of trajectory 1")
+    # A wrong time between frames looks the same, and the reason says so.
+    assert "check the time between frames" in refusals.exploded([run], numbers, interval_ps / 3, 800)
+
+
+def test_a_run_that_slows_down_is_not_stationary():
+    rng = np.random.default_rng(1)
+    n_alarms = 0
+    for _ in range(100):
+        paths = [kmc.hoppers(rng, 1, 0.5, 100, 0.1)[:, 0] for _ in range(2)]
+        n_alarms += bool(refusals.not_stationary(paths, measure_walk(paths, 0.1, kmc.HOP_LENGTH_A), 0.1))
+    assert n_alarms <= 3
+    fast, slow = (kmc.hoppers(rng, 1, rate, 100, 0.1, 0.0)[:, 0] for rate in (2.0, 0.1))
+    path = np.concatenate([fast, slow + fast[-1] - slow[0]])
+    reason = refusals.not_stationary([path], measure_walk([path], 0.1, kmc.HOP_LENGTH_A), 0.1)
+    assert reason.startswith("not stationary: the summed displacement diffuses by")
+    assert reason.endswith("leave out more as equilibration and run longer")
+
+
+@pytest.mark.parametrize(("n_host", "begins"), [(1, "melted: the host diffuses"), (2, "host diffuses: D of F")])
+def test_a_host_of_which_a_part_diffuses_is_no_melt(n_host: int, begins: str):
+    rng = np.random.default_rng(2)
+    numbers = np.array([3] * 8 + [9] * 8 + [17] * 8 * (n_host - 1))
+    moves = np.array([1.0] * 8 + [0.5] * 8 + [0.0] * 8 * (n_host - 1))
+    run = np.cumsum(rng.normal(scale=0.2, size=(1000, len(numbers), 3)) * moves[:, None], axis=0)
+    run += rng.normal(scale=0.1, size=run.shape)
+    assert refusals.melted([run], numbers, numbers == 3, numbers != 3, 0.1).startswith(begins)
+    run[:, 8:] = rng.normal(scale=0.1, size=run[:, 8:].shape)
+    assert refusals.melted([run], numbers, numbers == 3, numbers != 3, 0.1) == ""
+
+
+def test_a_flight_is_ballistic():
+    rng = np.random.default_rng(3)
+    noise = rng.normal(scale=0.2, size=(1001, 3))
+    flight = np.linspace(0, 60, 1001)[:, None] * np.array([1.0, 0.5, 0.2]) + noise
+    never_turned = np.cumsum(np.cumsum(rng.normal(scale=0.01, size=(1001, 3)), axis=0), axis=0)
+    for path in (flight, never_turned):
+        found = measure_walk([path], 0.1, 1.0).plateau
+        assert refusals.not_diffusive([path], found, 0.1).startswith(
+            "not diffusive yet: ballistic, motion over 33.4 ps"
+        )
+    n_alarms = 0
+    for _ in range(200):
+        path = kmc.hoppers(rng, 1, 0.3, 100, 0.1)[:, 0]
+        n_alarms += bool(refusals.not_diffusive([path], measure_walk([path], 0.1, kmc.HOP_LENGTH_A).plateau, 0.1))
+    assert n_alarms <= 2
+
+
+def test_a_cage_is_caged():
+    rng = np.random.default_rng(4)
+    for _ in range(10):
+        cage = np.zeros((1001, 3))
+        for i in range(1000):
+            cage[i + 1] = 0.97 * cage[i] + rng.normal(scale=0.3, size=3)
+        walk = measure_walk([cage], 0.1, 1.0)
+        caged = refusals.not_diffusive([cage], walk.plateau, 0.1).startswith("not diffusive yet: caged, ")
+        assert caged or refusals.too_few_hops(walk, 100)

@@ -1,0 +1,380 @@
+"""More molecular dynamics for a round: when it is bought, and that it is the same however it is bought."""
+
+import io
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.io import write
+from histories import RULE, TEMPERATURES_K, Campaign
+from rich.console import Console
+
+from curator.backends.executor import SerialExecutor
+from curator.backends.labellers import make_labeller
+from curator.build import build_plan
+from curator.campaign import _brought_up_to_date, _write_campaign
+from curator.config import CampaignFile, Diffusion
+from curator.context import Context
+from curator.datasets.fence import acquire
+from curator.datasets.frame import Frame, atoms_from_frame
+from curator.datasets.journal import Journal, open_store
+from curator.progress import Display
+from curator.setup import Setup
+from curator.state import CampaignFolder, Json, read_json, read_log, write_json
+from curator.status import status_lines
+from curator.summary import verdict_json
+from curator.trajectory import read_trajectory
+from curator.verdict.convergence import judge
+from curator.verdict.purchase import (
+    MEASUREMENT,
+    N_MEASUREMENTS,
+    in_words,
+    md_ps,
+    measured_again,
+    measurements,
+    more_md,
+    planned_md,
+)
+
+# -- the decision ------------------------------------------------------------------------------------------------------
+
+THERE = Diffusion(temperatures_K=tuple(TEMPERATURES_K.tolist()), duration_ps=50, replicas=2)
+"""What the simulated rounds were measured with: 100 ps at each temperature."""
+PLENTY_PS = 1e6
+
+
+def rounds_with(error_ln_D: float = 0.2, **changes: Any) -> list[Json]:
+    """Five rounds that have settled but for the statistics of their dynamics, with changes to the last."""
+    rounds = Campaign(bias_eV=0.0, error_ln_D=error_ln_D, seed_eV=0.0, n_rounds=5).history()
+    rounds[-1] |= changes
+    about = {"measured_with": THERE.model_dump(mode="json"), "md_cpu_s_per_ps": 36.0}
+    return [r | verdict_json(judge(rounds[: k + 1], RULE)) | about for k, r in enumerate(rounds)]
+
+
+def test_a_campaign_buys_what_is_planned_if_the_budget_pays_for_all_of_it():
+    rounds = rounds_with()
+    assert rounds[-1]["verdict"] == "undetermined"
+    planned = planned_md(rounds[-1])
+    assert planned is not None
+    assert list(planned.durations_ps) == rounds[-1]["md_plan"]["duration_ps"]
+    total_ps = md_ps(rounds, planned)
+    # All five rounds count: 300 ps each in four of them.
+    assert total_ps == 4 * 300 + 2 * sum(planned.durations_ps)
+    assert more_md(rounds, THERE, total_ps) == planned
+    assert more_md(rounds, THERE, total_ps - 1) is None
+    assert more_md(rounds, THERE, None) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_explosions": 1},
+        {"barrier_gap_eV": 0.04},
+        {"fresh_force_rmse_eV_per_A": 0.2},
+        {"n_new_labels": 0},
+    ],
+)
+def test_no_dynamics_is_bought_for_a_model_that_needs_labels(changes: Json):
+    rounds = rounds_with(**changes)
+    assert rounds[-1]["verdict"] == "not_yet"
+    assert more_md(rounds, THERE, PLENTY_PS) is None
+    assert more_md(rounds, THERE.model_copy(update={"duration_ps": 500}), PLENTY_PS) is None
+
+
+def test_nothing_is_bought_once_the_verdict_is_in_or_where_more_of_the_same_does_not_help():
+    assert more_md(rounds_with(error_ln_D=0.03), THERE, PLENTY_PS) is None
+    molten = [point | {"status": "refused", "reasons": ["melted"]} for point in rounds_with()[-1]["diffusion"]]
+    rounds = rounds_with(diffusion=molten, arrhenius=None)
+    assert (rounds[-1]["verdict"], rounds[-1]["next_purchase"]["kind"]) == ("undetermined", "none")
+    assert more_md(rounds, THERE, PLENTY_PS) is None
+
+
+def test_what_the_user_asks_for_comes_first_and_is_no_matter_of_the_budget():
+    rounds = rounds_with()
+    asked = THERE.model_copy(update={"duration_ps": (300.0, 20.0, 80.0)})
+    for max_md_ps in (None, 1.0, PLENTY_PS):
+        found = more_md(rounds, asked, max_md_ps)
+        assert found is not None
+        # What there is is never cut.
+        assert found.durations_ps == (300.0, 50.0, 80.0)
+    more = more_md(rounds, THERE.model_copy(update={"replicas": 4, "duration_ps": 10}), None)
+    assert more is not None
+    assert (more.replicas, more.durations_ps) == (4, (50.0, 50.0, 50.0))
+
+
+@pytest.mark.parametrize("change", [{"duration_ps": 20}, {"replicas": 1}, {"tolerance_eV": 0.01}, {"timestep_fs": 1}])
+def test_what_trajectories_do_not_gain_by_is_not_measured_again(change: Json):
+    assert more_md(rounds_with(), THERE.model_copy(update=change), None) is None
+
+
+def test_a_round_that_became_due_is_measured_as_the_file_says():
+    rounds = rounds_with(diffusion=[], arrhenius=None)
+    assert rounds[-1]["verdict"] == "undetermined"
+    assert more_md(rounds, THERE, None) == THERE
+    assert more_md(rounds, None, None) is None
+
+
+def test_dynamics_that_is_bought_stays_bought():
+    """Neither the file, which asks for less, nor the plan, which it has followed, measures the round again."""
+    rounds = rounds_with()
+    planned = planned_md(rounds[-1])
+    assert planned is not None
+    again = measured_again(rounds[-1], {"measured_with": planned.model_dump(mode="json")})
+    assert more_md([*rounds[:-1], again], THERE, PLENTY_PS) is None
+    assert [each["measured_with"] for each in measurements(again)] == [
+        settings.model_dump(mode="json") for settings in (THERE, planned)
+    ]
+
+
+def test_no_plan_is_followed_after_the_third_measurement():
+    rounds = rounds_with()
+    last = rounds[-1]
+    for n_measured in (1, 2, 3):
+        assert len(measurements(last)) == n_measured
+        assert (more_md([*rounds[:-1], last], THERE, PLENTY_PS) is None) is (n_measured == N_MEASUREMENTS)
+        last = measured_again(last, {})
+    # The user may still ask for it.
+    assert more_md([*rounds[:-1], last], THERE.model_copy(update={"duration_ps": 90}), None) is not None
+
+
+def test_a_measurement_is_told_with_its_error():
+    rounds = rounds_with()
+    fit = rounds[-1]["arrhenius"]
+    assert in_words(rounds[-1]) == f"300 ps, Ea {fit['Ea_eV']:.3f} ± {fit['error_eV']:.3f} eV"
+    assert in_words(rounds[-1] | {"arrhenius": None}) == "300 ps, no Ea"
+
+
+# -- the dynamics ------------------------------------------------------------------------------------------------------
+
+PERIOD_A = 3.0
+BARRIER_EV = 0.15
+CORE_EV = 2.0
+SETTLED_ROUNDS = 3
+
+
+class Washboard(Calculator):
+    """One lithium in a cosine potential along each axis, and one fluorine on a spring, which it cannot run into."""
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+
+    def calculate(self, atoms: Atoms, properties: Any = None, system_changes: Any = all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        away = atoms.positions - CRYSTAL.positions
+        phase = 2 * np.pi * away[0] / PERIOD_A
+        x, y, z = height = (1 - np.cos(phase)) / 2
+        slope = BARRIER_EV + CORE_EV * np.array([y * z, z * x, x * y])
+        energy = BARRIER_EV * height.sum() + CORE_EV * x * y * z + 2 * (away[1] ** 2).sum()
+        forces = np.array([-slope * np.pi / PERIOD_A * np.sin(phase), -4 * away[1]])
+        self.results = {"energy": float(energy), "forces": forces}
+
+
+CRYSTAL = Frame(
+    np.array([3, 9]),
+    np.array([[1.5, 1.5, 1.5], [0.0, 0.0, 0.0]]),
+    PERIOD_A * np.eye(3),
+    np.ones(3, dtype=bool),
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Stands where a trained model stands."""
+
+    hash: str = "washboard"
+
+    def load(self) -> "Model":
+        return self
+
+    def calculator(self) -> Calculator:
+        return Washboard()
+
+
+class Trained(Context):
+    def members(self, round_: int) -> list[Model]:  # type: ignore[override]
+        return [Model()]
+
+
+class Killed(SerialExecutor):
+    """Dies after its first task, as a driver does."""
+
+    def outcomes(self, tasks, tick):
+        yield next(super().outcomes(tasks, tick))
+        raise KeyboardInterrupt
+
+
+SETUP = Setup(CRYSTAL, None, None, None)
+
+
+def campaign_file(
+    duration_ps: float | list[float] = 18, temperatures_K: tuple[float, ...] = (500, 1000), **stop: Any
+) -> CampaignFile:
+    diffusion = {"temperatures_K": temperatures_K, "replicas": 1, "duration_ps": duration_ps, "timestep_fs": 10}
+    return CampaignFile.model_validate(
+        {
+            "seed": 2,
+            "system": {"structure": "crystal.extxyz", "mobile": "Li", "cell": "given"},
+            "label": {"kind": "classical", "model": "lif-fumi-tosi"},
+            "measure": {"barrier": False, "diffusion": diffusion | {"tolerance_eV": 0.1}},
+            "stop": {"max_rounds": SETTLED_ROUNDS, "diffusivity_factor": 3, **stop},
+        }
+    )
+
+
+def begin(base: Path) -> None:
+    """Write a campaign of three rounds that have settled and whose dynamics has become due."""
+    write(base / "crystal.extxyz", atoms_from_frame(CRYSTAL))
+    folder = CampaignFolder(base, base / "campaign.yaml")
+    settings = campaign_file().model_dump(mode="json", include={"explore", "select", "learn", "measure"})
+    write_json(folder.setup / "cell.json", {"cell_A": CRYSTAL.cell, "n_calls": 0})
+    write_json(folder.setup / "inputs.json", {"foundation": "none"})
+    history = Campaign(bias_eV=0.0)
+    contents: list[Json] = []
+    for k in range(SETTLED_ROUNDS):
+        about = {"labels_by_reason": {}, "n_labels_total": 18 * (k + 1), "measured_with": None, "md_cpu_s_per_ps": None}
+        contents.append(history.round(k) | about | {"force_rmse_eV_per_A": {"model": 0.03, "foundation": 0.2}})
+        contents[-1] |= verdict_json(judge(contents, replace(RULE, barrier=False)))
+        write_json(folder.round(k) / "round.json", contents[-1])
+        write_json(folder.round(k) / "settings.json", settings)
+        write_json(folder.round(k) / "model" / "training.json", {"members": [{"cpu_s": 1.0}]})
+        np.savez(folder.round(k) / "evidence.npz", spread_kind=np.array("committee"))
+
+
+def go_on(base: Path, file: CampaignFile, executor: SerialExecutor | None = None) -> Json:
+    """Bring the newest round up to date, as ``curator run`` does, and return its JSON."""
+    plan = build_plan(file, base)
+    folder = CampaignFolder(base, base / "campaign.yaml")
+    with acquire(folder.journal) as fence:
+        journal = Journal(folder.journal, fence)
+        open_store(folder.store, journal).close()
+        display = Display(folder, Console(file=io.StringIO()))
+        theory = make_labeller(plan.labeller).theory
+        context = Trained(plan, folder, theory, journal, executor or SerialExecutor(), display)
+        rounds = [read_json(folder.round(k) / "round.json") for k in range(SETTLED_ROUNDS)]
+        rounds[-1] = _brought_up_to_date(context, SETUP, rounds, base)
+        _write_campaign(context, SETUP, rounds, finished=True)
+        return rounds[-1]
+
+
+def newest(base: Path) -> Path:
+    return base / "rounds" / f"{SETTLED_ROUNDS - 1:03d}" / "round.json"
+
+
+def trajectories(base: Path) -> dict[str, np.ndarray]:
+    places = newest(base).parent.glob("measure/T*")
+    return {place.name: read_trajectory(place).positions for place in places}
+
+
+def same_trajectories(base: Path, other: Path) -> bool:
+    mine, others = trajectories(base), trajectories(other)
+    return mine.keys() == others.keys() and all(np.array_equal(mine[name], others[name]) for name in mine)
+
+
+def without_times(value: Any) -> Any:
+    """JSON without what differs from run to run: how long it took."""
+    if isinstance(value, dict):
+        timed = ("cost", "md_cpu_s_per_ps", "cpu_hours")
+        return {key: without_times(item) for key, item in value.items() if key not in timed}
+    return [without_times(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.fixture(scope="module")
+def undetermined(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A campaign that has ended because its trajectories are short, and may buy no more."""
+    base = tmp_path_factory.mktemp("undetermined")
+    begin(base)
+    content = go_on(base, campaign_file())
+    assert (content["verdict"], content["next_purchase"]["kind"]) == ("undetermined", "md")
+    assert md_ps([content]) == pytest.approx(36, abs=0.3)
+    return base
+
+
+@pytest.fixture(scope="module")
+def plan(undetermined: Path) -> Json:
+    """What it is told to write."""
+    return read_json(undetermined / "campaign.json")["md_plan"]
+
+
+@pytest.fixture
+def copied(undetermined: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(undetermined, tmp_path / "campaign")
+
+
+@pytest.fixture(scope="module")
+def bought(undetermined: Path, plan: Json, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same campaign once it was given the budget that its plan takes."""
+    base = shutil.copytree(undetermined, tmp_path_factory.mktemp("bought") / "campaign")
+    go_on(base, campaign_file(max_md_ps=plan["max_md_ps"]))
+    return base
+
+
+def test_the_error_shrinks_by_what_is_bought_and_the_verdict_gets_better(undetermined: Path, bought: Path, plan: Json):
+    before, after = read_json(newest(undetermined)), read_json(newest(bought))
+    assert before["arrhenius"]["error_eV"] > 1.5 * after["arrhenius"]["error_eV"]
+    assert after["arrhenius"]["error_eV"] < 1.3 * plan["wanted_error_eV"]
+    assert "too uncertain to agree with anything" in before["reasons"][0]
+    # It can be compared now, and needs others to agree with.
+    assert after["verdict"] == "not_yet"
+    assert "in no earlier round" in after["reasons"][0]
+    assert list(Diffusion.model_validate(after["measured_with"]).durations_ps) == plan["duration_ps"]
+    assert after["cost"]["md_cpu_s"] > before["cost"]["md_cpu_s"]
+
+
+def test_trajectories_are_continued_and_what_was_found_is_kept(undetermined: Path, bought: Path):
+    before, after = read_json(newest(undetermined)), read_json(newest(bought))
+    whole = trajectories(bought)
+    for name, positions in trajectories(undetermined).items():
+        assert len(whole[name]) > 2 * len(positions)
+        assert np.array_equal(whole[name][: len(positions)], positions)
+    assert after["measured_before"] == [{key: before[key] for key in after["measured_before"][0]}]
+    untouched = set(after) - {*MEASUREMENT, "measured_before", "cost"}
+    assert {key: after[key] for key in untouched} == {key: before[key] for key in untouched}
+
+
+def test_status_report_and_log_tell_what_was_bought_and_what_it_brought(undetermined: Path, bought: Path, plan: Json):
+    before, after = read_json(newest(undetermined)), read_json(newest(bought))
+    told = status_lines(read_json(undetermined / "campaign.json"))
+    write_this = f"write measure.diffusion.duration_ps: {plan['duration_ps']}, or stop.max_md_ps: {plan['max_md_ps']}"
+    assert any(line.endswith(write_this) for line in told)
+    told = status_lines(read_json(bought / "campaign.json"))
+    assert f"  MD of round 2: {in_words(before)}; then {in_words(after)}" in told
+    (event,) = [event for event in read_log(CampaignFolder(bought, Path())) if event["event"] == "md_bought"][1:]
+    assert (event["before"]["error_eV"], event["after"]["error_eV"]) == tuple(
+        each["arrhenius"]["error_eV"] for each in (before, after)
+    )
+    assert "What more dynamics brought" in (bought / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_killed_and_bought_by_the_list_it_comes_to_the_same_end(copied: Path, bought: Path, plan: Json):
+    """The budget buys what the planned list asks for, and a kill on the way leaves no trace."""
+    before = newest(copied).read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        go_on(copied, campaign_file(max_md_ps=plan["max_md_ps"]), Killed())
+    assert newest(copied).read_bytes() == before
+    assert not same_trajectories(copied, bought)
+    assert not read_json(copied / "campaign.json")["state"]["finished"]
+    content = go_on(copied, campaign_file(plan["duration_ps"]))
+    assert same_trajectories(copied, bought)
+    assert without_times(content) == without_times(read_json(newest(bought)))
+
+
+def test_a_budget_that_does_not_pay_for_the_plan_buys_nothing(copied: Path, plan: Json):
+    before = newest(copied).read_bytes()
+    limit_ps = plan["max_md_ps"] - 1
+    go_on(copied, campaign_file(max_md_ps=limit_ps), Killed())
+    assert newest(copied).read_bytes() == before
+    campaign = read_json(copied / "campaign.json")
+    assert campaign["budget"]["max_md_ps"] == limit_ps
+    assert any(line.endswith(f"stop.max_md_ps: {plan['max_md_ps']}, not {limit_ps}") for line in status_lines(campaign))
+
+
+def test_a_temperature_that_joins_leaves_the_others_as_they_are(copied: Path, undetermined: Path):
+    content = go_on(copied, campaign_file(temperatures_K=(750, 500, 1000)))
+    assert [point["temperature_K"] for point in content["diffusion"]] == [750, 500, 1000]
+    assert content["diffusion"][1:] == read_json(newest(undetermined))["diffusion"]
+    assert trajectories(copied).keys() - trajectories(undetermined).keys() == {"T750-r0"}
