@@ -96,9 +96,10 @@ def label_with_remedies(
     SetupError
         If there is no such program here, or what stops it has nothing to do with the frame.
     """
-    problem = geometry_problem(atoms) or input_problem()
-    if problem is not None:
+    if (problem := geometry_problem(atoms)) is not None:
         return LabelFailed("geometry", problem, theory)
+    if (problem := input_problem()) is not None:
+        return LabelFailed("input", problem, theory)
     require_programs(*command)
     started = cpu_seconds()
     folder = scratch / f"{frame_from_atoms(atoms).hash[:12]}-{theory.rpartition('@')[2]}"

@@ -121,7 +121,7 @@ class ForeignCalculator(WholeCalculator):
         wrong = charge != self._told.get("charge", 0) or multiplicity not in (0, self._told.get("multiplicity"))
         if wrong:
             raise FailedCalculation(
-                "geometry",
+                "input",
                 f"the frame has charge {charge} and multiplicity {multiplicity}, of which an ASE calculator is told "
                 "by its parameters alone; give the two the same",
             )

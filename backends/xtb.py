@@ -70,7 +70,7 @@ class XtbCalculator(WholeCalculator):
         electrons = round(result.get("orbital-occupations").sum())
         if electrons % 2 and multiplicity < 2:
             raise FailedCalculation(
-                "geometry",
+                "input",
                 f"{electrons} electrons cannot all be in pairs: give the frame a charge (system.charge) or a "
                 "multiplicity of 2 (system.multiplicity)",
             )

@@ -27,7 +27,7 @@ Defect = Literal["interstitial", "vacancy"]
 Mechanism = Literal["vacancy", "interstitial", "interstitialcy"]
 """How a species hops: into a vacancy, from void to void, or by pushing a lattice atom on into the next void."""
 
-LATTICE_CONSTANTS_A: dict[str, float] = {
+EXPERIMENTAL_LATTICE_CONSTANTS_A: dict[str, float] = {
     "LiF": 4.03,
     "LiCl": 5.13,
     "LiBr": 5.50,
@@ -143,7 +143,7 @@ def build_seed(
     formula = _known(formula, name)
     if defect and defect not in get_args(Defect):
         raise ValueError(f"unknown defect '{defect}' in '{name}'; known: {formula.lower()}-interstitial, -vacancy")
-    a = LATTICE_CONSTANTS_A[formula] if lattice_constant_A is None else lattice_constant_A
+    a = EXPERIMENTAL_LATTICE_CONSTANTS_A[formula] if lattice_constant_A is None else lattice_constant_A
     if min(supercell) < 1 or (defect and sorted(supercell)[1] < 2):
         raise ValueError(f"supercell {supercell} is too small for '{name}'; give (2, 2, 1) or larger")
     cell = rocksalt(formula, a)
@@ -220,10 +220,10 @@ def _vacancy_jump(atoms: Atoms, site: int, a: float) -> tuple[Atoms, NDArray[np.
 
 
 def _known(formula: str, name: str | None = None) -> str:
-    for known in LATTICE_CONSTANTS_A:
+    for known in EXPERIMENTAL_LATTICE_CONSTANTS_A:
         if known.lower() == formula.lower():
             return known
-    names = ", ".join(known.lower() for known in LATTICE_CONSTANTS_A)
+    names = ", ".join(known.lower() for known in EXPERIMENTAL_LATTICE_CONSTANTS_A)
     raise ValueError(
         f"unknown structure '{name or formula}'; known: {names}, each alone or with -interstitial or -vacancy"
     )

@@ -31,7 +31,7 @@ from curator.datasets.journal import Journal, rebuild
 from curator.datasets.label import Split
 from curator.datasets.mini_halides.frames import CARD, FOLDER, FRAMES, GENERATIONS, NAME
 from curator.datasets.mini_halides.structures import (
-    LATTICE_CONSTANT_A,
+    CHGNET_LATTICE_CONSTANTS_A,
     contact_structures,
     dumbbell,
     knock_off,
@@ -179,7 +179,7 @@ def starts(rng: np.random.Generator) -> Iterator[Start]:
     """Trajectories of LiF with an interstitial in both cells, of all nine salts and of their mixtures."""
     yield from flagship_starts(rng, 2)
     yield from flagship_starts(rng, 1)
-    for formula, a in LATTICE_CONSTANT_A.items():
+    for formula, a in CHGNET_LATTICE_CONSTANTS_A.items():
         primitive = bulk(formula, "rocksalt", a=a).repeat(2)
         for temperature_K in (500.0, 1000.0, 1800.0):
             expanded = primitive.copy()

@@ -19,7 +19,7 @@ from curator.barriers.barrier import Barrier, find_barrier
 from curator.datasets.contacts import closest_distance, contact
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Provenance, Record
-from curator.datasets.mini_halides.structures import LATTICE_CONSTANT_A, knock_off
+from curator.datasets.mini_halides.structures import CHGNET_LATTICE_CONSTANTS_A, knock_off
 from curator.datasets.sources import build_seed
 from curator.distil.card import cpu_s_per_step, errors_by_kind, errors_of
 from curator.learners.dimers import falls
@@ -67,14 +67,14 @@ def lattice_constants(model: MaceModel, reference: Calculator) -> dict[str, dict
     """Rocksalt lattice constants in Å at which the pressure vanishes, by model and teacher."""
     calculator = model.double().calculator()
     table = {}
-    for formula in LATTICE_CONSTANT_A:
+    for formula in CHGNET_LATTICE_CONSTANTS_A:
         own, theirs = (_lattice_constant(formula, calc) for calc in (calculator, reference))
         table[formula] = {"model": own, "teacher": theirs, "deviation_percent": 100 * (own / theirs - 1)}
     return table
 
 
 def _lattice_constant(formula: str, calculator: Calculator) -> float:
-    guess = LATTICE_CONSTANT_A[formula]
+    guess = CHGNET_LATTICE_CONSTANTS_A[formula]
 
     def mean_stress(a: float) -> float:
         atoms = bulk(formula, "rocksalt", a=a, cubic=True)
@@ -86,7 +86,7 @@ def _lattice_constant(formula: str, calculator: Calculator) -> float:
 
 def survive(model: MaceModel, work: Path) -> tuple[list[Trajectory], dict[str, Any]]:
     """Five trajectories of 20 ps at 1000 K of LiF with an interstitial in 65 atoms, from a relaxed-cell start."""
-    seed = build_seed("lif-interstitial", LATTICE_CONSTANT_A["LiF"])
+    seed = build_seed("lif-interstitial", CHGNET_LATTICE_CONSTANTS_A["LiF"])
     settings = MDSettings(temperature_K=SURVIVAL_TEMPERATURE_K, duration_ps=SURVIVAL_PS)
     calculator = model.calculator()
     trajectories = [
@@ -123,7 +123,7 @@ def foreign_frames() -> Iterator[Frame]:
 
     A model's own dynamics avoids what the model takes for uphill, and so cannot show where it is wrong.
     """
-    seed = build_seed("lif-interstitial", LATTICE_CONSTANT_A["LiF"])
+    seed = build_seed("lif-interstitial", CHGNET_LATTICE_CONSTANTS_A["LiF"])
     for n, temperature_K in enumerate(FOREIGN_TEMPERATURES_K):
         settings = MDSettings(temperature_K=temperature_K, duration_ps=FOREIGN_PS)
         trajectory = run_md(seed.frame, FumiTosiLiF(), settings, seed=(2, n))
@@ -173,7 +173,7 @@ def speed(model: MaceModel, n_steps: int = 8) -> dict[str, float]:
     """CPU seconds of a molecular dynamics step of 65 atoms: the model, and CHGNet's own calculator as it comes."""
     from chgnet.model.dynamics import CHGNetCalculator
 
-    frame = build_seed("lif-interstitial", LATTICE_CONSTANT_A["LiF"]).frame
+    frame = build_seed("lif-interstitial", CHGNET_LATTICE_CONSTANTS_A["LiF"]).frame
     own = cpu_s_per_step(model.calculator(), frame, 5 * n_steps)
     stock = cpu_s_per_step(CHGNetCalculator(use_device="cpu"), frame, n_steps)
     return {"model": own, "chgnet_stock_calculator": stock, "ratio": stock / own}
@@ -186,7 +186,7 @@ def walls(model: MaceModel) -> dict[str, dict[str, float]]:
     wall ends where the energy first falls. What lies behind it is extrapolation, and must be out of reach of any
     thermal motion.
     """
-    hosts = {formula: bulk(formula, "rocksalt", a=a).repeat(2) for formula, a in LATTICE_CONSTANT_A.items()}
+    hosts = {formula: bulk(formula, "rocksalt", a=a).repeat(2) for formula, a in CHGNET_LATTICE_CONSTANTS_A.items()}
     defective = knock_off("LiF", 0.0, (2, 2, 2))
     defective.calc = model.calculator()
     FIRE(defective, logfile=None).run(fmax=0.05, steps=200)

@@ -18,7 +18,7 @@ from curator.barriers.barrier import find_barrier
 from curator.datasets.frame import atoms_from_frame
 from curator.datasets.label import Record, Split, Theory
 from curator.datasets.mini_halides.frames import probe_records, replay_records
-from curator.datasets.mini_halides.structures import LATTICE_CONSTANT_A
+from curator.datasets.mini_halides.structures import CHGNET_LATTICE_CONSTANTS_A
 from curator.datasets.sources import build_seed
 from curator.datasets.variations import Structure
 from curator.distil.card import describe, errors_by_kind, errors_table, frames_table, make_card, table, write_card
@@ -55,7 +55,7 @@ def examine_small(model: MaceModel, probes: Sequence[Record], teacher: LabellerS
     """All results, as JSON values: against its own teacher, and its forces against the teacher of `mini-halides`."""
     reference = labeller_calculator(teacher)
     best = probe_records()
-    seed = build_seed("lif-interstitial", LATTICE_CONSTANT_A["LiF"])
+    seed = build_seed("lif-interstitial", CHGNET_LATTICE_CONSTANTS_A["LiF"])
     settings = MDSettings(temperature_K=SURVIVAL_TEMPERATURE_K, duration_ps=SURVIVAL_PS)
     folder = work / f"survival-{model.hash[:12]}"
     trajectory = run_md(seed.frame, model.calculator(), settings, seed=1, folder=folder, model=model.hash)
@@ -152,7 +152,7 @@ def _structure(record: Record) -> Structure:
 
 def _barrier(model: MaceModel, reference: Calculator) -> dict[str, Any]:
     """Barrier by the model, and the teacher's energy difference between the same two geometries."""
-    hop = build_seed("lif-interstitial", LATTICE_CONSTANT_A["LiF"]).hop
+    hop = build_seed("lif-interstitial", CHGNET_LATTICE_CONSTANTS_A["LiF"]).hop
     assert hop is not None
     own = find_barrier(hop, model.double().calculator())
     energies = []
@@ -162,7 +162,7 @@ def _barrier(model: MaceModel, reference: Calculator) -> dict[str, Any]:
             atoms.calc = reference
             energies.append(float(atoms.get_potential_energy()))
     return {
-        "lattice_constant_A": LATTICE_CONSTANT_A["LiF"],
+        "lattice_constant_A": CHGNET_LATTICE_CONSTANTS_A["LiF"],
         "model_eV": own.barrier_eV,
         "teacher_at_model_eV": energies[1] - energies[0] if len(energies) == 2 else None,
         "method": own.method,

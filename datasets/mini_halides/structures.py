@@ -17,7 +17,7 @@ from curator.datasets.contacts import contact
 from curator.datasets.frame import Frame, frame_from_atoms
 from curator.datasets.variations import Structure, rattled, strained, without
 
-LATTICE_CONSTANT_A: dict[str, float] = {
+CHGNET_LATTICE_CONSTANTS_A: dict[str, float] = {
     "LiF": 4.0905,
     "LiCl": 5.1456,
     "LiBr": 5.5111,
@@ -46,12 +46,12 @@ def parts(formula: str) -> tuple[str, str]:
     for cation in CATIONS:
         if formula.startswith(cation) and formula[len(cation) :] in ANIONS:
             return cation, formula[len(cation) :]
-    raise ValueError(f"{formula!r} is none of the nine alkali halides {', '.join(LATTICE_CONSTANT_A)}")
+    raise ValueError(f"{formula!r} is none of the nine alkali halides {', '.join(CHGNET_LATTICE_CONSTANTS_A)}")
 
 
 def rocksalt_cell(formula: str, repeats: tuple[int, int, int] = (1, 1, 1), scale: float = 1.0) -> Atoms:
     """Conventional 8-atom rocksalt cell, repeated, with the lattice constant multiplied by ``scale``."""
-    return bulk(formula, "rocksalt", a=LATTICE_CONSTANT_A[formula] * scale, cubic=True).repeat(repeats)
+    return bulk(formula, "rocksalt", a=CHGNET_LATTICE_CONSTANTS_A[formula] * scale, cubic=True).repeat(repeats)
 
 
 def knock_off(formula: str, progress: float, repeats: tuple[int, int, int], scale: float = 1.0) -> Atoms:
@@ -72,7 +72,7 @@ def knock_off(formula: str, progress: float, repeats: tuple[int, int, int], scal
         Factor on the lattice constant.
     """
     atoms = rocksalt_cell(formula, repeats, scale)
-    step = np.full(3, LATTICE_CONSTANT_A[formula] * scale / 4)
+    step = np.full(3, CHGNET_LATTICE_CONSTANTS_A[formula] * scale / 4)
     site = atoms.positions[0].copy()
     atoms.append(parts(formula)[0])
     atoms.positions[-1] = site + step * (1 - progress)
@@ -83,7 +83,7 @@ def knock_off(formula: str, progress: float, repeats: tuple[int, int, int], scal
 def dumbbell(formula: str, direction: NDArray[np.float64], repeats: tuple[int, int, int]) -> Atoms:
     """Split cation dumbbell along ``direction`` (any length) on one cation site, its halves 0.5 of the bond apart."""
     atoms = rocksalt_cell(formula, repeats)
-    half = direction / np.linalg.norm(direction) * LATTICE_CONSTANT_A[formula] * 0.21
+    half = direction / np.linalg.norm(direction) * CHGNET_LATTICE_CONSTANTS_A[formula] * 0.21
     site = atoms.positions[0].copy()
     atoms.append(parts(formula)[0])
     atoms.positions[0], atoms.positions[-1] = site + half, site - half
@@ -98,7 +98,7 @@ def mixed(n_atoms: int, rng: np.random.Generator) -> Atoms:
     cations, anions = (rng.choice(np.array(kinds), size=int(cation.sum())) for kinds in (CATIONS, ANIONS))
     symbols = np.empty(len(atoms), dtype="U2")
     symbols[cation], symbols[~cation] = cations, anions
-    mean = float(np.mean([LATTICE_CONSTANT_A[salt(c, a)] for c in cations for a in anions]))
+    mean = float(np.mean([CHGNET_LATTICE_CONSTANTS_A[salt(c, a)] for c in cations for a in anions]))
     atoms.set_chemical_symbols(symbols.tolist())
     atoms.set_cell(atoms.cell.array * mean, scale_atoms=True)
     return atoms
@@ -113,7 +113,7 @@ def closest_ratio(frame: Frame) -> float:
     distances = atoms.get_all_distances(mic=True)
     np.fill_diagonal(distances, np.inf)
     symbols = set(atoms.get_chemical_symbols())
-    bonds = [LATTICE_CONSTANT_A[salt(c, a)] / 2 for c in CATIONS for a in ANIONS if {c, a} <= symbols]
+    bonds = [CHGNET_LATTICE_CONSTANTS_A[salt(c, a)] / 2 for c in CATIONS for a in ANIONS if {c, a} <= symbols]
     return float(distances.min() / np.mean(bonds))
 
 
@@ -128,7 +128,7 @@ def static_structures(rng: np.random.Generator) -> Iterator[Structure]:
 def contact_structures(rng: np.random.Generator) -> Iterator[Structure]:
     """Crystals, with and without an interstitial, and mixtures, each with one pair of atoms pushed close together."""
     hosts = [rattled(mixed(16, rng), 0.08, rng) for _ in range(12)]
-    for formula, a in LATTICE_CONSTANT_A.items():
+    for formula, a in CHGNET_LATTICE_CONSTANTS_A.items():
         hosts += [rattled(bulk(formula, "rocksalt", a=a).repeat(2), 0.08, rng) for _ in range(4)]
         for _ in range(8 if formula == "LiF" else 1):
             progress, scale = float(rng.uniform(0, 0.5)), float(rng.uniform(0.99, 1.02))
@@ -143,7 +143,7 @@ def contact_structures(rng: np.random.Generator) -> Iterator[Structure]:
 
 
 def _drawn(rng: np.random.Generator) -> Iterator[tuple[str, Atoms]]:
-    for formula, a in LATTICE_CONSTANT_A.items():
+    for formula, a in CHGNET_LATTICE_CONSTANTS_A.items():
         cation, anion = parts(formula)
         primitive = bulk(formula, "rocksalt", a=a).repeat(2)
         for _ in range(12):

@@ -236,7 +236,7 @@ def test_impossible_frames_cost_nothing(espresso: MakeSpec, pair: Atoms):
     assert "0.20 Å apart" in failed(spec, close).message
     odd = Atoms("Li2F", positions=[(0, 0, 0), (2, 2, 2), (0, 2, 0)], cell=[4, 4, 4], pbc=True)
     failure = failed(spec, odd)
-    assert (failure.reason, "13 electrons" in failure.message) == ("geometry", True)
+    assert (failure.reason, "13 electrons" in failure.message) == ("input", True)
     assert "charge=1" in failure.message
     odd.info["multiplicity"] = 3
     assert "cannot have a multiplicity of 3" in failed(at_charge(spec, 0, 3), odd).message

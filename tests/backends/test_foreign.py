@@ -289,11 +289,11 @@ def test_charge_must_be_that_of_the_parameters(cell: Atoms, wayward: LabellerSpe
     for spec, atoms in ((wayward, ion), (charged, cell)):
         outcome = make_labeller(spec).label(atoms)
         assert isinstance(outcome, LabelFailed)
-        assert outcome.reason == "geometry"
+        assert outcome.reason == "input"
         assert "told by its parameters alone" in outcome.message
     doublet = cell.copy()
     doublet.info["multiplicity"] = 2
-    with pytest.raises(FailedCalculation, match=r"geometry: .* multiplicity 2") as failed:
+    with pytest.raises(FailedCalculation, match=r"input: .* multiplicity 2") as failed:
         labeller_calculator(wayward).get_potential_energy(doublet)
     assert str(pickle.loads(pickle.dumps(failed.value))) == str(failed.value)  # it may have to leave a worker
 

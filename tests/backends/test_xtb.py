@@ -71,7 +71,7 @@ def test_charge_and_multiplicity_are_those_of_the_frame(water: Atoms) -> None:
 def test_an_odd_number_of_electrons_needs_its_multiplicity(water: Atoms, info: dict[str, int]) -> None:
     outcome = _label("gfn2-xtb", water, **info)
     assert isinstance(outcome, LabelFailed)
-    assert outcome.reason == "geometry"
+    assert outcome.reason == "input"
     assert f"{8 - info['charge']} electrons cannot all be in pairs" in outcome.message
 
 

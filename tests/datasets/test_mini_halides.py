@@ -7,7 +7,7 @@ from curator.datasets.mini_halides import frames
 from curator.datasets.mini_halides.structures import (
     ANIONS,
     CATIONS,
-    LATTICE_CONSTANT_A,
+    CHGNET_LATTICE_CONSTANTS_A,
     closest_ratio,
     contact_structures,
     dumbbell,
@@ -26,7 +26,7 @@ def drawn():
 
 
 def test_the_nine_salts_are_all_pairs_of_ions():
-    assert [parts(formula) for formula in LATTICE_CONSTANT_A] == [(c, a) for c in CATIONS for a in ANIONS]
+    assert [parts(formula) for formula in CHGNET_LATTICE_CONSTANTS_A] == [(c, a) for c in CATIONS for a in ANIONS]
     with pytest.raises(ValueError, match="'CsI' is none of the nine"):
         parts("CsI")
 
@@ -34,14 +34,14 @@ def test_the_nine_salts_are_all_pairs_of_ions():
 def test_rocksalt_has_six_unlike_neighbours_at_half_the_lattice_constant():
     atoms = rocksalt_cell("NaCl", (2, 2, 2))
     distances = atoms.get_distances(0, range(1, len(atoms)), mic=True)
-    near = np.isclose(distances, LATTICE_CONSTANT_A["NaCl"] / 2)
+    near = np.isclose(distances, CHGNET_LATTICE_CONSTANTS_A["NaCl"] / 2)
     assert near.sum() == 6
     assert set(atoms.numbers[1:][near]) == {atomic_numbers["Cl"]}
 
 
 def test_knock_off_ends_are_images_of_each_other_and_the_middle_is_a_dumbbell():
     start, middle, end = (knock_off("LiF", progress, (2, 2, 2)) for progress in (0.0, 0.5, 1.0))
-    bond = LATTICE_CONSTANT_A["LiF"] * np.sqrt(3) / 4
+    bond = CHGNET_LATTICE_CONSTANTS_A["LiF"] * np.sqrt(3) / 4
     assert np.isclose(start.get_distance(0, -1), bond)
     assert np.isclose(middle.get_distance(0, -1), bond)
     # Inversion about the lattice site and exchange of the two ions turns one end into the other.
@@ -75,7 +75,7 @@ def test_without_takes_one_of_each_named_element():
 def test_contacts_are_close_pairs_of_every_kind_in_every_salt():
     structures = list(contact_structures(np.random.default_rng(0)))
     assert len({s.frame.hash for s in structures}) == len(structures)
-    assert {frozenset(parts(formula)) for formula in LATTICE_CONSTANT_A} <= {
+    assert {frozenset(parts(formula)) for formula in CHGNET_LATTICE_CONSTANTS_A} <= {
         frozenset(atoms_from_frame(s.frame).get_chemical_symbols()) for s in structures
     }
     ratios = [closest_ratio(s.frame) for s in structures]
@@ -94,7 +94,7 @@ def test_structures_are_sane_distinct_and_cover_every_salt(drawn):
     assert len({s.frame.hash for s in drawn}) == len(drawn)
     assert min(closest_ratio(s.frame) for s in drawn) > 0.55
     compositions = {frozenset(atoms_from_frame(s.frame).get_chemical_symbols()) for s in drawn}
-    assert {frozenset(parts(formula)) for formula in LATTICE_CONSTANT_A} <= compositions
+    assert {frozenset(parts(formula)) for formula in CHGNET_LATTICE_CONSTANTS_A} <= compositions
     sizes = {len(s.frame) for s in drawn if set(s.frame.numbers.tolist()) == {3, 9}}
     assert {33, 65} <= sizes
 

@@ -6,7 +6,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from curator.datasets.frame import Frame, atoms_from_frame
-from curator.datasets.sources import LATTICE_CONSTANTS_A, build_seed, rocksalt
+from curator.datasets.sources import EXPERIMENTAL_LATTICE_CONSTANTS_A, build_seed, rocksalt
 
 A = 4.03
 
@@ -20,9 +20,9 @@ def same_crystal(one: Frame, positions: np.ndarray) -> bool:
     return bool((near.sum(axis=0) == 1).all() and (near.sum(axis=1) == 1).all())
 
 
-@pytest.mark.parametrize("formula", LATTICE_CONSTANTS_A)
+@pytest.mark.parametrize("formula", EXPERIMENTAL_LATTICE_CONSTANTS_A)
 def test_rocksalt_is_fm3m_with_six_anions_round_a_cation(formula: str) -> None:
-    a = LATTICE_CONSTANTS_A[formula]
+    a = EXPERIMENTAL_LATTICE_CONSTANTS_A[formula]
     atoms = atoms_from_frame(rocksalt(formula, a))
     assert len(atoms) == 8
     assert SpacegroupAnalyzer(AseAtomsAdaptor.get_structure(atoms)).get_space_group_number() == 225

@@ -11,7 +11,7 @@ from curator.barriers.barrier import find_barrier
 from curator.datasets.journal import Journal
 from curator.datasets.label import Record
 from curator.datasets.mini_halides.frames import CARD, FOLDER, GENERATIONS, probe_records, theory
-from curator.datasets.mini_halides.structures import LATTICE_CONSTANT_A, static_structures
+from curator.datasets.mini_halides.structures import CHGNET_LATTICE_CONSTANTS_A, static_structures
 from curator.datasets.sources import build_seed
 from curator.distil import mini_halides as recipe
 from curator.distil.card import errors_by_kind
@@ -41,11 +41,11 @@ def card():
 def test_lattice_constants_are_those_of_chgnet(model, card):
     shipped = card["exam"]["lattice_constants_A"]
     calculator = model.calculator()
-    for formula, a in LATTICE_CONSTANT_A.items():
+    for formula, a in CHGNET_LATTICE_CONSTANTS_A.items():
         assert shipped[formula]["teacher"] == pytest.approx(a, rel=1e-3)
     table = lattice_constants(model, calculator)
     for formula, row in table.items():
-        assert row["model"] == pytest.approx(LATTICE_CONSTANT_A[formula], rel=0.01), formula
+        assert row["model"] == pytest.approx(CHGNET_LATTICE_CONSTANTS_A[formula], rel=0.01), formula
         # Single and double precision agree, and so does the card.
         assert row["teacher"] == pytest.approx(row["model"], abs=2e-3)
         assert row["model"] == pytest.approx(shipped[formula]["model"], abs=1e-3)
@@ -68,14 +68,14 @@ def test_a_shuffled_label_would_be_noticed(model):
 
 
 def test_barrier_of_the_interstitial_in_lif_is_near_that_of_chgnet(model):
-    hop = build_seed("lif-interstitial", LATTICE_CONSTANT_A["LiF"]).hop
+    hop = build_seed("lif-interstitial", CHGNET_LATTICE_CONSTANTS_A["LiF"]).hop
     barrier = find_barrier(hop, model.double().calculator(), method="symmetric", fmax_eV_per_A=0.02)
     assert barrier.negative_modes == 1
     assert barrier.barrier_eV == pytest.approx(CHGNET_BARRIER_EV, abs=0.03)
 
 
 def test_hot_lif_with_an_interstitial_does_not_explode(model):
-    seed = build_seed("lif-interstitial", LATTICE_CONSTANT_A["LiF"])
+    seed = build_seed("lif-interstitial", CHGNET_LATTICE_CONSTANTS_A["LiF"])
     trajectory = run_md(seed.frame, model.calculator(), MDSettings(1000.0, 0.2), seed=5)
     assert trajectory.status == "completed"
     assert trajectory.max_forces_eV_per_A.max() < 15
@@ -83,7 +83,7 @@ def test_hot_lif_with_an_interstitial_does_not_explode(model):
 
 def test_ions_repel_far_beyond_thermal_energies(model):
     heights = walls(model)
-    assert set(heights) > set(LATTICE_CONSTANT_A)
+    assert set(heights) > set(CHGNET_LATTICE_CONSTANTS_A)
     assert min(height for of_host in heights.values() for height in of_host.values()) > 1.5
 
 
