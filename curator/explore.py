@@ -116,8 +116,6 @@ def candidates(
     trajectories: Sequence[tuple[PlannedRun, Trajectory]],
     *,
     interval_ps: float = 0.2,
-    gates: Gates = DEFAULT_GATES,
-    known: Sequence[Frame] = (),
     prefix: str = "explore",
 ) -> list[Candidate]:
     """Frames of an exploration that are worth considering, each once.
@@ -126,10 +124,8 @@ def candidates(
     ----------
     trajectories
         Each run with its trajectory, in any order.
-    interval_ps, gates
+    interval_ps
         As for `candidates_of`.
-    known
-        Frames to leave out, such as those labelled already.
     prefix
         First part of group and source.
 
@@ -138,7 +134,7 @@ def candidates(
     list of Candidate
         In the order of the plan and of time.
     """
-    seen = {frame.hash for frame in known}
+    seen: set[str] = set()
     found: list[Candidate] = []
     for run, trajectory in sorted(trajectories, key=lambda pair: pair[0].index):
         name = f"{prefix}/{run.name}"
@@ -148,7 +144,6 @@ def candidates(
             source=name,
             interval_ps=interval_ps,
             equilibration_ps=run.equilibration_ps,
-            gates=gates,
         ):
             if candidate.frame.hash not in seen:
                 seen.add(candidate.frame.hash)
