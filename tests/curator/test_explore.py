@@ -52,7 +52,7 @@ def test_candidates_do_not_depend_on_the_order_of_completion(explored: list[tupl
     assert np.allclose(first[1].frame.positions, explored[0][1].positions[4], atol=1e-8)
 
 
-def test_a_frame_is_a_candidate_once_and_not_if_known(explored: list[tuple[PlannedRun, Trajectory]]):
+def test_a_frame_is_a_candidate_once(explored: list[tuple[PlannedRun, Trajectory]]):
     everything = candidates(explored, interval_ps=0.1)
     # The start is in all four trajectories.
     assert len(everything) == 4 * 5 - 3
