@@ -9,6 +9,7 @@ import numpy as np
 import typer
 from ase.cell import Cell
 from ase.data import atomic_numbers
+from ase.geometry import find_mic
 from rich.console import Console
 from rich.progress import Progress
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 N_HOPS = 10
 """Hops that are calculated where a crystal has more."""
+SAME_PLACE_A = 0.1
+"""No hop is as short as this."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,7 +217,9 @@ def _of_crystal(
             perfect = seed.host_formula.lower()
             raise BadInput(f"{crystal.structure}: has its defect already; give the perfect crystal, {perfect}")
         mobile = mobile or seed.mobile
-    if mobile is None or not atomic_numbers.get(mobile):
+    if mobile is None:
+        raise BadInput("--mobile: is missing; give the symbol of the element that hops")
+    if not atomic_numbers.get(mobile):
         raise BadInput(f"--mobile: must be the symbol of the element that hops; got {mobile}")
     unit, lattice = _cell_of(crystal)
     with bad_input():
@@ -238,6 +243,12 @@ def _from_files(initial: Path, final: Path, saddle: Path | None) -> _Task:
             raise BadInput(f"{path}: must hold the atoms of {initial} in the same order")
         if not np.allclose(frame.cell, frames[0].cell, atol=1e-6):
             raise BadInput(f"{path}: must have the cell of {initial}")
+    _, lengths = find_mic(frames[1].positions - frames[0].positions, frames[0].cell, frames[0].pbc)
+    if lengths.max() < SAME_PLACE_A:
+        raise BadInput(
+            f"{final}: is the same state as {initial}, no atom moves by more than {lengths.max():.2f} Å; give the state "
+            "after the hop"
+        )
     return _Task([({"name": f"{initial.stem} to {final.stem}"}, Hop(*frames))], "cell of the files")
 
 
