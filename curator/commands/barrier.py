@@ -246,8 +246,8 @@ def _from_files(initial: Path, final: Path, saddle: Path | None) -> _Task:
     _, lengths = find_mic(frames[1].positions - frames[0].positions, frames[0].cell, frames[0].pbc)
     if lengths.max() < SAME_PLACE_A:
         raise BadInput(
-            f"{final}: is the same state as {initial}, no atom moves by more than {lengths.max():.2f} Å; give the state "
-            "after the hop"
+            f"{final}: is the same state as {initial}, no atom moves by more than {lengths.max():.2f} Å; give "
+            "the state after the hop"
         )
     return _Task([({"name": f"{initial.stem} to {final.stem}"}, Hop(*frames))], "cell of the files")
 
