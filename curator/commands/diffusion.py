@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from curator.cli import EXIT_FAILED, AsJson, Trust, app
+from curator.cli import AsJson, Trust, app
 from curator.commands.arguments import (
     Seed,
     Timestep,
@@ -128,8 +128,8 @@ def diffusion(
 ) -> None:
     """Measure the diffusivity in trajectories or by MD with a model, or refuse to.
 
-    With several temperatures, an activation energy as well. Exit status: 0 if a diffusivity or a bound was found at one
-    temperature at least, 1 if every one was refused, 2 bad input.
+    With several temperatures, an activation energy as well. A refusal is an answer too: its reasons are told, and the
+    exit status is 0.
     """
     from curator.diffusion.measurement import as_json as to_json
     from curator.diffusion.measurement import fit_arrhenius
@@ -192,8 +192,6 @@ def diffusion(
     else:
         several = {"diffusion": content, "arrhenius": None if fit is None else to_json(fit)}
         show(as_json, several, [*lines, *_arrhenius_lines(fit, measured), *_legend(measured)])
-    if all(found.status == "refused" for found in measured):
-        raise typer.Exit(EXIT_FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,19 +224,19 @@ def _of_model(
 
 
 def _check_long_enough(md: _MD) -> None:
-    """Refuse MD that no diffusivity can be measured in, or say so if it can be lengthened."""
+    """Say so before MD is run that no diffusivity can be measured in."""
     from curator.diffusion.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS
 
     needed_ps = max(LONGEST_AT_LEAST_PS, ALL_AT_LEAST_PS / md.replicas)
     if md.duration_ps >= needed_ps:
         return
-    what = (
+    later = "with --out it could be lengthened" if md.out is None else f"lengthen the MD in {md.out} by this command"
+    warnings.warn(
         f"--duration-ps: {md.duration_ps:g} ps are too short to measure a diffusivity; with --replicas {md.replicas} "
-        f"it takes {needed_ps:g} ps"
+        f"it takes {needed_ps:g} ps; {later}",
+        Notice,
+        stacklevel=2,
     )
-    if md.out is None:
-        raise BadInput(f"{what}, or --out to lengthen the MD later")
-    warnings.warn(Notice(f"{what}: lengthen the MD in {md.out} by the same command"), stacklevel=2)
 
 
 def _run(frame: Frame, md: _MD, temperatures_K: Sequence[float], equilibration_ps: float) -> "list[list[Trajectory]]":

@@ -160,11 +160,11 @@ def test_diffusivity_of_wrapped_positions(tmp_path: Path, curator_here):
 
 
 def test_diffusivity_of_a_model(tmp_path: Path, curator_here):
-    """MD of a tenth of a picosecond: nothing to measure, status 1, but everything is run, told, and continued."""
+    """MD of a tenth of a picosecond: nothing to measure, but everything is run, told, and continued."""
     run = ["diffusion", "lif-interstitial", "--mobile", "Li", "--model", "mini-halides", "--replicas", "1", "--json"]
     run += ["--temperature-K", "700", "--temperature-K", "900", "--duration-ps", "0.1", "--equilibration-ps", "0"]
     done = curator_here(*run, "--out", tmp_path / "md")
-    assert done.returncode == 1
+    assert done.returncode == 0
     assert "lengthen the MD" in done.stderr
     told = json.loads(done.stdout)
     assert [point["temperature_K"] for point in told["diffusion"]] == [700, 900]

@@ -195,7 +195,7 @@ def test_its_diffusion_is_measured(model: Path, curator_here, tmp_path: Path) ->
     folder = tmp_path / "md"
     command = ["diffusion", "lif-interstitial", "--model", model, *options, "--out", folder, "--json"]
     done = curator_here(*command)
-    assert done.returncode == 1, done.stderr  # too short for a number
+    assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)["diffusion"][0]
     assert told["temperature_K"] == 1100
     assert curator_here(*command).stdout == done.stdout  # from the chunks that are there

@@ -49,21 +49,9 @@ def test_its_barrier_and_its_diffusion_are_measured(fumi_tosi: Path, curator_her
         done = curator_here("barrier", "lif-interstitial", "--supercell", "2", "2", "1", "--model", name, "--json")
         assert done.stdout, done.stderr
         barriers.append(json.loads(done.stdout)["energies_eV"])
-        folder = tmp_path / f"md-{len(diffusivities)}"  # kept, since it is too short to measure
-        md = [
-            "--out",
-            folder,
-            "--temperature-K",
-            "900",
-            "--duration-ps",
-            "0.3",
-            "--equilibration-ps",
-            "0.1",
-            "--replicas",
-            "1",
-        ]
+        md = ["--temperature-K", "900", "--duration-ps", "0.3", "--equilibration-ps", "0.1", "--replicas", "1"]
         done = curator_here("diffusion", "lif-interstitial", "--mobile", "Li", "--model", name, *md, "--json")
-        assert done.returncode == 1, done.stderr
+        assert done.returncode == 0, done.stderr
         diffusivities.append(json.loads(done.stdout))
     assert barriers[0] == pytest.approx(barriers[1], abs=1e-9)
     assert diffusivities[0] == diffusivities[1]

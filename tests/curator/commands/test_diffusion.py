@@ -168,8 +168,6 @@ def test_what_cannot_be_is_refused(folder: Path, arguments: list[str | float], m
         (["--mobile", "Na"], "--mobile Na: there is no Na in lif-interstitial, which holds Li, F"),
         ([*LI, "--host", "Cl"], "--host Cl: there is no Cl in lif-interstitial"),
         ([*LI, "--duration-ps", -1.5], r"--duration-ps: must be positive and finite; got -1\.5"),
-        ([*LI, "--duration-ps", 7], "--duration-ps: 7 ps are too short .* with --replicas 4 it takes 8 ps"),
-        ([*LI, "--duration-ps", 9, "--replicas", 1], "--duration-ps: 9 ps are too short .* it takes 16 ps"),
         ([*LI, *EVERY], "--frame-interval-fs: is for trajectories"),
         ([*LI, "--unwrapped"], "--unwrapped: is for trajectories"),
         ([*LI, *at(700)], "--temperature-K: one is given twice"),
@@ -184,11 +182,11 @@ def test_md_that_would_be_in_vain_is_not_run(
 
 
 def test_short_md_that_is_kept_can_be_lengthened(tmp_path: Path):
-    """Nothing to measure yet: status 1, and a notice."""
+    """Nothing to measure yet, as a notice says."""
     short = ("--duration-ps", 0.1, "--equilibration-ps", 0, "--replicas", 1, "--out", tmp_path)
     with pytest.warns(Notice, match="lengthen the MD"):
         status, text = invoke("lif-interstitial", *MD, *LI, *at(700), *short, "--json")
-    assert status == 1
+    assert status == 0
     (point,) = json.loads(text)["diffusion"]
     assert (point["status"], point["frame_interval_fs"]) == ("refused", 100)
     assert (tmp_path / "T700-r0" / "header.json").exists()
