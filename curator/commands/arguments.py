@@ -1,7 +1,7 @@
 """What the commands on files share: loading what the user names, and saying what is wrong with it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -60,6 +60,22 @@ def bad_input() -> Iterator[None]:
         if isinstance(error, CuratorError) or is_disk_full(error):
             raise
         raise BadInput(str(error)) from error
+
+
+def check_positive(options: Mapping[str, float | Sequence[float] | None], *, or_zero: bool = False) -> None:
+    """Raise :class:`BadInput` if a number that the user gave is not finite and positive."""
+    for name, given in options.items():
+        for value in np.atleast_1d([] if given is None else given):
+            if not (np.isfinite(value) and (value > 0 or (or_zero and value == 0))):
+                must = "zero or more" if or_zero else "positive"
+                raise BadInput(f"{name}: must be {must} and finite; got {value:g}")
+
+
+def refuse(options: Mapping[str, object], why: str) -> None:
+    """Raise :class:`BadInput` if the user gave an option that would be ignored."""
+    for name, value in options.items():
+        if value is not None and value is not False:
+            raise BadInput(f"{name}: {why}; leave it out")
 
 
 def show(as_json: bool, content: dict[str, Any], lines: list[str]) -> None:

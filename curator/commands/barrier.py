@@ -1,6 +1,5 @@
 """The command line: migration barriers, of one hop or of every hop of a crystal."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,12 +9,22 @@ import numpy as np
 import typer
 from ase.cell import Cell
 from ase.data import atomic_numbers
+from ase.geometry import find_mic
 from rich.console import Console
 from rich.progress import Progress
 
 from curator.backends.base import LabellerSpec
 from curator.cli import AsJson, Trust, app
-from curator.commands.arguments import Potential, bad_input, check_calculates, labeller_named, show, structure_of
+from curator.commands.arguments import (
+    Potential,
+    bad_input,
+    check_calculates,
+    check_positive,
+    labeller_named,
+    refuse,
+    show,
+    structure_of,
+)
 from curator.datasets.frame import Frame
 from curator.datasets.sources import Hop, Mechanism
 from curator.errors import BadInput
@@ -26,6 +35,8 @@ if TYPE_CHECKING:
 
 N_HOPS = 10
 """Hops that are calculated where a crystal has more."""
+SAME_PLACE_A = 0.1
+"""No hop is as short as this."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +86,7 @@ def barrier(
     trust: Trust = False,
 ) -> None:
     """Find migration barriers, lowest first; every saddle point is proved to be one."""
+    check_positive({"--max-length-A": max_length_A, "--lattice-constant-A": lattice_constant_A})
     if supercell is not None and min(supercell) < 1:
         raise BadInput(f"--supercell: repeats must be at least 1; got {' '.join(map(str, supercell))}")
     if final is not None and initial is None and structure is not None:
@@ -92,18 +104,18 @@ def barrier(
             "--lattice-constant-A": lattice_constant_A,
             "--relax-cell": relax_cell,
         }
-        _refuse(of_crystals, "--initial and --final say all there is to say")
+        refuse(of_crystals, "--initial and --final say all there is to say")
         todo = _from_files(initial, final, saddle)
         source = labeller_named(model, trust, [todo.hops[0][1].initial])
     else:
         if structure is None:
             raise BadInput("structure: is missing; give a crystal, or the two ends of a hop with --initial and --final")
-        _refuse({"--saddle": saddle}, "goes with --initial and --final")
+        refuse({"--saddle": saddle}, "goes with --initial and --final")
         source = labeller_named(model, trust, [structure_of(structure)])
         crystal = _Crystal(source, structure, lattice_constant_A, relax_cell)
         if mechanism is None:
             of_mechanism = {"--mobile": mobile, "--max-length-A": max_length_A, "--at-most": at_most}
-            _refuse(of_mechanism, "goes with --mechanism")
+            refuse(of_mechanism, "goes with --mechanism")
             todo = _of_builder(crystal, supercell)
         else:
             todo = _of_crystal(crystal, mechanism, mobile, supercell, max_length_A, at_most or N_HOPS)
@@ -128,13 +140,6 @@ def barrier(
     show(as_json, content, lines)
     if rows[0]["barrier_eV"] is None:
         raise typer.Exit(1)
-
-
-def _refuse(options: Mapping[str, object], why: str) -> None:
-    """Raise :class:`BadInput` if the user gave an option that would be ignored."""
-    for name, value in options.items():
-        if value is not None and value is not False:
-            raise BadInput(f"{name}: {why}; leave it out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +217,9 @@ def _of_crystal(
             perfect = seed.host_formula.lower()
             raise BadInput(f"{crystal.structure}: has its defect already; give the perfect crystal, {perfect}")
         mobile = mobile or seed.mobile
-    if mobile is None or not atomic_numbers.get(mobile):
+    if mobile is None:
+        raise BadInput("--mobile: is missing; give the symbol of the element that hops")
+    if not atomic_numbers.get(mobile):
         raise BadInput(f"--mobile: must be the symbol of the element that hops; got {mobile}")
     unit, lattice = _cell_of(crystal)
     with bad_input():
@@ -236,6 +243,12 @@ def _from_files(initial: Path, final: Path, saddle: Path | None) -> _Task:
             raise BadInput(f"{path}: must hold the atoms of {initial} in the same order")
         if not np.allclose(frame.cell, frames[0].cell, atol=1e-6):
             raise BadInput(f"{path}: must have the cell of {initial}")
+    _, lengths = find_mic(frames[1].positions - frames[0].positions, frames[0].cell, frames[0].pbc)
+    if lengths.max() < SAME_PLACE_A:
+        raise BadInput(
+            f"{final}: is the same state as {initial}, no atom moves by more than {lengths.max():.2f} Å; give "
+            "the state after the hop"
+        )
     return _Task([({"name": f"{initial.stem} to {final.stem}"}, Hop(*frames))], "cell of the files")
 
 

@@ -1,20 +1,49 @@
 """The command line: diffusivities of trajectories, and of a model."""
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
 from curator.cli import AsJson, Trust, app
-from curator.commands.arguments import Seed, Timestep, bad_input, potential_named, show, structure_of
+from curator.commands.arguments import (
+    Seed,
+    Timestep,
+    bad_input,
+    check_positive,
+    potential_named,
+    refuse,
+    show,
+    structure_of,
+)
+from curator.commands.diffusion_files import (
+    check_species,
+    load_files,
+    of_files,
+    stated_interval_fs,
+    symbols,
+    temperature_of_each,
+)
+from curator.datasets.frame import Frame
+from curator.datasets.notice import Notice
+from curator.datasets.units import CM2_PER_S_PER_A2_PER_PS as CM2
 from curator.errors import BadInput
 
 if TYPE_CHECKING:
+    from curator.diffusion.coefficient import Coefficient
     from curator.diffusion.measurement import Arrhenius, Diffusivity
+    from curator.trajectory import Trajectory
+
+DURATION_PS = 50.0
+REPLICAS = 4
+"""Of the MD, unless others are asked for."""
 
 
 @app.command()
@@ -22,16 +51,20 @@ def diffusion(
     source: Annotated[
         list[str],
         typer.Argument(
-            help="Replicas of a trajectory at one temperature: extxyz, ASE, LAMMPS dump, XDATCAR, H5MD. With --model, "
-            "a structure to run."
+            help="Trajectories: extxyz, ASE, LAMMPS dump, XDATCAR, H5MD; replicas at one temperature, or each at its "
+            "own. With --model, a structure to run."
         ),
     ],
     mobile: Annotated[str, typer.Option("--mobile", help="Symbol of the diffusing element.")],
     temperature_K: Annotated[
-        list[float], typer.Option("--temperature-K", help="With --model, may be given several times.")
+        list[float],
+        typer.Option("--temperature-K", help="One, or one for each trajectory. With --model, any number of them."),
     ],
     frame_interval_fs: Annotated[
-        float | None, typer.Option("--frame-interval-fs", help="Time between frames of a trajectory.")
+        float | None,
+        typer.Option(
+            "--frame-interval-fs", help="Time between frames of a trajectory; not needed if the files state it."
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -41,8 +74,13 @@ def diffusion(
             "file with the section label of a campaign.",
         ),
     ] = None,
-    duration_ps: Annotated[float, typer.Option("--duration-ps", help="Of each MD run, after equilibration.")] = 50.0,
-    replicas: Annotated[int, typer.Option("--replicas", min=1, help="MD runs at each temperature.")] = 4,
+    duration_ps: Annotated[
+        float | None,
+        typer.Option("--duration-ps", help=f"Of each MD run, after equilibration; by default {DURATION_PS:g}."),
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option("--replicas", min=1, help=f"MD runs at each temperature; by default {REPLICAS}.")
+    ] = None,
     timestep_fs: Timestep = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder that keeps the MD, to continue or lengthen it.")
@@ -54,6 +92,14 @@ def diffusion(
     elements: Annotated[
         str | None, typer.Option("--elements", help="Of the types 1, 2, ... of a LAMMPS dump or H5MD: Li,F.")
     ] = None,
+    unwrapped: Annotated[
+        bool,
+        typer.Option(
+            "--unwrapped",
+            help="Positions were never wrapped into the cell. Without it they are followed across its boundaries; "
+            "LAMMPS dumps with xu or ix, and H5MD with images, need neither.",
+        ),
+    ] = False,
     hop_length_A: Annotated[
         float | None,
         typer.Option(
@@ -61,10 +107,16 @@ def diffusion(
         ),
     ] = None,
     carriers: Annotated[
-        int,
-        typer.Option("--carriers", min=1, help="Defects, or ions, among which the collective diffusion is divided."),
-    ] = 1,
-    equilibration_ps: Annotated[float, typer.Option("--equilibration-ps", min=0.0)] = 2.0,
+        int | None,
+        typer.Option(
+            "--carriers",
+            min=1,
+            help="Defects, or ions, among which the collective diffusion is divided; by default 1.",
+        ),
+    ] = None,
+    equilibration_ps: Annotated[
+        float, typer.Option("--equilibration-ps", help="Left out at the beginning of each trajectory.")
+    ] = 2.0,
     liquid: Annotated[bool, typer.Option("--liquid", help="Nothing stays: against the centre of mass.")] = False,
     viscosity_mPa_s: Annotated[
         float | None,
@@ -74,102 +126,141 @@ def diffusion(
     as_json: AsJson = False,
     trust: Trust = False,
 ) -> None:
-    """Measure the diffusivity in trajectories or by MD with a model, or refuse to; wrapped positions are unwrapped."""
-    from curator.diffusion.measurement import as_json as to_json
-    from curator.diffusion.measurement import diffusivity_of_positions, fit_arrhenius, measure_diffusion
+    """Measure the diffusivity in trajectories or by MD with a model, or refuse to.
 
-    for value in temperature_K:
-        if value <= 0:
-            raise BadInput(f"--temperature-K: must be positive; got {value:g}")
+    With several temperatures, an activation energy as well. A refusal is an answer too: its reasons are told, and the
+    exit status is 0.
+    """
+    from curator.diffusion.measurement import as_json as to_json
+    from curator.diffusion.measurement import fit_arrhenius
+
+    check_positive(
+        {
+            "--temperature-K": temperature_K,
+            "--frame-interval-fs": frame_interval_fs,
+            "--duration-ps": duration_ps,
+            "--timestep-fs": timestep_fs,
+            "--hop-length-A": hop_length_A,
+            "--viscosity-mPa-s": viscosity_mPa_s,
+        }
+    )
+    check_positive({"--equilibration-ps": equilibration_ps}, or_zero=True)
+    if liquid:
+        refuse({"--host": host, "--carriers": carriers}, "a liquid has neither host nor carriers")
+    else:
+        refuse({"--viscosity-mPa-s": viscosity_mPa_s}, "goes with --liquid")
     options: dict[str, Any] = {
         "mobile": mobile,
         "host": host,
         "hop_length_A": hop_length_A,
-        "n_carriers": carriers,
         "equilibration_ps": equilibration_ps,
         "liquid": liquid,
         "viscosity_mPa_s": viscosity_mPa_s,
     }
-    if viscosity_mPa_s is not None and not (liquid and viscosity_mPa_s > 0):
-        raise BadInput(f"--viscosity-mPa-s: must be positive and goes with --liquid; got {viscosity_mPa_s:g}")
+    if carriers is not None:
+        options["n_carriers"] = carriers
     if model is not None:
         if len(source) > 1:
             raise BadInput(f"--model: runs one structure; got {len(source)}")
-        measured = []
-        for trajectories in _run(
-            source[0], model, temperature_K, duration_ps + equilibration_ps, timestep_fs, replicas, seed, out, trust
-        ):
-            with bad_input():
-                measured.append(measure_diffusion(trajectories, **options))
-        fit = fit_arrhenius(measured)
-        content: dict[str, Any] = {
-            "diffusion": [to_json(found) for found in measured],
-            "arrhenius": None if fit is None else to_json(fit),
-        }
-        show(
-            as_json,
-            content,
-            [*(line for found in measured for line in _lines(found, carriers)), *_arrhenius_lines(fit)],
-        )
-        return
-    if frame_interval_fs is None or frame_interval_fs <= 0:
-        raise BadInput("--frame-interval-fs: the time between the frames of a trajectory must be given and positive")
-    if len(temperature_K) > 1:
-        raise BadInput("--temperature-K: trajectories have one temperature; measure each by itself")
+        if len(set(temperature_K)) < len(temperature_K):
+            raise BadInput("--temperature-K: one is given twice; --replicas says how many runs each one has")
+        for_files = {"--frame-interval-fs": frame_interval_fs, "--elements": elements, "--unwrapped": unwrapped}
+        refuse(for_files, "is for trajectories, not for --model")
+        md = _MD(model, duration_ps or DURATION_PS, timestep_fs, replicas or REPLICAS, seed, out, trust)
+        measured, numbers, frame_interval_fs = _of_model(source[0], md, temperature_K, options)
+    else:
+        for_md = {"--duration-ps": duration_ps, "--replicas": replicas, "--timestep-fs": timestep_fs, "--out": out}
+        refuse(for_md, "goes with --model")
+        files = [Path(path) for path in source]
+        temperatures_K = temperature_of_each(files, temperature_K)
+        loaded = load_files(files, elements)
+        frame_interval_fs = stated_interval_fs(loaded, frame_interval_fs)
+        measured = of_files(loaded, temperatures_K, frame_interval_fs, unwrapped, options)
+        numbers = next(iter(loaded.values())).numbers
+    about = {
+        "mobile": mobile,
+        "host": None if liquid else host or symbols(numbers, without=mobile),
+        "n_carriers": carriers or 1,
+        "frame_interval_fs": frame_interval_fs,
+        "equilibration_ps": equilibration_ps,
+    }
+    fit = fit_arrhenius(measured)
+    content = [about | to_json(found) for found in measured]
+    lines = [line for found in measured for line in _lines(found, carriers or 1)]
+    if model is None and len(measured) == 1:
+        show(as_json, content[0], [*lines, *_legend(measured)])
+    else:
+        several = {"diffusion": content, "arrhenius": None if fit is None else to_json(fit)}
+        show(as_json, several, [*lines, *_arrhenius_lines(fit, measured), *_legend(measured)])
+
+
+@dataclass(frozen=True, slots=True)
+class _MD:
+    """What the user says of the MD."""
+
+    model: str
+    duration_ps: float
+    timestep_fs: float | None
+    replicas: int
+    seed: int
+    out: Path | None
+    trust: bool
+
+
+def _of_model(
+    structure: str, md: _MD, temperatures_K: Sequence[float], options: dict[str, Any]
+) -> "tuple[list[Diffusivity], NDArray[np.int32], float]":
+    """Diffusivity at each temperature; atomic numbers, and the time between frames in fs."""
+    from curator.diffusion.measurement import measure_diffusion
+
+    frame = structure_of(structure)
+    check_species(frame.numbers, structure, options["mobile"], options["host"])
+    _check_long_enough(md)
+    everything = _run(frame, md, temperatures_K, options["equilibration_ps"])
     with bad_input():
-        positions, common = _load([Path(path) for path in source], elements)
-        found = diffusivity_of_positions(
-            positions, frame_interval_fs=frame_interval_fs, temperature_K=temperature_K[0], **common, **options
-        )
-    show(as_json, to_json(found), _lines(found, carriers))
+        measured = [measure_diffusion(trajectories, **options) for trajectories in everything]
+    settings = everything[0][0].settings
+    return measured, frame.numbers, settings.steps_per_frame * settings.timestep_fs
 
 
-def _load(paths: Sequence[Path], elements: str | None) -> tuple[list[Any], dict[str, Any]]:
-    """Positions of replicas, and what they have in common."""
-    from curator.diffusion.trajectory_files import SAME_CELL_A, load_positions
+def _check_long_enough(md: _MD) -> None:
+    """Say so before MD is run that no diffusivity can be measured in."""
+    from curator.diffusion.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS
 
-    loaded = [load_positions(path, elements.split(",") if elements else None) for path in paths]
-    first = loaded[0]
-    for path, other in zip(paths, loaded, strict=True):
-        if not np.array_equal(other.numbers, first.numbers):
-            raise BadInput(f"{path}: has other atoms than {paths[0]}")
-        if not np.allclose(other.cell, first.cell, rtol=0, atol=SAME_CELL_A):
-            raise BadInput(f"{path}: has another cell than {paths[0]}; replicas share it")
-    return [part.positions for part in loaded], {"numbers": first.numbers, "cell": first.cell, "pbc": first.pbc}
+    needed_ps = max(LONGEST_AT_LEAST_PS, ALL_AT_LEAST_PS / md.replicas)
+    if md.duration_ps >= needed_ps:
+        return
+    later = "with --out it could be lengthened" if md.out is None else f"lengthen the MD in {md.out} by this command"
+    warnings.warn(
+        f"--duration-ps: {md.duration_ps:g} ps are too short to measure a diffusivity; with --replicas {md.replicas} "
+        f"it takes {needed_ps:g} ps; {later}",
+        Notice,
+        stacklevel=2,
+    )
 
 
-def _run(
-    structure: str,
-    model: str,
-    temperatures_K: Sequence[float],
-    duration_ps: float,
-    timestep_fs: float | None,
-    replicas: int,
-    seed: int,
-    out: Path | None,
-    trust: bool,
-) -> list[list[Any]]:
+def _run(frame: Frame, md: _MD, temperatures_K: Sequence[float], equilibration_ps: float) -> "list[list[Trajectory]]":
     """Trajectories at each temperature."""
     from curator.md import run_md
     from curator.trajectory import MDSettings, timestep_for
 
-    frame = structure_of(structure)
-    step_fs = timestep_fs or timestep_for(frame)
-    calculator, identity = potential_named(model, trust, frame)
+    step_fs = md.timestep_fs or timestep_for(frame)
+    total_ps = md.duration_ps + equilibration_ps
+    calculator, identity = potential_named(md.model, md.trust, frame)
     everything = []
     with Progress(console=Console(stderr=True), transient=True) as bar, bad_input():
         for i, temperature_K in enumerate(temperatures_K):
             trajectories = []
-            for replica in range(replicas):
+            for replica in range(md.replicas):
                 name = f"T{temperature_K:g}-r{replica}"
-                row = bar.add_task(f"MD {temperature_K:g} K, replica {replica}", total=duration_ps)
+                row = bar.add_task(f"MD {temperature_K:g} K, replica {replica}", total=total_ps)
                 trajectories.append(
                     run_md(
                         frame,
                         calculator,
-                        MDSettings(temperature_K, duration_ps, step_fs),
-                        seed=[seed, i, replica],
-                        folder=None if out is None else out / name,
+                        MDSettings(temperature_K, total_ps, step_fs),
+                        seed=[md.seed, i, replica],
+                        folder=None if md.out is None else md.out / name,
                         model=identity,
                         on_progress=lambda done, total, row=row: bar.update(row, completed=done, total=total),  # type: ignore[misc]
                     )
@@ -181,27 +272,42 @@ def _run(
 def _lines(found: "Diffusivity", carriers: int) -> list[str]:
     """A diffusivity for a person."""
     of = "" if found.collective is None else f" of each of {carriers} carriers" if carriers > 1 else " of one carrier"
-    if found.D_A2_per_ps is not None:
-        in_cm = f"{found.D_A2_per_ps * 1e-4:.3g} cm²/s"
-        line = f"D{of} = {found.D_A2_per_ps:.3g} ± {found.error_A2_per_ps:.2g} Å²/ps ({in_cm})"
+    if found.main is not None:
+        line = f"D{of} = {_with_interval(found.main)} ({found.main.D_A2_per_ps * CM2:.3g} cm²/s)"
     elif found.bound_A2_per_ps is not None:
         line = f"D < {found.bound_A2_per_ps:.3g} Å²/ps"
     else:
         line = "refused"
     lines = [f"{found.temperature_K:g} K: {line}, {found.n_hops:.0f} hops in {found.time_ps:.0f} ps"]
-    if found.collective is not None and (tracer := found.tracer) is not None:
-        lines.append(f"D of an ion, the tracer's = {tracer.D_A2_per_ps:.3g} ± {tracer.error_A2_per_ps:.2g} Å²/ps")
+    if found.collective is not None and found.tracer is not None:
+        lines.append(f"D of an ion, the tracer's = {_with_interval(found.tracer)}")
+    if found.finite_size_A2_per_ps is not None:
+        lines.append(f"of it {found.finite_size_A2_per_ps:.3g} Å²/ps were added for the size of the cell")
     return [*lines, *found.reasons]
 
 
-def _arrhenius_lines(fit: "Arrhenius | None") -> list[str]:
+def _with_interval(found: "Coefficient") -> str:
+    low, high = found.ci95_A2_per_ps
+    return f"{found.D_A2_per_ps:.3g} ± {found.error_A2_per_ps:.2g} Å²/ps, {low:.3g} to {high:.3g}"
+
+
+def _legend(measured: "Sequence[Diffusivity]") -> list[str]:
+    """What the numbers behind a value mean, once."""
+    if all(found.main is None for found in measured):
+        return []
+    return ["± is one standard error, and the range behind it is the 95 % interval"]
+
+
+def _arrhenius_lines(fit: "Arrhenius | None", measured: "Sequence[Diffusivity]") -> list[str]:
     """An activation energy for a person."""
     if fit is None:
-        return []
+        n_measured = len({found.temperature_K for found in measured if found.main is not None})
+        several = len(measured) > 1
+        return [f"no Ea: D was measured at {n_measured} of {len(measured)} temperatures"] if several else []
     low, high = fit.temperatures_K
     fitted = "" if fit.p_value is None else f", chi² {fit.chi2:.1f} for {fit.dof}, p = {fit.p_value:.2g}"
     return [
-        f"Ea = {fit.Ea_eV:.3f} ± {fit.error_eV:.3f} eV",
+        f"Ea = {fit.Ea_eV:.3f} ± {fit.error_eV:.3f} eV, {fit.ci95_eV[0]:.3f} to {fit.ci95_eV[1]:.3f}",
         f"D0 = {fit.D0_A2_per_ps:.3g} ± {fit.error_D0_A2_per_ps:.2g} Å²/ps",
         f"from {fit.n_temperatures} temperatures, {low:g} to {high:g} K, {fit.n_trajectories} trajectories, "
         f"{fit.n_hops:.0f} hops in {fit.time_ps:.0f} ps{fitted}",

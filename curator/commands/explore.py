@@ -14,6 +14,7 @@ from curator.commands.arguments import (
     Structure,
     Timestep,
     bad_input,
+    check_positive,
     potential_named,
     show,
     structure_of,
@@ -48,6 +49,14 @@ def explore(
     from curator.round import write_candidates
     from curator.trajectory import MDSettings, check_explores, timestep_for
 
+    check_positive(
+        {
+            "--temperature-K": temperature_K,
+            "--duration-ps": duration_ps,
+            "--interval-ps": interval_ps,
+            "--timestep-fs": timestep_fs,
+        }
+    )
     with bad_input():
         check_explores(duration_ps, interval_ps)
     frame = structure_of(structure)

@@ -2,20 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-import h5py
 import numpy as np
 from ase import Atoms
 from ase.io import iread
+from ase.io.formats import UnknownFileTypeError, filetype, open_with_compression
 from numpy.typing import NDArray
 
-from curator.diffusion.walk import Floats
+from curator.diffusion.h5md import read_h5md
+from curator.diffusion.lammps_dump import cut_off, read_lammps_dump
+from curator.diffusion.written import Floats, Written
 from curator.positions import atomic_number
 
 SAME_CELL_A = 1e-3
 """Cells that differ by less are the same; files round them."""
-A_PER_H5MD_UNIT = {"": 1.0, "angstrom": 1.0, "å": 1.0, "nm": 10.0, "pm": 0.01}
+RESTING = 0.5
+"""An atom that rests in more than this share of the steps does not vibrate."""
+N_AGAIN = 3
+"""Frames in a row that are there once more are no accident; one may be, the last of a run and the first of the next."""
+EQUAL_STEPS = 1e-3
+SINGLE_PRECISION = 2e-7
+"""Times between frames are equal up to this share of theirs, and up to how times are rounded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,16 +37,24 @@ class Positions:
         Å, shape ``(n_frames, n_atoms, 3)``; wrapped or not.
     numbers, cell, pbc
         Atomic numbers, lattice vectors as rows in Å, and periodicity, the same for all frames.
+    is_unwrapped
+        Whether the file itself says that positions are unwrapped; if not, they may be.
+    frame_interval_fs
+        Time between frames in fs, or None if the file does not state it.
     """
 
     positions: Floats
     numbers: NDArray[np.int32]
     cell: Floats
     pbc: NDArray[np.bool_]
+    is_unwrapped: bool = False
+    frame_interval_fs: float | None = None
 
 
 def load_positions(path: Path, elements: Sequence[str] | None = None) -> Positions:
     """Positions from a trajectory: H5MD (``.h5``, ``.h5md``, ``.hdf5``), or any format that ASE reads.
+
+    A last frame that is incomplete in an extxyz file or a LAMMPS dump is left out with a notice.
 
     Parameters
     ----------
@@ -49,35 +66,50 @@ def load_positions(path: Path, elements: Sequence[str] | None = None) -> Positio
     Raises
     ------
     ValueError
-        If it cannot be read, has fewer than two frames, or atoms or cell change on the way, or if it has types of
-        which the elements are not known.
+        If it cannot be read, has fewer than two frames, or atoms or cell change on the way; if frames are repeated or
+        not equally far apart in time; or if it has types of which the elements are not known, or elements that were
+        given as well.
     """
     try:
-        found = _read_h5md(path) if path.suffix in (".h5", ".h5md", ".hdf5") else _read_ase(path)
-    except (OSError, ValueError, KeyError, IndexError, StopIteration, RuntimeError, EOFError) as error:
-        if str(error).startswith(str(path)):
-            raise
+        found = _read(path, elements)
+    except (
+        *(OSError, ValueError, KeyError, IndexError, StopIteration, RuntimeError, EOFError),
+        UnknownFileTypeError,
+    ) as error:
         raise ValueError(f"{path} cannot be read as a trajectory: {error}") from error
-    positions, species, is_typed, cells, pbc = found
-    if len(positions) < 2:
-        raise ValueError(f"{path} holds {len(positions)} frames; a trajectory needs two or more")
-    changed = np.flatnonzero(np.abs(cells - cells[0]).max(axis=(1, 2)) > SAME_CELL_A)
+    n_frames = len(found.positions)
+    if n_frames < 2:
+        raise ValueError(f"{path}: a trajectory needs two frames or more; it has {n_frames}")
+    changed = np.flatnonzero(np.abs(found.cells - found.cells[0]).max(axis=(1, 2)) > SAME_CELL_A)
     if len(changed):
         raise ValueError(
-            f"the cell of frame {changed[0]} of {path} differs from that of frame 0; a diffusivity needs a fixed cell, "
+            f"{path}: the cell of frame {changed[0]} differs from that of frame 0; a diffusivity needs a fixed cell, "
             "run it at constant volume"
         )
-    return Positions(positions, _numbers(path, species, is_typed, elements), cells[0], pbc)
+    _check_finite(path, found.positions)
+    interval_fs = _frame_interval_fs(path, found)
+    _check_no_repeats(path, found.positions)
+    numbers = _numbers(path, found, elements)
+    return Positions(found.positions, numbers, found.cells[0], found.pbc, found.is_unwrapped, interval_fs)
 
 
-_Found = tuple[Floats, NDArray[np.int32], bool, Floats, NDArray[np.bool_]]
-"""Positions, atomic numbers or types, whether they are types, cell of each frame, periodicity."""
+def _read(path: Path, elements: Sequence[str] | None) -> Written:
+    if path.is_file() and path.stat().st_size == 0:
+        raise ValueError("it is empty")
+    if path.suffix in (".h5", ".h5md", ".hdf5"):
+        return read_h5md(path, has_elements=elements is not None)
+    kind = filetype(str(path))
+    if kind == "lammps-dump-text":
+        return read_lammps_dump(path)
+    n_complete = _complete_frames(path) if kind == "extxyz" else None
+    return _read_ase(path, n_complete)
 
 
-def _numbers(
-    path: Path, species: NDArray[np.int32], is_typed: bool, elements: Sequence[str] | None
-) -> NDArray[np.int32]:
-    if not is_typed:
+def _numbers(path: Path, found: Written, elements: Sequence[str] | None) -> NDArray[np.int32]:
+    species = found.species
+    if not found.is_typed:
+        if elements is not None:
+            raise ValueError(f"{path} names its elements by itself; leave out --elements")
         return species
     if elements is None:
         raise ValueError(f"{path} names types and no elements; say which they are: --elements Li,F for types 1 and 2")
@@ -86,51 +118,85 @@ def _numbers(
     return np.array([atomic_number(symbol) for symbol in elements], dtype=np.int32)[species - 1]
 
 
-def _read_ase(path: Path) -> _Found:
-    images: list[Atoms] = list(iread(path, index=":"))
+def _check_finite(path: Path, positions: Floats) -> None:
+    broken = np.argwhere(~np.isfinite(positions).all(axis=2))
+    if len(broken):
+        frame, atom = broken[0]
+        raise ValueError(
+            f"{path}: the position of atom {atom} in frame {frame} is no number; leave out the frames from there on"
+        )
+
+
+def _frame_interval_fs(path: Path, found: Written) -> float | None:
+    """Time between frames, if it is stated; frames that are not equally far apart are refused."""
+    if found.clock is None:
+        return None
+    steps = np.diff(found.clock)
+    typical = float(np.median(steps))
+    allowed = EQUAL_STEPS * typical + SINGLE_PRECISION * float(np.abs(found.clock).max())
+    unequal = np.flatnonzero((steps <= 0) | (np.abs(steps - typical) > allowed))
+    if len(unequal):
+        idx = int(unequal[0])
+        before, after = found.clock[idx : idx + 2]
+        if steps[idx] <= 0:
+            raise ValueError(
+                f"{path}: time goes back from {before:g} in frame {idx} to {after:g} in frame {idx + 1}; leave out "
+                "what a restart wrote twice"
+            )
+        raise ValueError(
+            f"{path}: frames are not equally far apart in time: {steps[idx]:g} from frame {idx} to frame {idx + 1}, "
+            f"{typical:g} mostly; keep frames at equal intervals"
+        )
+    return None if found.fs_per_unit is None else typical * found.fs_per_unit
+
+
+def _check_no_repeats(path: Path, positions: Floats) -> None:
+    """Refuse frames that are there twice in a row, as where a restart overlaps what was written before it.
+
+    Molecular dynamics never comes back to the last digit. A walk on a lattice does, and is told by atoms that rest.
+    """
+    resting = (np.diff(positions, axis=0) == 0).all(axis=2)
+    if resting.mean(axis=0).max() > RESTING:
+        return
+    seen: dict[int, int] = {}
+    n_again = 0
+    for idx, frame in enumerate(positions):
+        first = seen.setdefault(hash(frame.tobytes()), idx)
+        n_again = n_again + 1 if first != idx else 0
+        if n_again == N_AGAIN:
+            one, other = idx - N_AGAIN + 1, first - N_AGAIN + 1
+            raise ValueError(
+                f"{path}: frame {one} is frame {other} once more, and so on; leave out what a restart wrote twice"
+            )
+
+
+def _complete_frames(path: Path) -> int | None:
+    """Number of complete frames of an xyz file that ends within one, or None if it does not."""
+    n_frames = 0
+    with open_with_compression(str(path), "r") as file:
+        while (line := file.readline()).strip().isdigit():
+            lines = list(islice(file, int(line) + 1))
+            if len(lines) <= int(line) or not lines[-1].endswith("\n"):
+                return n_frames
+            n_frames += 1
+    return None
+
+
+def _read_ase(path: Path, n_complete: int | None) -> Written:
+    """Trajectory by ASE; of the first frames alone if only ``n_complete`` are complete."""
+    if n_complete:
+        cut_off(path, n_complete)
+    images: list[Atoms] = list(iread(path, index=f":{n_complete or ''}"))
     if not images:
         raise ValueError("it is empty")
     first = images[0]
     for idx, image in enumerate(images):
         if not np.array_equal(image.numbers, first.numbers):
-            raise ValueError(f"{path}: frame {idx} has other atoms than frame 0, or in another order")
-    # ASE takes the types of a LAMMPS dump that names no elements for atomic numbers.
-    is_typed = "type" in first.arrays and np.array_equal(first.arrays["type"], first.numbers)
-    return (
+            raise ValueError(f"frame {idx} has other atoms than frame 0, or in another order")
+    return Written(
         np.array([image.positions for image in images], dtype=np.float64),
         np.array(first.numbers, dtype=np.int32),
-        is_typed,
+        False,
         np.array([image.cell.array for image in images], dtype=np.float64),
         np.array(first.pbc, dtype=bool),
     )
-
-
-def _read_h5md(path: Path) -> _Found:
-    """Positions of the first particle group; P. de Buyl et al., Comput. Phys. Commun. 185, 1546 (2014)."""
-    with h5py.File(path) as file:
-        if "particles" not in file or not len(file["particles"]):
-            raise ValueError("it has no particles; is it H5MD?")
-        group = next(iter(file["particles"].values()))
-        unit = group["position/value"].attrs.get("unit", "")
-        unit = unit.decode() if isinstance(unit, bytes) else str(unit)
-        if unit.lower() not in A_PER_H5MD_UNIT:
-            raise ValueError(f"its positions are in {unit}, not in Å, nm or pm")
-        A_per_unit = A_PER_H5MD_UNIT[unit.lower()]
-        positions = np.asarray(group["position/value"], dtype=np.float64) * A_per_unit
-        species = np.asarray(group["species/value"] if "value" in group["species"] else group["species"])
-        edges = group["box/edges"]
-        cells = np.asarray(edges["value"] if isinstance(edges, h5py.Group) else edges, dtype=np.float64) * A_per_unit
-        periodic = [
-            "periodic" in (side.decode() if isinstance(side, bytes) else side)
-            for side in group["box"].attrs["boundary"]
-        ]
-    if species.ndim == 2:
-        if (species != species[0]).any():
-            raise ValueError(f"{path}: its species change from frame to frame")
-        species = species[0]
-    n_frames = len(positions)
-    # Edges are three lengths or three vectors, once or for every frame.
-    if cells.shape in ((3,), (n_frames, 3)):
-        cells = cells[..., None] * np.eye(3)
-    cells = np.broadcast_to(cells, (n_frames, 3, 3))
-    return positions, species.astype(np.int32), True, cells, np.array(periodic)

@@ -145,6 +145,15 @@ def test_barrier_of_nothing(curator_here, arguments: list[str], words: tuple[str
     check_refused(curator_here("barrier", *arguments, "--model", "lif-fumi-tosi"), *words)
 
 
+def test_barrier_of_one_state(tmp_path: Path, curator_here):
+    for name in ("before", "after"):
+        write(tmp_path / f"{name}.extxyz", bulk("LiF", "rocksalt", a=4.03, cubic=True))
+    ends = ["--initial", tmp_path / "before.extxyz", "--final", tmp_path / "after.extxyz"]
+    check_refused(curator_here("barrier", *ends, "--model", "lif-fumi-tosi"), "after.extxyz", "same state as", "0.00 Å")
+    done = curator_here("barrier", ends[1], "--mechanism", "vacancy", "--model", "lif-fumi-tosi")
+    check_refused(done, "--mobile: is missing")
+
+
 def test_unknown_command_and_option(curator_here):
     check_refused(curator_here("rum"), "rum")
     check_refused(curator_here("run", "--fast"), "--fast")

@@ -150,7 +150,7 @@ def test_diffusivity_of_wrapped_positions(tmp_path: Path, curator_here):
 
     for options, told in [
         (flags[:2] + flags[4:], "--frame-interval-fs: the time between"),
-        ([*flags, "--temperature-K", "900"], "--temperature-K: trajectories have one temperature"),
+        ([*flags, "--temperature-K", "900"], "--temperature-K: give one for all trajectories, or one for each"),
         ([*flags, "--host", "Xx"], "'Xx' is not the symbol"),
     ]:
         failed = curator_here("diffusion", tmp_path / "walk.extxyz", *options)
@@ -163,7 +163,10 @@ def test_diffusivity_of_a_model(tmp_path: Path, curator_here):
     """MD of a tenth of a picosecond: nothing to measure, but everything is run, told, and continued."""
     run = ["diffusion", "lif-interstitial", "--mobile", "Li", "--model", "mini-halides", "--replicas", "1", "--json"]
     run += ["--temperature-K", "700", "--temperature-K", "900", "--duration-ps", "0.1", "--equilibration-ps", "0"]
-    told = json.loads(succeeded(curator_here(*run, "--out", tmp_path / "md")))
+    done = curator_here(*run, "--out", tmp_path / "md")
+    assert done.returncode == 0
+    assert "lengthen the MD" in done.stderr
+    told = json.loads(done.stdout)
     assert [point["temperature_K"] for point in told["diffusion"]] == [700, 900]
     assert [point["status"] for point in told["diffusion"]] == ["refused"] * 2
     assert told["diffusion"][0]["reasons"][0].startswith("too short: the longest trajectory has 0.1 ps")

@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.io import write
 from ase.io.vasp import write_vasp_xdatcar
 
+from curator.datasets.notice import Notice
 from curator.diffusion.measurement import diffusivity_of_positions
 from curator.diffusion.trajectory_files import load_positions
 
@@ -24,15 +25,21 @@ def images_of(positions: np.ndarray) -> list[Atoms]:
     return [Atoms(kmc.NUMBERS, frame % kmc.CELL[0, 0], cell=kmc.CELL, pbc=True) for frame in positions]
 
 
-def write_lammps(path: Path, images: list[Atoms], *, with_elements: bool = False) -> None:
-    """As ``dump custom id type [element] x y z`` writes it, in the order of another frame each time."""
+def write_lammps(
+    path: Path, images: list[Atoms], *, with_elements: bool = False, steps: list[int] | None = None, ps: float = 0.0
+) -> None:
+    """As ``dump custom id type [element] x y z`` writes it, in the order of another frame each time.
+
+    With ``ps``, time and units are written too, as ``dump_modify time yes units yes`` does.
+    """
     rng = np.random.default_rng(0)
     symbols = images[0].get_chemical_symbols()
     lines = []
-    for step, image in enumerate(images):
+    for step, image in zip(steps or range(len(images)), images, strict=True):
         length = image.cell.lengths()
         bounds = [f"0.0 {side}" for side in length]
         columns = "id type element x y z" if with_elements else "id type x y z"
+        lines += ["ITEM: UNITS", "metal", "ITEM: TIME", f"{ps * step:g}"] if ps else []
         lines += ["ITEM: TIMESTEP", str(step), "ITEM: NUMBER OF ATOMS", str(len(image))]
         lines += ["ITEM: BOX BOUNDS pp pp pp", *bounds, f"ITEM: ATOMS {columns}"]
         for atom in rng.permutation(len(image)):
@@ -42,13 +49,16 @@ def write_lammps(path: Path, images: list[Atoms], *, with_elements: bool = False
     path.write_text("\n".join(lines) + "\n")
 
 
-def write_h5md(path: Path, images: list[Atoms], *, species: np.ndarray, scale: float = 1.0, unit: str = "") -> None:
+def write_h5md(
+    path: Path, images: list[Atoms], *, species: np.ndarray | None, scale: float = 1.0, unit: str = ""
+) -> None:
     with h5py.File(path, "w") as file:
         group = file.create_group("particles/all")
         value = group.create_dataset("position/value", data=np.array([image.positions for image in images]) * scale)
         if unit:
             value.attrs["unit"] = unit
-        group["species"] = species
+        if species is not None:
+            group["species"] = species
         group["box/edges/value"] = np.array([image.cell.lengths() for image in images]) * scale
         group["box"].attrs["boundary"] = [b"periodic"] * 3
 
@@ -97,10 +107,123 @@ def test_h5md(tmp_path: Path, positions: np.ndarray):
     write_h5md(path, images, species=types, unit="furlong")
     with pytest.raises(ValueError, match="positions are in furlong"):
         load_positions(path, ["Li", "F"])
+    write_h5md(path, images, species=kmc.NUMBERS)
+    check(path, positions)
+    write_h5md(path, images, species=None)
+    with pytest.raises(ValueError, match="does not say which atom is which element"):
+        load_positions(path)
     with h5py.File(path, "w"):
         pass
     with pytest.raises(ValueError, match="has no particles; is it H5MD"):
         load_positions(path)
+
+
+@pytest.mark.parametrize("tilt_A", [0.0, 2.0])
+@pytest.mark.parametrize(
+    "columns", ["xu yu zu", "xsu ysu zsu", "x y z ix iy iz", "xs ys zs ix iy iz", "x y z", "xs ys zs"]
+)
+def test_dumps_know_whether_they_are_unwrapped(tmp_path: Path, columns: str, tilt_A: float):
+    """An atom that moves by half a cell from frame to frame can be followed by what the file says alone."""
+    cell = np.array([[6.0, 0, 0], [tilt_A, 6, 0], [0, 0, 6]])
+    scaled = np.array([[0.1, 0.2, 0.3]]) + 0.5 * np.arange(4)[:, None] * [[1, 1, 0]]
+    lines = []
+    for step, place in enumerate(scaled):
+        inside = place % 1
+        value = dict(zip(("xu", "yu", "zu", "x", "y", "z"), [*place @ cell, *inside @ cell], strict=True))
+        value |= dict(zip(("xsu", "ysu", "zsu", "xs", "ys", "zs"), [*place, *inside], strict=True))
+        value |= dict(zip(("ix", "iy", "iz"), np.floor(place).astype(int), strict=True))
+        lines += ["ITEM: TIMESTEP", str(step), "ITEM: NUMBER OF ATOMS", "1"]
+        lines += ["ITEM: BOX BOUNDS xy xz yz pp pp pp", f"0 {6 + tilt_A} {tilt_A}", "0 6 0", "0 6 0"]
+        row = " ".join(f"{value[name]:.10g}" for name in columns.split())
+        lines += [f"ITEM: ATOMS element id {columns}", f"Li 1 {row}"]
+    path = tmp_path / "run.lammpstrj"
+    path.write_text("\n".join(lines) + "\n")
+    if "u" in columns or "i" in columns:
+        loaded = load_positions(path)
+        assert loaded.is_unwrapped
+        np.testing.assert_allclose(loaded.positions[:, 0], scaled @ cell, atol=1e-8)
+        np.testing.assert_allclose(loaded.cell, cell)
+    else:
+        assert not load_positions(path).is_unwrapped
+
+
+def test_images_of_h5md(tmp_path: Path, positions: np.ndarray):
+    path = tmp_path / "run.h5"
+    write_h5md(path, images_of(positions), species=kmc.NUMBERS)
+    assert not load_positions(path).is_unwrapped
+    with h5py.File(path, "a") as file:
+        file["particles/all/image/value"] = np.floor(positions / kmc.CELL[0, 0]).astype(int)
+    loaded = load_positions(path)
+    assert loaded.is_unwrapped
+    np.testing.assert_allclose(loaded.positions, positions, atol=1e-9)
+
+
+def test_time_in_the_file(tmp_path: Path, positions: np.ndarray):
+    images = images_of(positions[:5])
+    path = tmp_path / "run.lammpstrj"
+    write_lammps(path, images, with_elements=True)
+    assert load_positions(path).frame_interval_fs is None  # steps of unknown length
+    write_lammps(path, images, with_elements=True, ps=0.1)
+    assert load_positions(path).frame_interval_fs == pytest.approx(100)
+    write_lammps(path, images, with_elements=True, steps=[0, 100, 200, 400, 500])
+    with pytest.raises(ValueError, match=r"run\.lammpstrj: .* 200 from frame 2 to frame 3, 100 mostly"):
+        load_positions(path)
+    write_lammps(path, images, with_elements=True, steps=[0, 100, 200, 100, 200])
+    with pytest.raises(ValueError, match="goes back from 200 in frame 2 to 100 in frame 3; leave out what a restart"):
+        load_positions(path)
+    path = tmp_path / "run.h5"
+    for time, expected in (([0.0, 0.2, 0.4, 0.6, 0.8], 200), (0.05, 50), ([0, 0.1, 0.2, 0.4, 0.5], None)):
+        write_h5md(path, images, species=kmc.NUMBERS)
+        with h5py.File(path, "a") as file:
+            stored = file["particles/all/position"].create_dataset("time", data=np.float32(time))
+            stored.attrs["unit"] = "ps"
+        if expected is not None:
+            assert load_positions(path).frame_interval_fs == pytest.approx(expected, rel=1e-5)
+        else:
+            with pytest.raises(ValueError, match="not equally far apart"):
+                load_positions(path)
+
+
+def test_a_restart_that_overlaps_what_was_written_before(tmp_path: Path, positions: np.ndarray):
+    images, path = images_of(positions[:6]), tmp_path / "run.extxyz"
+    write(path, [*images[:5], *images[2:]])
+    with pytest.raises(ValueError, match="frame 5 is frame 2 once more, and so on; leave out what a restart wrote"):
+        load_positions(path)
+    write(path, [*images[:3], *images[2:]])
+    assert len(load_positions(path).positions) == 7
+
+
+def test_a_walk_on_a_lattice_comes_back(tmp_path: Path, positions: np.ndarray):
+    """Kinetic Monte Carlo has no vibrations: most frames are there many times."""
+    sites = np.repeat(positions[:2], 4, axis=0)
+    write(tmp_path / "kmc.extxyz", images_of(np.concatenate([sites, sites])))
+    assert len(load_positions(tmp_path / "kmc.extxyz").positions) == 16
+
+
+@pytest.mark.parametrize("name", ["run.extxyz", "run.lammpstrj"])
+def test_a_last_frame_that_was_cut_off(tmp_path: Path, positions: np.ndarray, name: str):
+    """Wherever the last frame ends, the others are read; elsewhere, a broken frame is an error."""
+    images, path = images_of(positions[:4]), tmp_path / name
+    if name == "run.extxyz":
+        write(path, images)
+    else:
+        write_lammps(path, images, with_elements=True)
+    whole, complete = path.read_text(), load_positions(path).positions
+    length = len(whole) // 4
+    for cut in (1, 3, 20, length // 2, length - 100):
+        path.write_text(whole[:-cut])
+        with pytest.warns(Notice, match=rf"{name}: ends within frame 3, .* the 3 complete frames are used"):
+            np.testing.assert_array_equal(load_positions(path).positions, complete[:3])
+    half = whole[: length // 2]
+    path.write_text(half.rsplit("\n", 1)[0] + "\n" + whole)
+    with pytest.raises(ValueError, match=f"{name} cannot be read"):
+        load_positions(path)
+
+
+def test_elements_are_said_once(tmp_path: Path, positions: np.ndarray):
+    write(tmp_path / "run.extxyz", images_of(positions[:3]))
+    with pytest.raises(ValueError, match=r"run\.extxyz names its elements by itself; leave out --elements"):
+        load_positions(tmp_path / "run.extxyz", ["Li", "F"])
 
 
 def test_what_changes_on_the_way_is_refused(tmp_path: Path, positions: np.ndarray):
@@ -117,11 +240,23 @@ def test_what_changes_on_the_way_is_refused(tmp_path: Path, positions: np.ndarra
     with pytest.raises(ValueError, match=r"frame 1 has other atoms"):
         load_positions(path)
     write(path, images[0])
-    with pytest.raises(ValueError, match="holds 1 frames"):
+    with pytest.raises(ValueError, match="needs two frames or more; it has 1"):
         load_positions(path)
 
 
+def test_positions_that_are_no_numbers(tmp_path: Path, positions: np.ndarray):
+    images = images_of(positions[:4])
+    images[2].positions[5, 1] = np.nan
+    write(tmp_path / "run.extxyz", images)
+    with pytest.raises(ValueError, match=r"run\.extxyz: the position of atom 5 in frame 2 is no number"):
+        load_positions(tmp_path / "run.extxyz")
+
+
 def test_files_that_are_no_trajectories(tmp_path: Path):
+    for name in ("empty.extxyz", "empty.h5", "empty"):
+        (tmp_path / name).touch()
+        with pytest.raises(ValueError, match=rf"{name} cannot be read as a trajectory: it is empty"):
+            load_positions(tmp_path / name)
     with pytest.raises(ValueError, match=r"missing\.extxyz cannot be read"):
         load_positions(tmp_path / "missing.extxyz")
     for name in ("broken.extxyz", "broken.h5"):

@@ -1,0 +1,192 @@
+"""The command that measures diffusivities, on walks with known ones."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import kmc
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.io import write
+from typer.testing import CliRunner
+
+from curator.commands.diffusion import app
+from curator.datasets.notice import Notice
+from curator.errors import BadInput
+
+TEMPERATURES_K = (600.0, 800.0, 1000.0)
+EA_EV, PREFACTOR_PER_PS = 0.1, 8.0
+LI, MD = ("--mobile", "Li"), ("--model", "lif-fumi-tosi")
+EVERY = ("--frame-interval-fs", "100")
+
+
+def rate_per_ps(temperature_K: float) -> float:
+    return float(PREFACTOR_PER_PS * np.exp(-EA_EV / (8.617333262e-5 * temperature_K)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Interstitials that hop by an Arrhenius law, in files named after their temperature, wrapped; and a replica."""
+    folder = tmp_path_factory.mktemp("walks")
+    rng = np.random.default_rng(4)
+    for name, temperature_K in [*((f"{T:g}", T) for T in TEMPERATURES_K), ("again", 800.0)]:
+        positions = kmc.collinear(rng, rate_per_ps(temperature_K), 40, 0.1)
+        images = [Atoms(kmc.NUMBERS, frame % kmc.CELL[0, 0], cell=kmc.CELL, pbc=True) for frame in positions]
+        write(folder / f"{name}.extxyz", images)
+    return folder
+
+
+def invoke(*arguments: str | Path | float) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["diffusion", *map(str, arguments)], catch_exceptions=False)
+    return done.exit_code, done.stdout
+
+
+def at(*temperatures_K: float) -> list[str]:
+    return [word for temperature_K in temperatures_K for word in ("--temperature-K", f"{temperature_K:g}")]
+
+
+def told(*arguments: str | Path | float) -> dict[str, Any]:
+    status, text = invoke(*arguments, "--json")
+    assert status == 0
+    content: dict[str, Any] = json.loads(text)
+    return content
+
+
+def test_activation_energy_of_trajectories(folder: Path):
+    """Each file at its own temperature; equal temperatures are replicas."""
+    files = [folder / f"{name}.extxyz" for name in ("600", "800", "1000", "again")]
+    content = told(*files, *LI, *at(*TEMPERATURES_K, 800), *EVERY)
+    assert [point["temperature_K"] for point in content["diffusion"]] == [600, 800, 1000]
+    assert [point["n_trajectories"] for point in content["diffusion"]] == [1, 2, 1]
+    fit = content["arrhenius"]
+    assert fit["n_temperatures"] == 3
+    assert abs(fit["Ea_eV"] - EA_EV) < 3 * fit["error_eV"] < 0.2
+
+
+def test_what_a_person_and_a_program_read(folder: Path):
+    file = folder / "1000.extxyz"
+    content = told(file, *LI, *at(1000), *EVERY, "--equilibration-ps", 1)
+    about = {"mobile": "Li", "host": ["F"], "n_carriers": 1, "frame_interval_fs": 100, "equilibration_ps": 1}
+    assert about.items() <= content.items()
+    assert content["status"] == "measured"
+    low, high = content["ci95_A2_per_ps"]
+    # A hop moves the summed displacement by sqrt(3)/2 a.
+    assert low < rate_per_ps(1000) * 0.75 * kmc.A**2 / 6 < high
+    status, text = invoke(file, *LI, *at(1000), *EVERY, "--equilibration-ps", 1)
+    assert status == 0
+    assert f" Å²/ps, {low:.3g} to {high:.3g} (" in text
+    assert text.count("± is one standard error, and the range behind it is the 95 % interval") == 1
+    again = told(file, folder / "again.extxyz", *LI, *at(1000, 1000), *EVERY)
+    assert again["n_trajectories"] == 2
+
+
+def test_the_correction_of_a_liquid_is_told(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    walk = rng.uniform(0, 12, (40, 3)) + np.cumsum(rng.normal(scale=0.2, size=(600, 40, 3)), axis=0)
+    write(tmp_path / "melt.extxyz", [Atoms("Li20F20", frame, cell=12 * np.eye(3), pbc=True) for frame in walk])
+    flags = (tmp_path / "melt.extxyz", *LI, *at(1200), *EVERY, "--liquid")
+    plain, corrected = told(*flags), told(*flags, "--viscosity-mPa-s", 1)
+    assert (plain["host"], plain["finite_size_A2_per_ps"]) == (None, None)
+    added = corrected["finite_size_A2_per_ps"]
+    # Yeh and Hummer: xi kT / (6 pi eta L), here in SI.
+    assert added == pytest.approx(2.837297 * 1.380649e-23 * 1200 / (6 * np.pi * 1e-3 * 12e-10) * 1e8, rel=1e-4)
+    assert corrected["D_A2_per_ps"] - plain["D_A2_per_ps"] == pytest.approx(added)
+    _, text = invoke(*flags, "--viscosity-mPa-s", 1)
+    assert f"of it {added:.3g} Å²/ps were added for the size of the cell" in text
+
+
+def test_positions_that_were_never_wrapped(tmp_path: Path):
+    """Frames too far apart to be followed across the boundary are measured if they need not be."""
+    rng = np.random.default_rng(0)
+    walk = np.cumsum(rng.normal(scale=2.5, size=(400, 3)), axis=0)
+    host = np.stack(np.meshgrid(*[np.arange(3) * 4.0] * 3), axis=-1).reshape(-1, 3)
+    images = [Atoms("F27Li", np.vstack([host, place]), cell=12 * np.eye(3), pbc=True) for place in walk]
+    write(tmp_path / "walk.extxyz", images)
+    flags = (tmp_path / "walk.extxyz", *LI, *at(800), "--frame-interval-fs", 1000)
+    with pytest.raises(BadInput, match=r"walk\.extxyz: atom 27 moves .* never wrapped, say --unwrapped"):
+        invoke(*flags)
+    low, high = told(*flags, "--unwrapped")["ci95_A2_per_ps"]
+    assert low < 2.5**2 / 2 < high
+
+
+def test_the_file_knows_its_time(folder: Path, tmp_path: Path):
+    file = tmp_path / "run.h5"
+    positions = kmc.collinear(np.random.default_rng(4), 1.0, 20, 0.1)
+    with h5py.File(file, "w") as h5:
+        h5["particles/all/position/value"] = positions
+        h5["particles/all/position/time"] = 0.1 * np.arange(len(positions))
+        h5["particles/all/position/time"].attrs["unit"] = "ps"
+        h5["particles/all/species"] = kmc.NUMBERS
+        h5["particles/all/box/edges"] = kmc.CELL
+        h5["particles/all/box"].attrs["boundary"] = [b"periodic"] * 3
+    assert told(file, *LI, *at(800))["frame_interval_fs"] == pytest.approx(100)
+    with pytest.raises(BadInput, match=r"run\.h5 states 100 fs between its frames, not 200 fs"):
+        invoke(file, *LI, *at(800), "--frame-interval-fs", 200)
+    with pytest.raises(BadInput, match="--frame-interval-fs: the time between the frames of a trajectory must be"):
+        invoke(folder / "800.extxyz", *LI, *at(800))
+
+
+def test_the_same_trajectory_counts_once(folder: Path, tmp_path: Path):
+    copy = tmp_path / "copy.extxyz"
+    copy.write_bytes((folder / "800.extxyz").read_bytes())
+    for other in (folder / "800.extxyz", copy):
+        with pytest.raises(BadInput, match=rf"{other.name}: holds the same frames as .*800\.extxyz"):
+            invoke(folder / "800.extxyz", other, *LI, *at(800), *EVERY)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--mobile", "Na"], r"--mobile Na: there is no Na in .*800\.extxyz, which holds Li, F"),
+        (["--mobile", "Xx"], "--mobile: 'Xx' is not the symbol"),
+        ([*LI, "--host", "Cl"], r"--host Cl: there is no Cl in .*800\.extxyz"),
+        ([*LI, "--host", "Li"], "--host Li: is the mobile element"),
+        ([*LI, "--liquid", "--host", "F"], "--host: a liquid has neither"),
+        ([*LI, "--liquid", "--carriers", 1], "--carriers: a liquid has neither"),
+        ([*LI, "--viscosity-mPa-s", 1], "--viscosity-mPa-s: goes with --liquid"),
+        ([*LI, "--elements", "Li,F"], "names its elements by itself; leave out --elements"),
+        ([*LI, "--out", "md"], "--out: goes with --model"),
+        ([*LI, "--replicas", 2], "--replicas: goes with --model"),
+        ([*LI, "--duration-ps", 20], "--duration-ps: goes with --model"),
+        ([*LI, "--timestep-fs", 1], "--timestep-fs: goes with --model"),
+        ([*LI, "--equilibration-ps", "inf"], "--equilibration-ps: must be zero or more and finite; got inf"),
+        ([*LI, "--hop-length-A", "inf"], "--hop-length-A: must be positive and finite; got inf"),
+        ([*LI, *at(900)], "--temperature-K: give one for all trajectories, or one for each; got 2 for 1"),
+        ([*LI, "--temperature-K", "nan"], "--temperature-K: must be positive and finite; got nan"),
+    ],
+)
+def test_what_cannot_be_is_refused(folder: Path, arguments: list[str | float], message: str):
+    with pytest.raises(BadInput, match=message):
+        invoke(folder / "800.extxyz", *EVERY, *at(800), *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--mobile", "Na"], "--mobile Na: there is no Na in lif-interstitial, which holds Li, F"),
+        ([*LI, "--host", "Cl"], "--host Cl: there is no Cl in lif-interstitial"),
+        ([*LI, "--duration-ps", -1.5], r"--duration-ps: must be positive and finite; got -1\.5"),
+        ([*LI, *EVERY], "--frame-interval-fs: is for trajectories"),
+        ([*LI, "--unwrapped"], "--unwrapped: is for trajectories"),
+        ([*LI, *at(700)], "--temperature-K: one is given twice"),
+    ],
+)
+def test_md_that_would_be_in_vain_is_not_run(
+    arguments: list[str | float], message: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("curator.md.run_md", lambda *_args, **_options: pytest.fail("it was run"))
+    with pytest.raises(BadInput, match=message):
+        invoke("lif-interstitial", *MD, *at(700), *arguments)
+
+
+def test_short_md_that_is_kept_can_be_lengthened(tmp_path: Path):
+    """Nothing to measure yet, as a notice says."""
+    short = ("--duration-ps", 0.1, "--equilibration-ps", 0, "--replicas", 1, "--out", tmp_path)
+    with pytest.warns(Notice, match="lengthen the MD"):
+        status, text = invoke("lif-interstitial", *MD, *LI, *at(700), *short, "--json")
+    assert status == 0
+    (point,) = json.loads(text)["diffusion"]
+    assert (point["status"], point["frame_interval_fs"]) == ("refused", 100)
+    assert (tmp_path / "T700-r0" / "header.json").exists()
