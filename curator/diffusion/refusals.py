@@ -4,6 +4,7 @@ Each gate gives a reason, which begins with its name, or nothing.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from ase.data import atomic_masses, chemical_symbols
@@ -12,7 +13,17 @@ from scipy.stats import chi2
 
 from curator.datasets.units import FS, KB_EV_PER_K
 from curator.diffusion.coefficient import MeasuredWalk
-from curator.diffusion.walk import MIN_MODES, SHORTEST_PS, Floats, Plateau, fit_walk, spectrum
+from curator.diffusion.walk import (
+    MIN_MODES,
+    SHORTEST_PS,
+    Floats,
+    Plateau,
+    Spectrum,
+    WalkFit,
+    dispersion,
+    fit_walk,
+    spectrum,
+)
 
 FEW_HOPS = 10
 """Below this many hops there is a bound and no diffusivity."""
@@ -119,9 +130,8 @@ def not_diffusive(paths: Sequence[Floats], found: Plateau, interval_ps: float) -
             f"becomes {fit.D_A2_per_ps:.2g} Å²/ps at {fit.stride * interval_ps:g} ps; run longer"
         )
     whole = spectrum(paths)
-    slowest = whole.half_period >= whole.half_period.max() / 3
-    ratio = whole.power[slowest] / (2 * fit.D_A2_per_ps * interval_ps + fit.noise_A2 * whole.curve[slowest])
-    less = chi2.cdf(ratio.sum() * whole.n_coordinates, int(slowest.sum()) * whole.n_coordinates)
+    ratio, dof = _slowest_modes(whole, fit, interval_ps)
+    less = chi2.cdf(ratio.mean() * dof, dof)
     if CHANCE < less < 1 - CHANCE:
         return ""
     motion, cause = (
@@ -131,6 +141,22 @@ def not_diffusive(paths: Sequence[Floats], found: Plateau, interval_ps: float) -
         f"not diffusive yet: {motion}, motion over {whole.half_period.max() * interval_ps / 3:.3g} ps and more is "
         f"{ratio.mean():.2g} times that of a walk with {fit.D_A2_per_ps:.2g} Å²/ps; run longer{cause}"
     )
+
+
+def _slowest_modes(whole: Spectrum, fit: WalkFit, interval_ps: float) -> tuple[Floats, float]:
+    """Power of the three slowest modes of each path over that of the fit, and its degrees of freedom.
+
+    Fewer than modes times coordinates where these do not all move alike, by the `dispersion` of the other modes: those
+    that are tested would answer for themselves.
+    """
+    slowest = whole.half_period >= whole.half_period.max() / 3
+    walk = 2 * fit.D_A2_per_ps * interval_ps
+    others = replace(
+        whole, power=whole.power[~slowest], curve=whole.curve[~slowest], half_period=whole.half_period[~slowest]
+    )
+    ratio = whole.power[slowest] / (walk + fit.noise_A2 * whole.curve[slowest])
+    dof = int(slowest.sum()) * whole.n_coordinates / dispersion(others, fit.stride, walk, fit.noise_A2)
+    return ratio, dof
 
 
 def not_stationary(paths: Sequence[Floats], walk: MeasuredWalk, interval_ps: float) -> str:

@@ -4,6 +4,7 @@ import kmc
 import numpy as np
 import pytest
 from ase.data import atomic_masses
+from scipy.signal import lfilter
 
 from curator.datasets.units import FS, KB_EV_PER_K
 from curator.diffusion import refusals
@@ -70,12 +71,24 @@ def test_a_flight_is_ballistic():
     assert n_alarms <= 2
 
 
+def test_a_walk_along_one_axis_is_neither_caged_nor_ballistic():
+    """Of nine degrees of freedom of the slowest modes three walk; counted as nine, one walk in ten would be refused."""
+    rng = np.random.default_rng(5)
+    n_alarms = 0
+    for _ in range(150):
+        path = kmc.hoppers(rng, 1, 0.3, 200, 0.2)[:, 0]
+        path[:, 1:] = rng.normal(scale=0.1, size=path[:, 1:].shape)
+        n_alarms += bool(refusals.not_diffusive([path], measure_walk([path], 0.2, kmc.HOP_LENGTH_A).plateau, 0.2))
+    assert n_alarms <= 3
+
+
 def test_a_cage_is_caged():
+    """Where one ion is all there is: three coordinates and three modes tell six cages in seven."""
     rng = np.random.default_rng(4)
-    for _ in range(10):
-        cage = np.zeros((1001, 3))
-        for i in range(1000):
-            cage[i + 1] = 0.97 * cage[i] + rng.normal(scale=0.3, size=3)
+    n_refused = 0
+    for _ in range(60):
+        cage = lfilter([0.3], [1, -0.97], rng.normal(size=(1001, 3)), axis=0)
         walk = measure_walk([cage], 0.1, 1.0)
         caged = refusals.not_diffusive([cage], walk.plateau, 0.1).startswith("not diffusive yet: caged, ")
-        assert caged or refusals.too_few_hops(walk, 100)
+        n_refused += bool(caged or refusals.too_few_hops(walk, 100))
+    assert n_refused >= 45
