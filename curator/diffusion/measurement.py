@@ -221,8 +221,11 @@ def diffusivity_of_positions(
     )
     if reason := refusals.too_few_hops(walk, time_ps):
         return _bound(known, reason, walk, n_carriers, n_walks=paths[0].shape[1] // 3)
+    residence_ps = n_carriers * time_ps / walk.n_hops
+    by_ion = None if liquid else measure_tracer(each, interval_ps, length_A, residence_ps)
     for reason in (
         refusals.not_diffusive(paths, walk.plateau, interval_ps),
+        refusals.ions_caged(paths, each, by_ion, interval_ps),
         refusals.not_stationary(paths, walk, interval_ps),
     ):
         if reason:
@@ -230,8 +233,7 @@ def diffusivity_of_positions(
     if liquid:
         return _measured_liquid(known, walk, paths, interval_ps, cell, viscosity_mPa_s)
 
-    residence_ps = n_carriers * time_ps / walk.n_hops
-    by_ion = measure_tracer(each, interval_ps, length_A, residence_ps) if tracer else None
+    by_ion = by_ion if tracer else None
     collective_tensor = diffusivity_tensor(paths, interval_ps, walk, n_carriers)
     tracer_tensor = None if by_ion is None else diffusivity_tensor(each, interval_ps, by_ion)
     haven_ratio = None

@@ -22,6 +22,7 @@ from curator.diffusion.walk import (
     WalkFit,
     dispersion,
     fit_walk,
+    plateau,
     spectrum,
 )
 
@@ -35,6 +36,11 @@ MELTED_D_RATIO = 0.1
 MELTED_GROWTH = 1.3
 """A host diffuses if its diffusivity exceeds this share of that of the mobile species (solid alpha-AgI 0.025, molten
 0.35) and its mean squared displacement still grows: by this factor from the second to the last quarter."""
+STAYING = 0.3
+"""Ions stay where they are if less than this share of their diffusivity is left over the longest times. Around a defect
+they remember their hops, but keep more: vacancies in fcc 0.78, in a honeycomb a third, collinear interstitials 0.7."""
+CHANCE_OF_CAGES = 0.01
+"""Probability below which the slow motion of a sum is more than that of ions that stay."""
 CHANCE = 1e-3
 """Probability below which there is more, or less, slow motion than a walk has."""
 DRIFT_ERRORS = 3.0
@@ -140,6 +146,33 @@ def not_diffusive(paths: Sequence[Floats], found: Plateau, interval_ps: float) -
     return (
         f"not diffusive yet: {motion}, motion over {whole.half_period.max() * interval_ps / 3:.3g} ps and more is "
         f"{ratio.mean():.2g} times that of a walk with {fit.D_A2_per_ps:.2g} Å²/ps; run longer{cause}"
+    )
+
+
+def ions_caged(
+    paths: Sequence[Floats], ions: Sequence[Floats], tracer: MeasuredWalk | None, interval_ps: float
+) -> str:
+    """Whether the ions stay where they are and a sum of theirs walks no farther.
+
+    The sum of many ions that rattle slowly has as little slow motion as each of them, but three coordinates are too few
+    to tell; the ions have more. If they lose their diffusivity over the longest times, the sum is still believed where
+    its three slowest modes hold more power than theirs, beyond chance: ions that push each other along a channel move
+    far together and not at all by themselves.
+    """
+    found = plateau(paths, interval_ps)
+    if tracer is None or found is None or ions[0].shape[1] == paths[0].shape[1]:
+        return ""
+    fit, D = fit_walk(ions, interval_ps, found.fit.stride), tracer.coefficient.D_A2_per_ps
+    if fit.D_A2_per_ps <= 0 or D > STAYING * fit.D_A2_per_ps:
+        return ""
+    ratio, dof = _slowest_modes(spectrum(paths), found.fit, interval_ps)
+    of_ions, _ = _slowest_modes(spectrum(ions), fit, interval_ps)
+    if chi2.sf((ratio / of_ions).mean() * dof, dof) < CHANCE_OF_CAGES:
+        return ""
+    return (
+        f"not diffusive yet: caged, that of an ion falls from {fit.D_A2_per_ps:.2g} Å²/ps over "
+        f"{fit.stride * interval_ps:g} ps to {D:.2g} Å²/ps over {tracer.plateau.fit.stride * interval_ps:g} ps, and "
+        "the sum of all may fall as far; run longer"
     )
 
 
