@@ -56,9 +56,9 @@ def test_a_host_of_which_a_part_diffuses_is_no_melt(n_host: int, begins: str):
 
 def test_a_host_that_leaves_the_mobile_species_behind_is_the_mobile_species():
     rng = np.random.default_rng(6)
-    numbers = np.array([3] * 8 + [9] * 8)
-    run = rng.normal(scale=0.1, size=(1000, 16, 3))
-    run[:, :8] += np.cumsum(rng.normal(scale=0.2, size=(1000, 8, 3)), axis=0)
+    numbers = np.array([3] * 32 + [9] * 32)
+    run = rng.normal(scale=0.1, size=(1000, 64, 3))
+    run[:, :32] += np.cumsum(rng.normal(scale=0.2, size=(1000, 32, 3)), axis=0)
     reason = refusals.melted([run], numbers, numbers == 9, numbers == 3, 0.1)
     assert reason.startswith("host diffuses: far faster than the mobile species: D of Li is ")
     assert refusals.melted([run], numbers, numbers == 3, numbers == 9, 0.1) == ""
