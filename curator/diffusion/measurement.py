@@ -237,7 +237,9 @@ def diffusivity_of_positions(
             status="bound",
             reasons=(reason, *assumed),
             bound_A2_per_ps=_upper_bound(walk, length_A, time_ps, n_walks) / n_carriers,
-            tracer_bound_A2_per_ps=by_ion and _upper_bound(by_ion, length_A, time_ps, n_mobile) if tracer else None,
+            tracer_bound_A2_per_ps=None
+            if by_ion is None or not tracer
+            else _upper_bound(by_ion, length_A, time_ps, n_mobile),
         )
     for reason in (
         not_diffusive,
