@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from ase.data import atomic_masses
-from ase.geometry import complete_cell, find_mic
+from ase.geometry import complete_cell, find_mic, minkowski_reduce
 from ase.symbols import symbols2numbers
 from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
@@ -13,8 +13,9 @@ from curator.datasets.frame import Frame
 
 Floats = NDArray[np.float64]
 
-MAX_STEP = 1 / 3
-"""Largest step of an atom between two frames that is believed, as a fraction of a lattice vector."""
+MAX_STEP = 0.4
+"""Largest step of an atom between two frames that is believed, as a fraction of a reduced lattice vector; a hop in a
+cell of three by three by three primitive ones is a third, and vibrations come on top."""
 
 
 def unwrap(positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
@@ -37,12 +38,17 @@ def unwrap(positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
     Raises
     ------
     ValueError
-        If an atom moves between two frames by so much, a third of a lattice vector or more, that its image cannot be
-        told.
+        If an atom moves between two frames by so much, `MAX_STEP` of a lattice vector, that its image cannot be told.
+
+    Notes
+    -----
+    The lattice vectors are reduced first (P. Q. Nguyen and D. Stehlé, ACM Trans. Algorithms 5, 46 (2009)): those of a
+    skew cell may be far longer than the distance to the nearest image.
     """
     if not pbc.any():
         return positions
-    steps = np.diff(positions, axis=0) @ np.linalg.pinv(cell)
+    cell, _ = minkowski_reduce(complete_cell(cell), pbc)
+    steps = np.diff(positions, axis=0) @ np.linalg.inv(cell)
     steps -= np.where(pbc, np.rint(steps), 0.0)
     # Under the minimum image convention no step exceeds 1/2; near it, the true step may have been a longer one.
     worst = float(np.abs(steps[..., pbc]).max(initial=0.0))
@@ -50,7 +56,7 @@ def unwrap(positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
         frame, atom = np.argwhere(np.abs(steps[..., pbc]).max(axis=-1) == worst)[0]
         raise ValueError(
             f"atom {atom} moves by {worst:.2f} of a lattice vector from frame {frame} to frame {frame + 1}: too far to "
-            "follow it across the boundary; store frames more often"
+            "follow it across the boundary; store frames more often, or see whether the run has exploded"
         )
     unwrapped = np.concatenate([np.zeros_like(positions[:1]), np.cumsum(steps, axis=0) @ cell])
     return np.asarray(positions[:1] + unwrapped)

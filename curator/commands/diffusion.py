@@ -275,7 +275,7 @@ def _lines(found: "Diffusivity", carriers: int) -> list[str]:
     if found.main is not None:
         line = f"D{of} = {_with_interval(found.main)} ({found.main.D_A2_per_ps * CM2:.3g} cm²/s)"
     elif found.bound_A2_per_ps is not None:
-        line = f"D < {found.bound_A2_per_ps:.3g} Å²/ps"
+        line = f"D{of} < {found.bound_A2_per_ps:.3g} Å²/ps"
     else:
         line = "refused"
     lines = [f"{found.temperature_K:g} K: {line}, {found.n_hops:.0f} hops in {found.time_ps:.0f} ps"]

@@ -29,6 +29,8 @@ class Diffusivity:
         single defect that of the defect. None unless measured.
     bound_A2_per_ps
         Upper bound at 97.5 % if the status is ``bound``.
+    tracer_bound_A2_per_ps
+        That of the self-diffusivity, or None.
     tracer
         Self-diffusivity of a mobile ion, or None; of a liquid the only diffusivity, corrected for the size of the cell
         if the viscosity is known.
@@ -60,6 +62,7 @@ class Diffusivity:
     reasons: tuple[str, ...]
     collective: Coefficient | None = None
     bound_A2_per_ps: float | None = None
+    tracer_bound_A2_per_ps: float | None = None
     tracer: Coefficient | None = None
     collective_tensor: Tensor | None = None
     tracer_tensor: Tensor | None = None
@@ -102,6 +105,7 @@ def as_json(result: Diffusivity | Arrhenius) -> dict[str, object]:
         "ci95_A2_per_ps": d.main and list(d.main.ci95_A2_per_ps),
         "D_cm2_per_s": None if d.D_A2_per_ps is None else d.D_A2_per_ps * CM2_PER_S_PER_A2_PER_PS,
         "bound_A2_per_ps": d.bound_A2_per_ps,
+        "tracer_bound_A2_per_ps": d.tracer_bound_A2_per_ps,
         "collective": d.collective and _coefficient_as_json(d.collective, d.collective_tensor),
         "tracer": d.tracer and _coefficient_as_json(d.tracer, d.tracer_tensor),
         "finite_size_A2_per_ps": d.finite_size_A2_per_ps,
@@ -125,6 +129,7 @@ def refused(diffusivity: Diffusivity, reason: str) -> Diffusivity:
         reasons=(reason,),
         collective=None,
         bound_A2_per_ps=None,
+        tracer_bound_A2_per_ps=None,
         tracer=None,
         collective_tensor=None,
         tracer_tensor=None,

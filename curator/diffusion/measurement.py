@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,7 +47,7 @@ def measure_diffusion(
     *,
     host: Sequence[str] | None = None,
     hop_length_A: float | None = None,
-    n_carriers: int = 1,
+    n_carriers: int | None = None,
     equilibration_ps: float = 2.0,
     tracer: bool = True,
     liquid: bool = False,
@@ -67,7 +68,7 @@ def measure_diffusion(
         neighbouring mobile ions if None.
     n_carriers
         Carriers the summed displacement is shared by: 1 for a single defect, the number of mobile ions where all
-        of them conduct.
+        of them conduct. If None, 1, and a reason says so.
     equilibration_ps
         Time left out at the beginning of each trajectory.
     tracer
@@ -81,7 +82,8 @@ def measure_diffusion(
     Raises
     ------
     ValueError
-        If there is no trajectory, they do not belong together, or there is no mobile or no host atom.
+        If there is no trajectory, they do not belong together, two of them are the same, there is no mobile or no host
+        atom, or there are more carriers than mobile ions.
     """
     if not trajectories:
         raise ValueError("no trajectory to measure a diffusivity from")
@@ -136,7 +138,7 @@ def diffusivity_of_positions(
     temperature_K: float | None = None,
     host: Sequence[str] | None = None,
     hop_length_A: float | None = None,
-    n_carriers: int = 1,
+    n_carriers: int | None = None,
     equilibration_ps: float = 2.0,
     tracer: bool = True,
     liquid: bool = False,
@@ -166,25 +168,28 @@ def diffusivity_of_positions(
     Raises
     ------
     ValueError
-        If there is no mobile or no host atom, a number is not finite, or an atom moves too far between two frames to
-        be followed.
+        If there is no mobile or no host atom, there are more carriers than mobile ions, a number is not finite, two
+        trajectories are the same, or an atom moves too far between two frames to be followed.
     """
     runs = [positions] if isinstance(positions, np.ndarray) and positions.ndim == 3 else list(positions)
     numbers, cell, pbc = np.asarray(numbers), np.asarray(cell, dtype=np.float64), np.asarray(pbc, dtype=bool)
     interval_ps = frame_interval_fs / 1000
     is_mobile, is_host = species_masks(numbers, mobile, [] if liquid else host)
-    for run in runs:
-        if run.ndim != 3 or run.shape[1:] != (len(numbers), 3):
-            raise ValueError(f"positions of shape {run.shape} do not go with {len(numbers)} atoms")
-        if not np.isfinite(run).all():
-            raise ValueError("positions must be finite numbers")
-    if liquid:
-        n_carriers = 1
+    _check(runs, len(numbers))
+    n_mobile, given = int(is_mobile.sum()), n_carriers is not None
+    n_carriers = 1 if liquid or n_carriers is None else n_carriers
+    if n_carriers > n_mobile:
+        raise ValueError(f"{n_carriers} carriers are more than the {n_mobile} {mobile} ions there are")
     if hop_length_A is not None and not hop_length_A > 0:
         raise ValueError(f"hop length {hop_length_A:g} Å must be positive")
     if not interval_ps > 0 or n_carriers < 1:
         raise ValueError(f"frame interval {frame_interval_fs} fs and {n_carriers} carriers must be positive")
 
+    if not unwrapped and not pbc.any():
+        no_cell = (
+            "no cell: positions that may be wrapped cannot be followed; give the cell, or say that they are unwrapped"
+        )
+        return refused(Diffusivity(mobile, temperature_K, "refused", (), n_trajectories=len(runs)), no_cell)
     skip = round(equilibration_ps / interval_ps)
     whole = runs if unwrapped else [_followed(idx, run, cell, pbc) for idx, run in enumerate(runs)]
     long_enough = [run[skip:] for run in whole if len(run) > skip + 1]
@@ -219,10 +224,26 @@ def diffusivity_of_positions(
         stride_ps=stride * interval_ps,
         msd=msd_curve([path / np.sqrt(n_carriers) for path in paths], interval_ps),
     )
+    residence_ps = n_carriers * time_ps / max(walk.n_hops, 1.0)
+    by_ion = None if liquid else measure_tracer(each, interval_ps, length_A, residence_ps)
+    assumed = () if given or liquid or n_mobile == 1 else (_one_carrier(n_mobile),)
+    not_diffusive = refusals.not_diffusive(paths, walk.plateau, interval_ps)
+    if refusals.BALLISTIC in not_diffusive:
+        return refused(known, not_diffusive)
     if reason := refusals.too_few_hops(walk, time_ps):
-        return _bound(known, reason, walk, n_carriers, n_walks=paths[0].shape[1] // 3)
+        n_walks = paths[0].shape[1] // 3
+        return replace(
+            known,
+            status="bound",
+            reasons=(reason, *assumed),
+            bound_A2_per_ps=_upper_bound(walk, length_A, time_ps, n_walks) / n_carriers,
+            tracer_bound_A2_per_ps=None
+            if by_ion is None or not tracer
+            else _upper_bound(by_ion, length_A, time_ps, n_mobile),
+        )
     for reason in (
-        refusals.not_diffusive(paths, walk.plateau, interval_ps),
+        not_diffusive,
+        refusals.ions_caged(paths, each, by_ion, interval_ps),
         refusals.not_stationary(paths, walk, interval_ps),
     ):
         if reason:
@@ -230,15 +251,14 @@ def diffusivity_of_positions(
     if liquid:
         return _measured_liquid(known, walk, paths, interval_ps, cell, viscosity_mPa_s)
 
-    residence_ps = n_carriers * time_ps / walk.n_hops
-    by_ion = measure_tracer(each, interval_ps, length_A, residence_ps) if tracer else None
+    by_ion = by_ion if tracer else None
     collective_tensor = diffusivity_tensor(paths, interval_ps, walk, n_carriers)
     tracer_tensor = None if by_ion is None else diffusivity_tensor(each, interval_ps, by_ion)
     haven_ratio = None
     if by_ion is not None:
-        haven_ratio = by_ion.coefficient.D_A2_per_ps * int(is_mobile.sum()) / walk.coefficient.D_A2_per_ps
+        haven_ratio = by_ion.coefficient.D_A2_per_ps * n_mobile / walk.coefficient.D_A2_per_ps
     guessed_A = length_A if hop_length_A is None else None
-    reasons = _cautions(walk, by_ion, interval_ps, residence_ps, n_carriers, guessed_A)
+    reasons = (*_cautions(walk, by_ion, interval_ps, residence_ps, n_carriers, guessed_A), *assumed)
     plane = describe(tracer_tensor or collective_tensor)
     return replace(
         known,
@@ -265,14 +285,35 @@ def _interval_fs(trajectory: Trajectory) -> float:
     return trajectory.settings.steps_per_frame * trajectory.settings.timestep_fs
 
 
-def _bound(known: Diffusivity, reason: str, walk: MeasuredWalk, n_carriers: int, n_walks: int) -> Diffusivity:
+def _check(runs: Sequence[Floats], n_atoms: int) -> None:
+    """Positions of the right shape, finite, and of trajectories that differ."""
+    for idx, run in enumerate(runs):
+        if run.ndim != 3 or run.shape[1:] != (n_atoms, 3):
+            raise ValueError(f"positions of shape {run.shape} do not go with {n_atoms} atoms")
+        if not np.isfinite(run).all():
+            frame, atom, _ = np.argwhere(~np.isfinite(run))[0]
+            raise ValueError(f"trajectory {idx}, frame {frame}, atom {atom}: positions must be finite numbers")
+    for (i, one), (j, other) in combinations(enumerate(runs), 2):
+        n = min(len(one), len(other))
+        if n > 1 and np.array_equal(one[n - 1], other[n - 1]) and np.array_equal(one[:n], other[:n]):
+            raise ValueError(
+                f"trajectories {i} and {j}, counted from 0, are the same: its hops would count twice; give it once, or "
+                "run replicas with other seeds"
+            )
+
+
+def _one_carrier(n_mobile: int) -> str:
+    return (
+        f"carriers not given: D is that of the sum of {n_mobile} mobile ions, counted as of one carrier; give their "
+        "number, or that of the ions if all conduct"
+    )
+
+
+def _upper_bound(walk: MeasuredWalk, hop_length_A: float, time_ps: float, n_walks: int) -> float:
     """Upper bound at 97.5 %: that of a Poisson count of hops, or of the fit if that is higher."""
-    assert known.hop_length_A is not None
     # At most this many hops are compatible with those seen; 3.7 if there was none.
     most = float(chi2.ppf(0.975, 2 * (walk.n_hops + 1)) / 2)
-    counted = most * known.hop_length_A**2 / (6 * known.time_ps * n_walks)
-    bound = max(counted, walk.coefficient.ci95_A2_per_ps[1])
-    return replace(known, status="bound", reasons=(reason,), bound_A2_per_ps=bound / n_carriers)
+    return max(most * hop_length_A**2 / (6 * time_ps * n_walks), walk.coefficient.ci95_A2_per_ps[1])
 
 
 def _measured_liquid(

@@ -4,6 +4,7 @@ Each gate gives a reason, which begins with its name, or nothing.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from ase.data import atomic_masses, chemical_symbols
@@ -12,7 +13,18 @@ from scipy.stats import chi2
 
 from curator.datasets.units import FS, KB_EV_PER_K
 from curator.diffusion.coefficient import MeasuredWalk
-from curator.diffusion.walk import MIN_MODES, SHORTEST_PS, Floats, Plateau, fit_walk, spectrum
+from curator.diffusion.walk import (
+    MIN_MODES,
+    SHORTEST_PS,
+    Floats,
+    Plateau,
+    Spectrum,
+    WalkFit,
+    dispersion,
+    fit_walk,
+    plateau,
+    spectrum,
+)
 
 FEW_HOPS = 10
 """Below this many hops there is a bound and no diffusivity."""
@@ -24,6 +36,14 @@ MELTED_D_RATIO = 0.1
 MELTED_GROWTH = 1.3
 """A host diffuses if its diffusivity exceeds this share of that of the mobile species (solid alpha-AgI 0.025, molten
 0.35) and its mean squared displacement still grows: by this factor from the second to the last quarter."""
+BALLISTIC = "not diffusive yet: ballistic"
+STAYING = 0.3
+"""Ions stay where they are if less than this share of their diffusivity is left over the longest times. Around a defect
+they remember their hops, but keep more: vacancies in fcc 0.78, in a honeycomb a third, collinear interstitials 0.7."""
+CHANCE_OF_CAGES = 0.01
+"""Probability below which the slow motion of a sum is more than that of ions that stay."""
+OUTPACED_D_RATIO = 10.0
+"""Above it, the host is what was meant by the mobile species."""
 CHANCE = 1e-3
 """Probability below which there is more, or less, slow motion than a walk has."""
 DRIFT_ERRORS = 3.0
@@ -72,7 +92,7 @@ def melted(
     def self_diffusivity(atoms: NDArray[np.bool_]) -> float:
         return fit_walk([run[:, atoms].reshape(len(run), -1) for run in runs], interval_ps, stride).D_A2_per_ps
 
-    D_mobile = self_diffusivity(is_mobile)
+    D_mobile, fastest = self_diffusivity(is_mobile), 0.0
     elements = np.unique(numbers[is_host])
     found = []
     for number in elements:
@@ -82,12 +102,15 @@ def melted(
         middle = np.mean([square[len(square) // 4 : len(square) // 2].mean() for square in squares])
         late = np.mean([square[-(len(square) // 4) :].mean() for square in squares])
         if D_host > MELTED_D_RATIO * D_mobile and late > MELTED_GROWTH * middle:
+            fastest = max(fastest, D_host)
             found.append(
                 f"D of {chemical_symbols[number]} is {D_host:.2g} Å²/ps, that of the mobile species {D_mobile:.2g} "
                 f"Å²/ps; its mean squared displacement grew from {middle:.2g} to {late:.2g} Å²"
             )
     if not found:
         return ""
+    if fastest > OUTPACED_D_RATIO * D_mobile:
+        return f"host diffuses: far faster than the mobile species: {'; '.join(found)}; is that the right species?"
     if len(found) < len(elements):
         return f"host diffuses: {'; '.join(found)}; name only the elements that stay as the host"
     return f"melted: the host diffuses, as in a melt: {'; '.join(found)}; lower the temperature, or measure a liquid"
@@ -119,18 +142,60 @@ def not_diffusive(paths: Sequence[Floats], found: Plateau, interval_ps: float) -
             f"becomes {fit.D_A2_per_ps:.2g} Å²/ps at {fit.stride * interval_ps:g} ps; run longer"
         )
     whole = spectrum(paths)
-    slowest = whole.half_period >= whole.half_period.max() / 3
-    ratio = whole.power[slowest] / (2 * fit.D_A2_per_ps * interval_ps + fit.noise_A2 * whole.curve[slowest])
-    less = chi2.cdf(ratio.sum() * whole.n_coordinates, int(slowest.sum()) * whole.n_coordinates)
+    ratio, dof = _slowest_modes(whole, fit, interval_ps)
+    less = chi2.cdf(ratio.mean() * dof, dof)
     if CHANCE < less < 1 - CHANCE:
         return ""
     motion, cause = (
-        ("caged", "") if less <= CHANCE else ("ballistic", ", and see whether the frame of reference drifts")
+        ("not diffusive yet: caged", "")
+        if less <= CHANCE
+        else (BALLISTIC, ", and see whether the frame of reference drifts")
     )
     return (
-        f"not diffusive yet: {motion}, motion over {whole.half_period.max() * interval_ps / 3:.3g} ps and more is "
+        f"{motion}, motion over {whole.half_period.max() * interval_ps / 3:.3g} ps and more is "
         f"{ratio.mean():.2g} times that of a walk with {fit.D_A2_per_ps:.2g} Å²/ps; run longer{cause}"
     )
+
+
+def ions_caged(paths: Sequence[Floats], ions: Sequence[Floats], tracer: MeasuredWalk | None, interval_ps: float) -> str:
+    """Whether the ions stay where they are and a sum of theirs walks no farther.
+
+    The sum of many ions that rattle slowly has as little slow motion as each of them, but three coordinates are too few
+    to tell; the ions have more. If they lose their diffusivity over the longest times, the sum is still believed where
+    its three slowest modes hold more power than theirs, beyond chance: ions that push each other along a channel move
+    far together and not at all by themselves.
+    """
+    found = plateau(paths, interval_ps)
+    if tracer is None or found is None or ions[0].shape[1] == paths[0].shape[1]:
+        return ""
+    fit, D = fit_walk(ions, interval_ps, found.fit.stride), tracer.coefficient.D_A2_per_ps
+    if fit.D_A2_per_ps <= 0 or D / fit.D_A2_per_ps > STAYING:
+        return ""
+    ratio, dof = _slowest_modes(spectrum(paths), found.fit, interval_ps)
+    of_ions, _ = _slowest_modes(spectrum(ions), fit, interval_ps)
+    if chi2.sf((ratio / of_ions).mean() * dof, dof) < CHANCE_OF_CAGES:
+        return ""
+    return (
+        f"not diffusive yet: caged, that of an ion falls from {fit.D_A2_per_ps:.2g} Å²/ps over "
+        f"{fit.stride * interval_ps:g} ps to {D:.2g} Å²/ps over {tracer.plateau.fit.stride * interval_ps:g} ps, and "
+        "the sum of all may fall as far; run longer"
+    )
+
+
+def _slowest_modes(whole: Spectrum, fit: WalkFit, interval_ps: float) -> tuple[Floats, float]:
+    """Power of the three slowest modes of each path over that of the fit, and its degrees of freedom.
+
+    Fewer than modes times coordinates where these do not all move alike, by the `dispersion` of the other modes: those
+    that are tested would answer for themselves.
+    """
+    slowest = whole.half_period >= whole.half_period.max() / 3
+    walk = 2 * fit.D_A2_per_ps * interval_ps
+    others = replace(
+        whole, power=whole.power[~slowest], curve=whole.curve[~slowest], half_period=whole.half_period[~slowest]
+    )
+    ratio = whole.power[slowest] / (walk + fit.noise_A2 * whole.curve[slowest])
+    dof = int(slowest.sum()) * whole.n_coordinates / dispersion(others, fit.stride, walk, fit.noise_A2)
+    return ratio, dof
 
 
 def not_stationary(paths: Sequence[Floats], walk: MeasuredWalk, interval_ps: float) -> str:

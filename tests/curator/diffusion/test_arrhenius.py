@@ -44,7 +44,15 @@ def test_two_temperatures_have_the_error_of_a_slope():
     assert fit is not None
     lever = 1 / (KB_EV_PER_K * 500) - 1 / (KB_EV_PER_K * 1000)
     assert fit.error_eV == pytest.approx(np.hypot(0.2, 0.1) / lever)
-    assert (fit.dof, fit.p_value, fit.reasons) == (0, None, ())
+    assert (fit.dof, fit.p_value) == (0, None)
+    (reason,) = fit.reasons
+    assert reason.startswith("two temperatures: ")
+
+
+def test_a_diffusivity_that_falls_as_it_gets_hotter_is_told():
+    fit = fit_arrhenius([measured(t, exact(1500 - t), 0.1) for t in (600, 750, 900)])
+    assert fit.Ea_eV < 0
+    assert fit.reasons[-1].startswith("negative: D falls as the temperature rises, Ea is -0.")
     assert fit.ci95_eV[1] - fit.ci95_eV[0] == pytest.approx(2 * 1.96 * fit.error_eV)
 
 

@@ -8,6 +8,7 @@ import kmc
 import numpy as np
 import pytest
 from ase.data import atomic_masses
+from ase.geometry import cellpar_to_cell
 from ase.symbols import symbols2numbers
 
 from curator.datasets.frame import Frame
@@ -21,6 +22,7 @@ from curator.diffusion.measurement import (
 )
 from curator.diffusion.walk import fit_walk
 from curator.md import run_md
+from curator.positions import unwrap
 from curator.trajectory import MDSettings, Trajectory
 
 D_PER_RATE = kmc.HOP_LENGTH_A**2 / 6
@@ -32,6 +34,7 @@ def measure(positions, **options) -> Diffusivity:
         "hop_length_A": kmc.HOP_LENGTH_A,
         "temperature_K": 800.0,
         "tracer": False,
+        "n_carriers": 1,
         "equilibration_ps": 0.0,
         "unwrapped": True,
     }
@@ -157,9 +160,68 @@ def test_wrapped_positions_in_a_skew_cell():
 
 def test_an_atom_that_cannot_be_followed_is_refused():
     positions = kmc.collinear(np.random.default_rng(3), 0.5, 20, 0.1)
-    positions[50:, 7, 1] += 0.4 * kmc.CELL[1, 1]
-    with pytest.raises(ValueError, match=r"atom 7 moves by 0.4.* from frame 49 to frame 50"):
+    positions[50:, 7, 1] += 0.45 * kmc.CELL[1, 1]
+    with pytest.raises(ValueError, match=r"atom 7 moves by 0.4.* from frame 49 to frame 50.*exploded"):
         measure([positions], unwrapped=False)
+
+
+def test_hops_by_a_third_of_a_skew_cell_are_followed():
+    """Lithium in a rhombohedral layered oxide, three by three by three primitive cells: sharp corners, oblique hops."""
+    rng = np.random.default_rng(11)
+    cell = 3 * cellpar_to_cell([4.96, 4.96, 4.96, 32.98, 32.98, 32.98])
+    hop = (cell[0] - cell[1]) / 3
+    hops = rng.choice([-1, 0, 1], p=[0.04, 0.92, 0.04], size=(1001, 4, 1)) * hop
+    walk = np.cumsum(hops, axis=0) + rng.normal(scale=0.07, size=(1001, 4, 3))
+    positions = np.concatenate([walk, np.zeros((1001, 4, 3))], axis=1)
+    fractional = positions @ np.linalg.inv(cell)
+    folded = (fractional - np.floor(fractional)) @ cell
+    for given in (positions, folded):
+        assert np.diff(unwrap(given, cell, np.ones(3, dtype=bool)), axis=0) == pytest.approx(np.diff(positions, axis=0))
+
+
+def test_without_a_cell_wrapped_positions_are_refused():
+    positions = kmc.collinear(np.random.default_rng(3), 0.5, 100, 0.1)
+    found = measure([positions % kmc.CELL[0, 0]], unwrapped=False, pbc=[False] * 3)
+    assert found.status == "refused"
+    assert found.reasons[0].startswith("no cell: positions that may be wrapped cannot be followed")
+    assert measure([positions], pbc=[False] * 3).status == "measured"
+
+
+def test_a_replica_given_twice_is_an_error():
+    runs = [kmc.collinear(np.random.default_rng(seed), 0.5, 40, 0.1) for seed in range(2)]
+    with pytest.raises(ValueError, match="trajectories 1 and 2, counted from 0, are the same"):
+        measure([*runs, runs[1][:200].copy()])
+
+
+def test_carriers_that_are_not_given_are_told():
+    runs = [kmc.collinear(np.random.default_rng(1), rate, 100, 0.1) for rate in (1.0, 1e-9)]
+    for run, status in zip(runs, ("measured", "bound"), strict=True):
+        found = measure([run], n_carriers=None)
+        assert found.status == status
+        assert found.reasons[-1].startswith("carriers not given: D is that of the sum of 33 mobile ions")
+    with pytest.raises(ValueError, match="34 carriers are more than the 33 Li ions"):
+        measure(runs, n_carriers=34)
+
+
+def test_a_bound_of_the_tracer_holds():
+    rng = np.random.default_rng(12)
+    rate, n_held, n_bounds = 0.05, 0, 0
+    for _ in range(30):
+        found = measure([kmc.collinear(rng, rate, 60, 0.1)], tracer=True)
+        n_bounds += found.status == "bound"
+        if found.status == "bound":
+            n_held += found.tracer_bound_A2_per_ps > kmc.TRACER_CORRELATION * rate * D_PER_RATE / 33
+            assert found.tracer_bound_A2_per_ps < found.bound_A2_per_ps
+    assert n_held >= 0.9 * n_bounds > 20
+
+
+def test_a_flight_of_all_ions_is_no_bound():
+    rng = np.random.default_rng(13)
+    flight = rng.normal(scale=0.01, size=(1, 33, 3)) * np.arange(1000)[:, None, None]
+    positions = kmc.collinear(rng, 1e-9, 99.9, 0.1)
+    positions[:, kmc.NUMBERS == 3] += flight
+    found = measure([positions])
+    assert found.reasons[0].startswith("not diffusive yet: ballistic")
 
 
 def test_no_hop_is_a_bound():
@@ -275,8 +337,10 @@ def test_trajectories_must_belong_together():
         measure_diffusion([one], "Xx")
     with pytest.raises(ValueError, match="no host atom"):
         measure_diffusion([one], "Li", host=["Li"])
-    with pytest.raises(ValueError, match="finite"):
-        measure([np.full_like(positions, np.nan)])
+    broken = positions.copy()
+    broken[3:, 5] = np.nan
+    with pytest.raises(ValueError, match="trajectory 1, frame 3, atom 5: positions must be finite"):
+        measure([positions, broken])
 
 
 def test_json_has_units_and_no_nan():

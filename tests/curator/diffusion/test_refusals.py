@@ -4,10 +4,11 @@ import kmc
 import numpy as np
 import pytest
 from ase.data import atomic_masses
+from scipy.signal import lfilter
 
 from curator.datasets.units import FS, KB_EV_PER_K
 from curator.diffusion import refusals
-from curator.diffusion.coefficient import measure_walk
+from curator.diffusion.coefficient import measure_tracer, measure_walk
 
 
 def test_atoms_that_fly_apart_have_exploded_and_thermal_ones_have_not():
@@ -53,6 +54,16 @@ def test_a_host_of_which_a_part_diffuses_is_no_melt(n_host: int, begins: str):
     assert refusals.melted([run], numbers, numbers == 3, numbers != 3, 0.1) == ""
 
 
+def test_a_host_that_leaves_the_mobile_species_behind_is_the_mobile_species():
+    rng = np.random.default_rng(6)
+    numbers = np.array([3] * 32 + [9] * 32)
+    run = rng.normal(scale=0.1, size=(1000, 64, 3))
+    run[:, :32] += np.cumsum(rng.normal(scale=0.2, size=(1000, 32, 3)), axis=0)
+    reason = refusals.melted([run], numbers, numbers == 9, numbers == 3, 0.1)
+    assert reason.startswith("host diffuses: far faster than the mobile species: D of Li is ")
+    assert refusals.melted([run], numbers, numbers == 3, numbers == 9, 0.1) == ""
+
+
 def test_a_flight_is_ballistic():
     rng = np.random.default_rng(3)
     noise = rng.normal(scale=0.2, size=(1001, 3))
@@ -70,12 +81,53 @@ def test_a_flight_is_ballistic():
     assert n_alarms <= 2
 
 
+def test_a_walk_along_one_axis_is_neither_caged_nor_ballistic():
+    """Of nine degrees of freedom of the slowest modes three walk; counted as nine, one walk in ten would be refused."""
+    rng = np.random.default_rng(5)
+    n_alarms = 0
+    for _ in range(150):
+        path = kmc.hoppers(rng, 1, 0.3, 200, 0.2)[:, 0]
+        path[:, 1:] = rng.normal(scale=0.1, size=path[:, 1:].shape)
+        n_alarms += bool(refusals.not_diffusive([path], measure_walk([path], 0.2, kmc.HOP_LENGTH_A).plateau, 0.2))
+    assert n_alarms <= 3
+
+
 def test_a_cage_is_caged():
+    """Where one ion is all there is: three coordinates and three modes tell six cages in seven."""
     rng = np.random.default_rng(4)
-    for _ in range(10):
-        cage = np.zeros((1001, 3))
-        for i in range(1000):
-            cage[i + 1] = 0.97 * cage[i] + rng.normal(scale=0.3, size=3)
+    n_refused = 0
+    for _ in range(60):
+        cage = lfilter([0.3], [1, -0.97], rng.normal(size=(1001, 3)), axis=0)
         walk = measure_walk([cage], 0.1, 1.0)
         caged = refusals.not_diffusive([cage], walk.plateau, 0.1).startswith("not diffusive yet: caged, ")
-        assert caged or refusals.too_few_hops(walk, 100)
+        n_refused += bool(caged or refusals.too_few_hops(walk, 100))
+    assert n_refused >= 45
+
+
+def sum_and_ions(ions: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    from_start = ions - ions[0]
+    return [from_start.sum(axis=1)], [from_start.reshape(len(ions), -1)]
+
+
+def refused_as_caged(ions: np.ndarray, interval_ps: float) -> bool:
+    """Whether the sum is refused as caged, where three coordinates of it found nothing amiss and enough hops."""
+    paths, each = sum_and_ions(ions)
+    walk = measure_walk(paths, interval_ps, 2.9)
+    time_ps = (len(ions) - 1) * interval_ps
+    if refusals.too_few_hops(walk, time_ps) or refusals.not_diffusive(paths, walk.plateau, interval_ps):
+        return True
+    tracer = measure_tracer(each, interval_ps, 2.9, time_ps / walk.n_hops)
+    return bool(refusals.ions_caged(paths, each, tracer, interval_ps))
+
+
+def test_a_sum_of_caged_ions_is_caged_and_that_of_a_defect_is_not():
+    """Cages in which ions remember their place for 10 of 100 ps, and an interstitial that moves 33 ions a little."""
+    rng = np.random.default_rng(7)
+    n_caged = n_alarms = 0
+    for _ in range(40):
+        slow = lfilter([np.sqrt(1 - np.exp(-0.04))], [1, -np.exp(-0.02)], rng.normal(size=(1001, 31, 3)), axis=0)
+        n_caged += refused_as_caged(0.3 * slow[500:], 0.2)
+        ions = kmc.collinear(rng, 0.5, 200, 0.2)[:, kmc.NUMBERS == 3]
+        n_alarms += refused_as_caged(ions, 0.2)
+    assert n_caged >= 36
+    assert n_alarms <= 1
