@@ -76,7 +76,8 @@ def choose_e0s(
     if not isinstance(choice, str):
         unknown = set(choice) - set(elements)
         if unknown:
-            raise ValueError(f"e0 names the elements {sorted(unknown)}, which the model does not know")
+            symbols = ", ".join(chemical_symbols[z] for z in sorted(unknown))
+            raise ValueError(f"e0 names {symbols}, which the model does not know; leave it out")
         known = choice
     elif choice == "isolated":
         _check_isolated(records)
