@@ -18,10 +18,15 @@ from curator.backends.classical import FumiTosiLiF
 from curator.commands.finetune import app
 from curator.datasets.extxyz import read_frames
 from curator.datasets.frame import frame_from_atoms
+from curator.datasets.notice import Notice
 from curator.errors import BadInput, CuratorError
+from curator.labelled import training_records
+from curator.lammps import MODEL as LAMMPS_MODEL
 from curator.learners.architecture import Architecture, Head, build_module, with_heads
+from curator.learners.foundation import load_foundation
 from curator.learners.mace import MaceModel, load_model
-from curator.learners.strategies import STRATEGIES
+from curator.learners.strategies import STRATEGIES, strategy
+from curator.learners.train import fit
 from curator.probes import ProbeSettings
 
 TINY = Architecture(
@@ -72,8 +77,8 @@ def write_labelled(path: Path, foundation: MaceModel, seeds: range) -> None:
 
 def finetune(labelled: Path, *arguments: object, probes: bool = False) -> dict[str, Any]:
     """What the command says as JSON."""
-    strategy = dict(pairwise(map(str, arguments))).get("--strategy", "multihead_replay")
-    replay = () if "--replay" in arguments or "replay" not in strategy else ("--replay", labelled)
+    row = dict(pairwise(map(str, arguments))).get("--strategy", "multihead_replay")
+    replay = () if "--replay" in arguments or "replay" not in row else ("--replay", labelled)
     model = () if "--model" in arguments else ("--model", labelled.parent / "model")
     options = (*model, "--epochs", "1", "--replay-frames", "2", "--json", *(() if probes else ("--no-probes",)))
     command = ["finetune", str(labelled), *map(str, (*arguments, *replay, *options))]
@@ -83,19 +88,18 @@ def finetune(labelled: Path, *arguments: object, probes: bool = False) -> dict[s
     return told
 
 
-@pytest.mark.parametrize("strategy", list(STRATEGIES["small_data"]))
-def test_every_strategy(strategy: str, labelled: Path, tmp_path: Path) -> None:
-    told = finetune(
-        labelled, "--valid", labelled.with_name("valid.extxyz"), "--strategy", strategy, "--out", tmp_path / "model"
-    )
+@pytest.mark.parametrize("name", list(STRATEGIES["small_data"]))
+def test_every_strategy(name: str, labelled: Path, tmp_path: Path) -> None:
+    valid = labelled.with_name("valid.extxyz")
+    told = finetune(labelled, "--valid", valid, "--strategy", name, "--out", tmp_path / "model")
     assert told["epochs"] == 1
-    trains_all = strategy in ("scratch", "naive", "multihead_replay", "pseudolabel_replay")
+    trains_all = name in ("scratch", "naive", "multihead_replay", "pseudolabel_replay")
     assert (told["n_trainable"] == told["n_parameters"]) == trains_all
-    assert (tmp_path / "model" / "adapters.safetensors").exists() == ("lora" in strategy)
+    assert (tmp_path / "model" / "adapters.safetensors").exists() == ("lora" in name)
     model = json.loads((tmp_path / "model" / "model.json").read_text())
     heads = [head["name"] for head in model["architecture"]["heads"]]
-    assert heads == (["target", "replay"] if "replay" in strategy else ["target"])
-    assert model["metadata"]["strategy"]["name"] == strategy
+    assert heads == (["target", "replay"] if "replay" in name else ["target"])
+    assert model["metadata"]["strategy"]["name"] == name
 
 
 def test_it_tells_what_was_learnt(labelled: Path, tmp_path: Path) -> None:
@@ -147,7 +151,7 @@ def test_it_tells_what_was_learnt(labelled: Path, tmp_path: Path) -> None:
 
 def test_options_of_adapters_replay_and_atomic_energies(labelled: Path, tmp_path: Path) -> None:
     lora = ("--strategy", "lora", "--lora-alpha", "2", "--out", tmp_path / "a")
-    n = [finetune(labelled, *lora, "--lora-rank", rank)["n_trainable"] for rank in (1, 3)]
+    n = [finetune(labelled, *lora, "--force", "--lora-rank", rank)["n_trainable"] for rank in (1, 3)]
     assert n[1] == 3 * n[0]
     bare = tmp_path / "bare.extxyz"
     images = read(labelled, index=":")
@@ -178,9 +182,10 @@ def test_scratch_takes_the_architecture_alone(labelled: Path, tmp_path: Path) ->
     n_neighbours = [len(model.graph(frame_from_atoms(atoms)).edge_index[0]) / len(atoms) for atoms in images]
     assert min(n_neighbours) <= (model.architecture.avg_num_neighbors or 0) <= max(n_neighbours)
     with pytest.raises(BadInput, match=r"--valid: frame labelled\.extxyz#0 holds F, which no training frame does"):
-        finetune(tmp_path / "libr.extxyz", *scratch, "--valid", labelled)
+        finetune(tmp_path / "libr.extxyz", *scratch, "--force", "--valid", labelled)
+    naive = ("--strategy", "naive", "--out", tmp_path / "naive", "--model", labelled.parent / "model")
     with pytest.raises(BadInput, match="does not know Br; choose a model that does"):
-        finetune(tmp_path / "libr.extxyz", "--strategy", "naive", "--model", labelled.parent / "model")
+        finetune(tmp_path / "libr.extxyz", *naive)
 
 
 @pytest.mark.parametrize(
@@ -206,9 +211,9 @@ def test_scratch_takes_the_architecture_alone(labelled: Path, tmp_path: Path) ->
     ],
 )
 def test_bad_input_is_told(options: tuple[str, ...], complaint: str, labelled: Path, tmp_path: Path) -> None:
-    strategy = () if options[0] in ("--strategy", "--replay-choice") else ("--strategy", "naive")
+    row = () if options[0] in ("--strategy", "--replay-choice") else ("--strategy", "naive")
     with pytest.raises(BadInput, match=complaint):
-        finetune(labelled, *strategy, *options, "--out", tmp_path / "model")
+        finetune(labelled, *row, *options, "--out", tmp_path / "model")
 
 
 def test_labels_of_other_units_are_named(labelled: Path, tmp_path: Path) -> None:
@@ -221,20 +226,20 @@ def test_labels_of_other_units_are_named(labelled: Path, tmp_path: Path) -> None
             assert forces is not None
             atoms.arrays["REF_forces"] = factor * forces
         write(tmp_path / "wrong.extxyz", images)
+        model = ("--model", labelled.parent / "model", "--strategy", "naive")
         with pytest.raises(BadInput, match=rf"wrong\.extxyz: the forces are .*{told}"):
-            model = ("--model", labelled.parent / "model", "--strategy", "naive")
             finetune(tmp_path / "wrong.extxyz", *model, "--out", tmp_path / "model")
 
 
 def test_elements_and_missing_labels_are_told_by_place(labelled: Path, tmp_path: Path) -> None:
-    images = read(labelled, index=":")
+    images = read(labelled.with_name("valid.extxyz"), index=":")
     images[1].symbols[0] = "Cl"
-    write(tmp_path / "valid.extxyz", images[1:])
-    with pytest.raises(BadInput, match=r"--valid: frame valid\.extxyz#0 holds Cl, which .* does not know"):
+    write(tmp_path / "valid.extxyz", images)
+    with pytest.raises(BadInput, match=r"--valid: frame valid\.extxyz#1 holds Cl, which .* does not know"):
         finetune(labelled, "--valid", tmp_path / "valid.extxyz", "--strategy", "naive", "--out", tmp_path / "model")
     for atoms in images:
         del atoms.info["REF_energy"]
-    write(tmp_path / "bare.extxyz", images[2:])
+    write(tmp_path / "bare.extxyz", images)
     with pytest.raises(
         BadInput, match=r"--replay: .*no 'REF_energy'; .*label them at the foundation's level"
     ) as raised:
@@ -342,3 +347,38 @@ def test_head_of_the_foundation_is_chosen_by_name(labelled: Path, tmp_path: Path
         assert load_model(out).heads == ("target",)
     with pytest.raises(BadInput, match="has no head 'lda'; it has pbe, r2scan"):
         finetune(labelled, *common, "--model", f"{tmp_path / 'two'}#lda", "--out", tmp_path / "lda")
+
+
+def test_a_run_that_was_cut_off_goes_on_and_says_so(labelled: Path, tmp_path: Path) -> None:
+    told = finetune(labelled, "--strategy", "naive", "--out", tmp_path / "model")
+    base, row = load_model(labelled.parent / "model"), strategy("naive", max_epochs=1)
+    keys = {"energy_key": None, "forces_key": None, "use_calculator": False}
+    training, _ = training_records(labelled, None, None, keys)
+    checkpoint = tmp_path / "again.checkpoint"
+    fit(base, training, [], row, seed=0, checkpoint=checkpoint)
+    with pytest.warns(Notice, match=r"again\.checkpoint: is of other data or settings; it is left aside"):
+        finetune(labelled, "--strategy", "naive", "--out", tmp_path / "again", "--seed", 1)
+    fit(base, training, [], row, seed=0, checkpoint=checkpoint)
+    with pytest.warns(Notice, match=r"again\.checkpoint: going on from epoch 1$"):
+        again = finetune(labelled, "--strategy", "naive", "--out", tmp_path / "again", "--force")
+    assert again["train_force_rmse_eV_per_A"] == told["train_force_rmse_eV_per_A"]
+    assert not checkpoint.exists()
+
+
+def test_odd_labels_are_noted(labelled: Path, tmp_path: Path) -> None:
+    images = read(labelled, index=":")
+    images[2].arrays["REF_forces"][5, 0] = 500.0
+    write(tmp_path / "odd.extxyz", images)
+    model = ("--model", labelled.parent / "model", "--strategy", "naive")
+    with pytest.warns(Notice, match=r"a force of 500 eV/Å at atom 5 of Li4F4 of import/odd\.extxyz#2"):
+        finetune(tmp_path / "odd.extxyz", *model, "--out", tmp_path / "model")
+
+
+def test_a_model_is_exported_for_mace_and_lammps(labelled: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["export", str(labelled.parent / "model"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0
+    frame = read_frames(labelled)[0]
+    exported = load_foundation(str(tmp_path / "out" / "model.model"), trust=True, device="cpu")
+    (found,), (expected,) = (m.predict([frame]) for m in (exported, load_model(labelled.parent / "model")))
+    assert found.energy == pytest.approx(expected.energy, abs=1e-5)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.model", LAMMPS_MODEL}
