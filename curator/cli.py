@@ -187,7 +187,8 @@ def report(
 @app.command()
 def export(
     target: Annotated[
-        Path, typer.Argument(help="Folder of a campaign, or its YAML file, or a data set.", show_default="here")
+        Path,
+        typer.Argument(help="Folder of a campaign or its YAML file, a data set, or a model.", show_default="here"),
     ] = DEFAULT_TARGET,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("export"),
     theory: Annotated[
@@ -197,14 +198,17 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the data set as extxyz with MACE's keys, and of a campaign the newest model for MACE and LAMMPS."""
-    from curator.export import export_campaign, export_dataset, theory_lines, theory_list
+    from curator.export import export_campaign, export_dataset, export_model_folder, theory_lines, theory_list
     from curator.state import is_campaign
 
     if list_:
         content = theory_list(target)
         print(json.dumps(content, indent=1) if as_json else "\n".join(theory_lines(content)))
         return
-    paths = export_campaign(target, out, theory) if is_campaign(target) else export_dataset(target, out, theory)
+    if (target / "model.json").is_file() and (target / "model.safetensors").is_file():
+        paths = export_model_folder(target, out)
+    else:
+        paths = export_campaign(target, out, theory) if is_campaign(target) else export_dataset(target, out, theory)
     print(json.dumps([str(path) for path in paths], indent=1) if as_json else "\n".join(map(str, paths)))
 
 

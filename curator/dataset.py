@@ -8,6 +8,7 @@ from pathlib import Path
 from curator.datasets.extxyz import read_frames
 from curator.datasets.fence import acquire
 from curator.datasets.frame import Frame
+from curator.datasets.isolated import is_isolated
 from curator.datasets.journal import Journal, open_store
 from curator.datasets.label import Provenance, Record, Theory
 from curator.datasets.store import Store
@@ -109,7 +110,7 @@ def frames_named(path: Path) -> list[Frame]:
     if not is_dataset(path):
         return read_frames(path)
     frames = {record.frame.hash: record.frame for record in read_dataset(path).records}
-    return [frame for frame in frames.values() if len(frame) > 1 or frame.pbc.any()]
+    return [frame for frame in frames.values() if not is_isolated(frame)]
 
 
 @contextmanager

@@ -86,6 +86,21 @@ def export_dataset(target: Path, out: Path, theory: str | None = None) -> list[P
     return [*written, out / "provenance.json"]
 
 
+def export_model_folder(target: Path, out: Path) -> list[Path]:
+    """Write the predicting head of a model of ours for MACE and for LAMMPS.
+
+    Returns
+    -------
+    list
+        Files written.
+    """
+    model = load_model(target)
+    out.mkdir(parents=True, exist_ok=True)
+    export_model(model, out / "model.model")
+    export_lammps_model(model, out / MODEL)
+    return [out / "model.model", out / MODEL]
+
+
 def theory_list(target: Path) -> Json:
     """Levels of theory of a data set or a campaign, and how they differ where a frame has labels of two.
 

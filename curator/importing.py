@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from ase import Atoms
 
 from curator.dataset import dataset_of, open_dataset
 from curator.datasets.codes import format_of, read_output
-from curator.datasets.extxyz import GROUP_KEY, MissingLabelError, is_isolated
+from curator.datasets.extxyz import GROUP_KEY, MissingLabelError
 from curator.datasets.frame import frame_from_atoms
+from curator.datasets.isolated import is_isolated
 from curator.datasets.label import Label, Provenance, Record, Split, Theory
 from curator.datasets.output import MAX_FORCE_eV_PER_A, Output, Step, flaw_of
 from curator.datasets.split import assign_splits
@@ -25,8 +25,6 @@ from curator.learners.e0 import ISOLATED_GROUP, isolated_atom
 SAME_ENERGY_eV_PER_ATOM = 1e-3
 SAME_FORCE_eV_PER_A = 1e-2
 """Two calculations of one frame at one level of theory agree within this, however far each was converged."""
-ISOLATED_A = 8.0
-"""An atom by itself whose periodic images are at least this far away is an isolated atom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,20 +216,20 @@ def _sorted(
     left_out: Counter[str] = Counter()
     sound: list[tuple[int, Step, Record]] = []
     for idx, step in enumerate(output.steps):
-        if is_single(step.atoms):
+        if is_isolated(step.atoms):
             step = replace(step, forces=np.zeros((1, 3)))
         flaw = flaw_of(step, settings.max_force_eV_per_A)
         if flaw is None:
             sound.append((idx, step, _record(path, idx, step, theory, settings)))
         else:
             left_out[flaw] += 1
-    trajectory = [step for _, step, _ in sound if not is_single(step.atoms)]
+    trajectory = [step for _, step, _ in sound if not is_isolated(step.atoms)]
     work = work_of(trajectory)
     if (problem := mismatch(work, len(trajectory[0].atoms) if trajectory else 0)) is not None:
         raise BadInput(f"{path}: {problem}")
     name = f"import/{path.resolve().parent.name}/{path.name}"
     shared = next(
-        (groups[r.frame.hash] for _, s, r in sound if r.frame.hash in groups and not is_single(s.atoms)), None
+        (groups[r.frame.hash] for _, s, r in sound if r.frame.hash in groups and not is_isolated(s.atoms)), None
     )
     group = shared or f"{name}@{_digest(path)}"
     records = []
@@ -243,7 +241,7 @@ def _sorted(
             continue
         known[content] = record.label
         origin = replace(record.provenance, source=f"{name}#{idx}")
-        if not is_single(step.atoms):
+        if not is_isolated(step.atoms):
             groups[content] = group
             origin = replace(origin, group=group)
             if (mark := step.atoms.info.get(GROUP_KEY)) is not None:
@@ -252,16 +250,10 @@ def _sorted(
     return _Sorted(group, records, left_out, work)
 
 
-def is_single(atoms: Atoms) -> bool:
-    """Whether a configuration is an isolated atom: by itself, or in a cell whose images are far away."""
-    far = len(atoms) == 1 and bool(atoms.cell.lengths()[atoms.pbc].min(initial=np.inf) >= ISOLATED_A)
-    return far or is_isolated(atoms)
-
-
 def _record(path: Path, idx: int, step: Step, theory: str, settings: ImportSettings) -> Record:
     assert step.energy is not None
     assert step.forces is not None
-    if is_single(step.atoms):
+    if is_isolated(step.atoms):
         return isolated_atom(int(step.atoms.numbers[0]), step.energy, theory)
     for name, given in (("charge", settings.charge), ("multiplicity", settings.multiplicity)):
         told = step.atoms.info.get(name)

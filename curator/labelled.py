@@ -1,15 +1,21 @@
 """Labelled frames to train on that a user names: a file, or one level of theory of a data set."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from curator.dataset import is_dataset, read_labelled
-from curator.datasets.extxyz import MissingLabelError, read_isolated_atoms, read_own_theories, read_records
+from curator.datasets.extxyz import MissingLabelError, read_isolated_atoms, read_own_theory, read_records
 from curator.datasets.label import Record, Theory
+from curator.datasets.notice import Notice
+from curator.datasets.theories import method_of
 from curator.errors import BadInput
 from curator.learners.e0 import is_isolated_atom, isolated_atom
+
+UNKNOWN = "file"
+"""Name of the level of theory of a file that tells none."""
 
 
 def training_records(
@@ -31,7 +37,8 @@ def training_records(
     Raises
     ------
     BadInput, ValueError
-        If there are no such labels.
+        If there are no such labels, or those to validate with are of frames that are trained on, or of another level
+        of theory.
     """
     training = _records(train, theory, keys)
     validation = [] if valid is None else [r for r in _records(valid, theory, keys) if not is_isolated_atom(r)]
@@ -40,9 +47,40 @@ def training_records(
         training = [record for record in training if record.provenance.split == "train"]
         if not training:
             raise BadInput(f"{train}: has no frames to train on, only to validate and test with")
-    if valid is not None and is_dataset(valid):
-        validation = [record for record in validation if record.provenance.split == "valid"]
+    if valid is not None:
+        if is_dataset(valid):
+            validation = [record for record in validation if record.provenance.split == "valid"]
+        _check_same_theory(training, validation, valid, train)
+        _check_apart(training, validation, valid, train)
     return training, validation
+
+
+def _check_same_theory(training: Sequence[Record], validation: Sequence[Record], valid: Path, train: Path) -> None:
+    """Raise :class:`BadInput` if two levels of theory are known to differ, and tell if only one of them is known."""
+    one, other = (next((r.label.theory for r in part), "") for part in (training, validation))
+    if not other or one == other:
+        return
+    known = {key for key in (one, other) if method_of(key) != UNKNOWN}
+    if len(known) == 2:
+        raise BadInput(f"{valid}: labels of {other}, and {train} has labels of {one}; validate with the same theory")
+    if known:
+        warnings.warn(
+            f"only one of {train} and {valid} tells its level of theory, {known.pop()}; the other is taken to be the "
+            "same",
+            Notice,
+            stacklevel=2,
+        )
+
+
+def _check_apart(training: Sequence[Record], validation: Sequence[Record], valid: Path, train: Path) -> None:
+    """Raise :class:`BadInput` if frames are trained on and validated with."""
+    learnt = {record.frame.hash for record in training}
+    shared = [record for record in validation if record.frame.hash in learnt]
+    if shared:
+        raise BadInput(
+            f"{valid}: {len(shared)} of its {len(validation)} frames are in {train} too, and would be learnt by heart; "
+            "take them out of one of the two"
+        )
 
 
 def _records(path: Path, theory: str | None, keys: Mapping[str, Any]) -> list[Record]:
@@ -50,17 +88,21 @@ def _records(path: Path, theory: str | None, keys: Mapping[str, Any]) -> list[Re
         return read_labelled(path, theory)
     if theory is not None:
         raise BadInput(f"--theory: chooses from a data set; {path} is a file, whose labels are all taken")
-    own = read_own_theories(path)
-    if len(own) > 1:
-        raise BadInput(f"{path}: labels of several levels of theory: {', '.join(own)}; give each a file of its own")
-    file = Theory(method="file", code="unknown", settings={"file": path.name})
+    own = read_own_theory(path)
+    key = own or Theory(method=UNKNOWN, code="unknown", settings={"file": path.name}).key
     try:
-        records = read_records(path, theory=file, **keys)
+        records = read_records(path, theory=Theory(UNKNOWN, "unknown"), **keys)
     except MissingLabelError as error:
-        option = "--use-calculator" if error.calculated else f"--{error.what}-key"
         raise BadInput(
-            f"{error.finding}; say which one it is with {option}, or label the frames first: curator label"
+            f"{error.finding}; {remedy_of(error, keys)}, or label the frames first: curator label"
         ) from error
     atoms = read_isolated_atoms(path, energy_key=keys["energy_key"], use_calculator=keys["use_calculator"])
-    records += [isolated_atom(number, energy, file.key) for number, energy in atoms.items()]
-    return [replace(record, label=replace(record.label, theory=own[0])) for record in records] if own else records
+    records = [replace(record, label=replace(record.label, theory=key)) for record in records]
+    return records + [isolated_atom(number, energy, key) for number, energy in atoms.items()]
+
+
+def remedy_of(error: MissingLabelError, keys: Mapping[str, Any]) -> str:
+    """What a user can do about a missing label on the command line."""
+    if keys["use_calculator"]:
+        return "drop --use-calculator"
+    return f"say which one it is with {'--use-calculator' if error.calculated else f'--{error.what}-key'}"

@@ -6,7 +6,9 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from curator.datasets.extxyz import STRESS_KEYS, MissingLabelError, is_isolated, read_images, stress_of, value_of
+from curator.datasets.extxyz import STRESS_KEYS, MissingLabelError, stress_of, value_of
+from curator.datasets.images import read_images
+from curator.datasets.isolated import is_isolated
 from curator.datasets.output import Output, Step
 
 

@@ -9,9 +9,8 @@ taken for a virial if its name contains ``virial``.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, unquote
@@ -19,15 +18,15 @@ from urllib.parse import quote, unquote
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.io.formats import filetype
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from curator.datasets.atomic import atomic_path
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
+from curator.datasets.images import read_images
+from curator.datasets.isolated import SAME_ENERGY_eV, is_isolated
 from curator.datasets.label import GROUPED, Label, Provenance, Record, Split, Theory
 from curator.datasets.notice import Notice
-from curator.datasets.textfile import open_text
 
 STRESS_KEYS = ("REF_stress", "REF_virial", "REF_virials")
 GROUP_KEY = "difference_group"
@@ -92,9 +91,9 @@ def read_records(
 ) -> list[Record]:
     """Labelled frames of a file.
 
-    Isolated atoms (``config_type`` IsolatedAtom, or one atom in no periodic cell) are left out: see
-    `read_isolated_atoms`. Repeated frames are merged with a warning. Frames that share a value of ``difference_group``
-    in their info (images of a path, a strain series) are kept as a group whose energy differences are learnt.
+    Isolated atoms (see `curator.datasets.isolated`) are left out, and read by `read_isolated_atoms`. Repeated frames
+    are merged with a warning. Frames that share a value of ``difference_group`` in their info (images of a path, a
+    strain series) are kept as a group whose energy differences are learnt.
 
     Parameters
     ----------
@@ -133,9 +132,10 @@ def read_records(
         label = _label(path, idx, atoms, theory, keys)
         if frame.hash not in records:
             first[frame.hash] = idx
-            mark = atoms.info.get(GROUP_KEY)
-            grouped = replace(provenance, group=f"{provenance.group}/{mark}", reason="group")
-            records[frame.hash] = Record(frame, label, provenance if mark is None else grouped)
+            origin = replace(provenance, source=f"{provenance.source}#{idx}")
+            if (mark := atoms.info.get(GROUP_KEY)) is not None:
+                origin = replace(origin, group=f"{origin.group}/{mark}", reason="group")
+            records[frame.hash] = Record(frame, label, origin)
             continue
         if not _agree(label, records[frame.hash].label):
             raise ValueError(
@@ -156,14 +156,27 @@ def read_records(
 def read_isolated_atoms(
     path: Path | str, *, energy_key: str | None = None, use_calculator: bool = False
 ) -> dict[int, float]:
-    """Energies in eV of the isolated atoms in a file by atomic number; empty if it holds none."""
+    """Energies in eV of the isolated atoms in a file by atomic number; empty if it holds none.
+
+    Raises
+    ------
+    ValueError
+        If one has no energy, or two of one element have different ones.
+    """
     path = Path(path)
     keys = _keys(energy_key, None, None, use_calculator)
-    return {
-        int(atoms.numbers[0]): _energy(path, idx, atoms, keys)
-        for idx, atoms in enumerate(read_images(path))
-        if is_isolated(atoms)
-    }
+    found: dict[int, tuple[int, float]] = {}
+    for idx, atoms in enumerate(read_images(path)):
+        if not is_isolated(atoms):
+            continue
+        energy = _energy(path, idx, atoms, keys)
+        first, known = found.setdefault(int(atoms.numbers[0]), (idx, energy))
+        if abs(energy - known) > SAME_ENERGY_eV:
+            raise ValueError(
+                f"{path}: frames {first} and {idx} are isolated atoms of {atoms.symbols[0]} with different energies, "
+                f"{known:g} and {energy:g} eV; remove one of them"
+            )
+    return {number: energy for number, (_, energy) in found.items()}
 
 
 def write_records(path: Path | str, records: Sequence[Record]) -> None:
@@ -180,7 +193,7 @@ def write_records(path: Path | str, records: Sequence[Record]) -> None:
         atoms.info["REF_energy"] = label.energy
         if origin.reason in GROUPED:
             atoms.info[GROUP_KEY] = origin.group
-        if len(record.frame) == 1 and not record.frame.pbc.any():
+        if is_isolated(record.frame):
             atoms.info["config_type"] = "IsolatedAtom"
         if label.stress is not None:
             atoms.info["REF_stress"] = label.stress
@@ -225,12 +238,28 @@ def read_own_records(path: Path | str) -> list[Record]:
     return records
 
 
-def read_own_theories(path: Path | str) -> list[str]:
-    """Levels of theory that a file tells of itself; empty if it is not one of our own."""
-    own = [atoms.info.get(OWN_KEY) for atoms in read_images(Path(path))]
-    return list(
-        dict.fromkeys(unquote(str(held["theory"])) for held in own if isinstance(held, dict) and "theory" in held)
-    )
+def read_own_theory(path: Path | str) -> str | None:
+    """Level of theory that a file of our own tells of its frames; None if it is not one of our own.
+
+    Raises
+    ------
+    ValueError
+        If it tells of several, or of some frames only.
+    """
+    path = Path(path)
+    images = [(idx, atoms) for idx, atoms in enumerate(read_images(path)) if not is_isolated(atoms)]
+    marks = [(idx, atoms.info.get(OWN_KEY)) for idx, atoms in images]
+    told = {idx: unquote(str(mark["theory"])) for idx, mark in marks if isinstance(mark, dict) and "theory" in mark}
+    theories = list(dict.fromkeys(told.values()))
+    if len(theories) > 1:
+        raise ValueError(f"{path}: labels of several levels of theory: {', '.join(theories)}; give each its own file")
+    untold = [idx for idx, _ in images if idx not in told]
+    if theories and untold:
+        raise ValueError(
+            f"{path}: {len(untold)} of {len(images)} frames, the first of them {untold[0]}, do not tell their level of "
+            f"theory, the others are of {theories[0]}; give each its own file"
+        )
+    return theories[0] if theories else None
 
 
 def _keys(
@@ -245,76 +274,11 @@ def _keys(
     return energy or "REF_energy", forces or "REF_forces", (stress,) if stress else default_stress
 
 
-def read_images(path: Path) -> list[Atoms]:
-    """All images of a file that ASE reads.
-
-    Raises
-    ------
-    ValueError
-        If the file is missing, empty or unreadable; the text names it, and frame and line where they are known.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path}: the file is empty")
-    try:
-        kind = filetype(str(path))
-        images = list(_read_xyz(path)) if kind == "extxyz" else ase.io.read(path, index=":", format=kind)
-    except _BadFrameError as error:
-        raise ValueError(f"{path}, {error}") from error
-    except Exception as error:  # ASE's readers raise whatever their parsers run into.
-        text = " ".join(str(error).split())[:200]
-        why = f" ({type(error).__name__}: {text})" if text else ""
-        raise ValueError(
-            f"{path}: not readable as a structure file{why}; expected CIF, POSCAR, extxyz or another that ASE reads"
-        ) from error
-    if not images:
-        raise ValueError(f"{path}: holds no frame")
-    return cast(list[Atoms], images)
-
-
-class _BadFrameError(ValueError):
-    pass
-
-
-def _read_xyz(path: Path) -> Iterator[Atoms]:
-    """Frame by frame, because ASE takes a blank line for the end of the file and names no frame in its errors."""
-    with open_text(path) as file:
-        lines = file.read().splitlines(keepends=True)
-    idx, start = 0, 0
-    while start < len(lines):
-        if not lines[start].strip():
-            start += 1
-            continue
-        where = f"frame {idx}, line {start + 1}"
-        try:
-            n_atoms = int(lines[start])
-        except ValueError:
-            raise _BadFrameError(
-                f"{where}: expected the number of atoms, found '{lines[start].strip()[:60]}'"
-            ) from None
-        end = start + 2 + n_atoms
-        if n_atoms < 1 or end > len(lines):
-            found = max(len(lines) - start - 2, 0)
-            raise _BadFrameError(f"{where}: {n_atoms} atoms announced, {found} lines left; is the file cut off?")
-        try:
-            yield ase.io.read(StringIO("".join(lines[start:end])), format="extxyz")
-        except Exception as error:
-            raise _BadFrameError(f"{where}: {' '.join(str(error).split())[:200] or type(error).__name__}") from error
-        idx, start = idx + 1, end
-
-
 def _frame(path: Path, idx: int, atoms: Atoms) -> Frame:
     try:
         return frame_from_atoms(atoms)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}, frame {idx}: {error}") from error
-
-
-def is_isolated(atoms: Atoms) -> bool:
-    """Whether an image is an isolated atom, by its ``config_type`` or because nothing repeats it."""
-    config_type = str(atoms.info.get("config_type", "")).replace("_", "").replace(" ", "").lower()
-    return len(atoms) == 1 and (config_type == "isolatedatom" or not atoms.pbc.any())
 
 
 def value_of(atoms: Atoms, key: str) -> Any:

@@ -16,6 +16,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from curator.datasets.frame import Frame
+from curator.datasets.isolated import SAME_ENERGY_eV, is_isolated
 from curator.datasets.label import Label, Provenance, Record
 from curator.learners.mace import MaceModel
 from curator.learners.strategies import E0_POLICIES, E0Choice
@@ -75,7 +76,8 @@ def choose_e0s(
     if not isinstance(choice, str):
         unknown = set(choice) - set(elements)
         if unknown:
-            raise ValueError(f"e0 names the elements {sorted(unknown)}, which the model does not know")
+            symbols = ", ".join(chemical_symbols[z] for z in sorted(unknown))
+            raise ValueError(f"e0 names {symbols}, which the model does not know; leave it out")
         known = choice
     elif choice == "isolated":
         _check_isolated(records)
@@ -120,8 +122,8 @@ def fit_e0s(
 
 
 def is_isolated_atom(record: Record) -> bool:
-    """Whether the record is one atom without periodic images."""
-    return len(record.frame) == 1 and not record.frame.pbc.any()
+    """Whether the record is of an isolated atom."""
+    return is_isolated(record.frame)
 
 
 def isolated_atom(number: int, energy_eV: float, theory: str) -> Record:
@@ -131,13 +133,26 @@ def isolated_atom(number: int, energy_eV: float, theory: str) -> Record:
     return Record(frame, label, Provenance(-1, "import/isolated-atom", ISOLATED_GROUP, "train", "import"))
 
 
+def _isolated_energies(records: Sequence[Record]) -> dict[int, float]:
+    """Energies in eV of the isolated atoms among the records, by atomic number."""
+    energies: dict[int, float] = {}
+    for record in records:
+        if is_isolated_atom(record):
+            number, energy = int(record.frame.numbers[0]), record.label.energy
+            if abs(energies.setdefault(number, energy) - energy) > SAME_ENERGY_eV:
+                raise ValueError(
+                    f"isolated atoms of {chemical_symbols[number]} have the energies {energies[number]:g} and "
+                    f"{energy:g} eV; leave one of them out"
+                )
+    return energies
+
+
 def _check_isolated(records: Sequence[Record]) -> None:
-    given = {int(record.frame.numbers[0]) for record in records if is_isolated_atom(record)}
-    missing = sorted({int(z) for record in records for z in record.frame.numbers} - given)
+    missing = sorted({int(z) for record in records for z in record.frame.numbers} - _isolated_energies(records).keys())
     if missing:
         raise ValueError(
             f"e0 'isolated' needs a labelled single atom of {', '.join(chemical_symbols[z] for z in missing)} among "
-            "the training data, in no periodic cell; add it, or use 'estimated'"
+            "the training data; add it, or use 'estimated'"
         )
 
 
@@ -173,7 +188,7 @@ def _solve(
     known: Mapping[int, float],
     start: str,
 ) -> E0Estimate:
-    isolated = {int(r.frame.numbers[0]): r.label.energy for r in records if is_isolated_atom(r)} | dict(known)
+    isolated = _isolated_energies(records) | dict(known)
     shift = {z: energy - base[z] for z, energy in isolated.items()}
     frames = [record.frame for record in records if not is_isolated_atom(record)]
     elements = sorted({int(z) for frame in frames for z in frame.numbers} - isolated.keys())

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch_ema import ExponentialMovingAverage
 
 from curator.datasets.atomic import atomic_path
+from curator.datasets.notice import Notice
 from curator.learners.base import TrainEvent
 from curator.learners.lora import is_adapter
 from curator.learners.mace import TARGET, MaceModel
@@ -200,12 +202,18 @@ class TrainingRun:
             torch.save(state, aside)
 
     def restore(self, path: Path, key: str) -> None:
-        """Take up the state in ``path`` if there is one of this very run."""
+        """Take up the state in ``path`` if there is one of this very run, and tell which of the two."""
         if not path.is_file():
             return
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if state["key"] != key:
+            warnings.warn(
+                f"{path}: is of other data or settings; it is left aside, and the training begins anew",
+                Notice,
+                stacklevel=3,
+            )
             return
+        warnings.warn(f"{path}: going on from epoch {len(state['curve'])}", Notice, stacklevel=3)
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.ema.load_state_dict(state["ema"])

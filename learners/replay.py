@@ -6,24 +6,37 @@ foundation by its hash: replayed to another one it would teach what nobody knew.
 """
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from curator.datasets.extxyz import read_frames, read_own_records, read_records
+from curator.datasets.extxyz import read_frames, read_own_records, read_own_theory, read_records
 from curator.datasets.frame import Frame
+from curator.datasets.isolated import is_isolated
 from curator.datasets.label import Label, Provenance, Record, Theory
+from curator.datasets.mini_halides.frames import GENERATIONS, folder_of, theory
 from curator.datasets.store import Store
-from curator.learners.mace import REPLAY, MaceModel
+from curator.datasets.theories import method_of
+from curator.learners.mace import REPLAY, TARGET, MaceModel
+from curator.learners.metrics import energy_rmse_per_atom
 from curator.learners.reference import MINI_HALIDES, own_frames
 
 VALID_SHARE = 0.1
 MAX_VALID = 16
 """Most validation frames to replay: they are looked at after every epoch, and choose nothing."""
 PSEUDOLABEL = "foundation-pseudolabel"
+UNTOLD = ("file", "replay")
+"""Names of levels of theory that nobody has told."""
+N_CHECKED = 64
+"""Frames to replay whose energies are compared with the foundation's."""
+MAX_ERROR_eV_PER_ATOM = 0.5
+"""No foundation is this far off the energies of frames that it was trained on, as RMS; mini-halides is 0.014 off, its
+small editions up to 0.031."""
 
 Choice = Literal["random", "farthest", "elements"]
 
@@ -62,7 +75,9 @@ def replay_records(
     Raises
     ------
     ValueError
-        If the choice is unknown, no frame is left, or the model is needed and missing.
+        If the choice is unknown, no frame is left, or the model is needed and missing; if labels are of several levels
+        of theory, or of another than the model has learnt, as far as that is known; or if its energies are more than
+        ``MAX_ERROR_eV_PER_ATOM`` off them.
     """
     if choose not in get_args(Choice):
         raise ValueError(f"unknown choice {choose!r} of replay frames; known are {', '.join(get_args(Choice))}")
@@ -72,7 +87,8 @@ def replay_records(
     if elements is not None:
         records = [record for record in records if set(record.frame.numbers.tolist()) <= set(elements)]
     if not records:
-        raise ValueError(f"no replay frame in {reference} is made of the elements {sorted(elements or ())} only")
+        symbols = ", ".join(chemical_symbols[z] for z in sorted(elements or ()))
+        raise ValueError(f"no replay frame in {reference} is made of the elements {symbols} only")
     train = [record for record in records if record.provenance.split == "train"]
     valid = [record for record in records if record.provenance.split == "valid"]
     if not valid:
@@ -92,6 +108,8 @@ def replay_records(
     if pseudolabels:
         assert model is not None
         train, valid = pseudolabelled(train, model), pseudolabelled(valid, model)
+    elif model is not None and own_frames(reference) is None:
+        check_learnt([*train, *valid], model, reference)
     return train, valid
 
 
@@ -136,6 +154,60 @@ def check_pseudolabels(records: Sequence[Record], foundation: str, *, required: 
             )
 
 
+def check_learnt(records: Sequence[Record], base: MaceModel, where: str) -> None:
+    """Check that labels to replay are of what a foundation has learnt.
+
+    Parameters
+    ----------
+    where
+        What holds them, for the message.
+
+    Raises
+    ------
+    ValueError
+        If their level of theory is known to be another, or the energies tell: a foundation is within some 0.03 eV/atom
+        of frames that it was trained on.
+    """
+    foundation, learnt = foundation_hash(base), _theories_learnt(base)
+    for key in dict.fromkeys(record.label.theory for record in records):
+        method = method_of(key)
+        if key in learnt or key == Theory(method, "mace", hashes={"weights": foundation}).key or method in UNTOLD:
+            continue
+        if method.startswith((PSEUDOLABEL, "mace-", MINI_HALIDES)):
+            raise ValueError(
+                f"{where}: labels of {key}, which is not the foundation {foundation[:12]}: replay of another model. "
+                "Label the frames with this foundation, or start from theirs"
+            )
+        if learnt and method not in {method_of(known) for known in learnt}:
+            raise ValueError(
+                f"{where}: labels of {key}, and the foundation has learnt {', '.join(learnt)}; replay frames of that "
+                "level of theory, or take pseudolabel_replay, which needs no labels"
+            )
+    replayed = base.with_head(REPLAY) if REPLAY in base.heads else base
+    some = [record for record in records if not is_isolated(record.frame)][:N_CHECKED]
+    error = energy_rmse_per_atom(replayed.predict([record.frame for record in some], ("energy",)), some)
+    if error > MAX_ERROR_eV_PER_ATOM:
+        raise ValueError(
+            f"{where}: the foundation's energies are {error:.2f} eV/atom off these labels, and within some 0.03 of "
+            "frames that it has learnt; they are of another level of theory or in other units. Replay its own "
+            "training frames, or take pseudolabel_replay, which needs no labels"
+        )
+
+
+def _theories_learnt(base: MaceModel) -> list[str]:
+    """Levels of theory of the labels that are to be kept, as far as the model or its name tells them."""
+    for name in (MINI_HALIDES, *GENERATIONS):
+        if base.hash == json.loads((folder_of(name) / "model.json").read_text())["hash"]:
+            return [theory(name).key]
+    told: Any = base.metadata.get("theories") or {}
+    if REPLAY in base.heads and len(base.heads) > 1:
+        learnt = told.get(REPLAY, {})
+    else:
+        # What was fine-tuned had learnt something else before.
+        learnt = told.get(TARGET, {}) if base.metadata.get("base") is None else {}
+    return [key for key in learnt if method_of(key) not in (*UNTOLD, PSEUDOLABEL)]
+
+
 def _pseudolabel_key(foundation: str) -> str:
     return Theory(method=PSEUDOLABEL, code="mace", hashes={"weights": foundation}).key
 
@@ -151,10 +223,9 @@ def _corpus(reference: str) -> list[Record]:
     if own is not None:
         return [record for record in _stored(own) if record.provenance.split != "test"]
     path = Path(reference)
-    try:
-        return read_own_records(path)
-    except ValueError:
-        return read_records(path, theory=Theory(method="replay", code="file", settings={"file": path.name}))
+    if read_own_theory(path) is not None:
+        return [record for record in read_own_records(path) if not is_isolated(record.frame)]
+    return read_records(path, theory=Theory(method="replay", code="file", settings={"file": path.name}))
 
 
 def _stored(path: Path) -> list[Record]:

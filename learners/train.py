@@ -153,9 +153,10 @@ def fit(
         samples += make_samples(replay_train, architecture, replay, graphs)
         valid_samples[REPLAY] = make_samples(replay_valid, architecture, replay, graphs)
     if strategy.batch_size > len(samples):
+        n = len(samples)
         raise ValueError(
-            f"a batch of {strategy.batch_size} is larger than the data: there are {len(samples)} frames to train on; "
-            f"set batch_size to {len(samples)} or less"
+            f"a batch of {strategy.batch_size} is larger than the data: there {'is' if n == 1 else 'are'} {n} "
+            f"frame{'' if n == 1 else 's'} to train on; set batch_size to {n}{'' if n == 1 else ' or less'}"
         )
 
     run = TrainingRun(module, samples, {name: part for name, part in valid_samples.items() if part}, strategy, seed)

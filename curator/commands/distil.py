@@ -13,8 +13,11 @@ from curator.commands.arguments import Seed, bad_input, check_calculates, labell
 from curator.datasets.frame import Frame
 from curator.distil.recipe import Recipe
 from curator.errors import BadInput
+from curator.state import Json
 
 DEFAULT = Recipe()
+POOR_RELATIVE = 0.2
+"""Force error over the RMS force above which a student is called poor."""
 
 
 @app.command()
@@ -122,11 +125,23 @@ def distil(
     lines = [
         f"{errors['n_frames']} frames that no training saw: forces {errors['force_rmse_meV_per_A']:.0f} meV/Å, "
         f"{errors['force_rmse_relative']:.1%} of their rms",
-        f"a step of {cost['n_atoms']} atoms takes {1000 * cost['student_cpu_s']:.3g} ms of CPU, the teacher "
-        f"{1000 * cost['teacher_cpu_s']:.3g} ms: {cost['ratio']:.3g} times as long",
+        _speed_told(cost),
         f"wrote {out}: the model, model.model (for MACE), frames.h5 and CARD.md; next: foundation: {out}",
     ]
+    if errors["force_rmse_relative"] > POOR_RELATIVE:
+        lines.append(
+            f"the student is poor: its force error is above {POOR_RELATIVE:.0%} of the forces themselves; give more "
+            "structures, copies or epochs"
+        )
     show(as_json, content, lines)
+
+
+def _speed_told(cost: Json) -> str:
+    """How long a step takes, and how many times faster or slower than the teacher's that is."""
+    student_ms, teacher_ms, ratio = 1000 * cost["student_cpu_s"], 1000 * cost["teacher_cpu_s"], cost["ratio"]
+    compared = f"{ratio:.3g} times faster" if ratio >= 1 else f"{1 / ratio:.3g} times slower than the teacher"
+    steps = f"{student_ms:.3g} ms of CPU, the teacher {teacher_ms:.3g} ms"
+    return f"a step of {cost['n_atoms']} atoms takes {steps}: {compared}"
 
 
 def _structures(name: str) -> list[Frame]:

@@ -1,9 +1,11 @@
 """The command line: fine-tuning a model on labelled frames."""
 
-from collections import Counter
-from collections.abc import Mapping
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -21,10 +23,27 @@ from curator.commands.arguments import (
     load,
     show,
 )
+from curator.commands.finetune_report import content_of, lines_of
 from curator.commands.probe import probes_after_fit
+from curator.datasets.label import Record
+from curator.datasets.notice import Notice
 from curator.errors import BadInput, CuratorError
-from curator.learners.strategies import REPLAY_FRAMES
-from curator.state import plain_json
+from curator.learners.strategies import REPLAY_FRAMES, E0Choice, Strategy
+from curator.state import CAMPAIGN_FILE, RESOLVED_FILE, plain_json
+
+if TYPE_CHECKING:
+    from curator.learners.mace import MaceModel
+    from curator.learners.train import FitReport
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Data:
+    """Frames of a training run: the target's, isolated atoms among those to train on, and the replayed ones."""
+
+    train: list[Record]
+    valid: list[Record]
+    replay_train: list[Record]
+    replay_valid: list[Record]
 
 
 @app.command()
@@ -76,66 +95,226 @@ def finetune(
     probes: Annotated[
         bool, typer.Option("--probes/--no-probes", help="Probe the model afterwards, see curator probe.")
     ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the model in the folder of --out.")] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
     trust: Trust = False,
 ) -> None:
     """Fine-tune a model on labelled frames."""
-    from curator.build import e0_choice
     from curator.labelled import training_records
-    from curator.learners.architecture import for_elements
-    from curator.learners.base import TrainEvent
-    from curator.learners.e0 import is_isolated_atom
-    from curator.learners.loop import TrainingDiverged
     from curator.learners.lora import save_adapters
-    from curator.learners.mace import MaceModel, export_model, keep_head
-    from curator.learners.metrics import energy_rmse_per_atom, force_rmse
-    from curator.learners.reference import own_frames
-    from curator.learners.replay import replay_records
-    from curator.learners.samples import group_of
-    from curator.learners.strategies import strategy as row_of
-    from curator.learners.train import fit
-    from curator.report.tables_probes import probe_cells
+    from curator.learners.mace import MaceModel, export_model
 
     keys = {"energy_key": energy_key, "forces_key": forces_key, "use_calculator": use_calculator}
+    given = {
+        "max_epochs": epochs,
+        "batch_size": batch_size,
+        "lora_rank": lora_rank,
+        "lora_alpha": lora_alpha,
+        "replay_per_epoch": replay_per_epoch,
+    }
     with bad_input():
-        given = {
-            "max_epochs": epochs,
-            "batch_size": batch_size,
-            "lora_rank": lora_rank,
-            "lora_alpha": lora_alpha,
-            "replay_per_epoch": replay_per_epoch,
-        }
-        overrides = {key: value for key, value in given.items() if value is not None}
-        row = row_of(strategy, defaults=defaults, **overrides)  # type: ignore[arg-type]
-        values = e0_choice(_e0_values(e0) if "=" in e0 else e0)
+        row = _row(strategy, defaults, {key: value for key, value in given.items() if value is not None}, replay)
+        e0s = _e0_choice(e0)
         training, validation = training_records(train, valid, theory, keys)
+        _check_out(out, force)
     base = load(model, trust)
-    numbers = np.concatenate([record.frame.numbers for record in training])
-    if row.from_foundation:
-        check_known(base, numbers, model)
-    elif unlearnt := {int(z) for record in validation for z in record.frame.numbers} - {int(z) for z in numbers}:
-        symbols = ", ".join(chemical_symbols[z] for z in sorted(unlearnt))
-        raise BadInput(f"{valid}: holds {symbols}, which no training frame does; leave those frames out")
-    replayed: tuple[list[Any], list[Any]] = ([], [])
+    _check_elements(base if row.from_foundation else None, training, validation, model)
+    replayed: tuple[list[Record], list[Record]] = ([], [])
     if row.replay != "none":
-        if replay is None and own_frames(model) is None:
-            raise BadInput(
-                f"--replay: {strategy} needs frames to replay and {model} brings none; give a file, or use naive"
-            )
-        if row.replay == "pseudolabels" and len(base.heads) > 1:
-            base = keep_head(base, base.head)
-        with bad_input():
-            replayed = replay_records(
+        base, replayed = _replayed(base, row, model, replay, replay_frames, replay_choice, seed)
+    data = Data(training, validation, *replayed)
+    _check_batch(row, data)
+    before = _check_labels(base, data, train, replay) if row.from_foundation else None
+    with bad_input():
+        tuned, report = _trained(base, data, row, e0s, seed, out)
+    content = content_of(tuned, report, data.train, data.valid, row, out=out, foundation=model, e0=e0, before=before)
+    tuned = MaceModel(tuned.architecture, tuned.module, {**tuned.metadata, **content["card"]}, tuned.head)
+    tuned.save(out)
+    (out / "adapters.safetensors").unlink(missing_ok=True)
+    if report.adapters:
+        save_adapters(out / "adapters.safetensors", report.adapters, base=base.hash, strategy=row)
+    export_model(tuned, out / "model.model")
+    _checkpoint(out).unlink(missing_ok=True)
+    if probes:
+        content["probes"] = plain_json(probes_after_fit(tuned, base, model, training, seed))
+        metadata = {**tuned.metadata, "probes": content["probes"]}
+        MaceModel(tuned.architecture, tuned.module, metadata, tuned.head).save(out)
+    show(as_json, {key: value for key, value in content.items() if key != "card"}, lines_of(content))
+
+
+def _row(name: str, defaults: str, given: dict[str, Any], replay: str | None) -> Strategy:
+    """Row of the table of strategies; what it has no use for is refused."""
+    from curator.learners.strategies import strategy as row_of
+
+    plain = row_of(name, defaults=defaults)  # type: ignore[arg-type]
+    if plain.replay == "none" and (replay is not None or "replay_per_epoch" in given):
+        option = "--replay" if replay is not None else "--replay-per-epoch"
+        raise BadInput(f"{option}: {name} replays nothing; drop it, or take multihead_replay or pseudolabel_replay")
+    if not plain.lora_rank and ("lora_rank" in given or "lora_alpha" in given):
+        option = "--lora-rank" if "lora_rank" in given else "--lora-alpha"
+        raise BadInput(f"{option}: {name} has no adapters; drop it, or take --strategy lora or replay_lora")
+    return row_of(name, defaults=defaults, **given)  # type: ignore[arg-type]
+
+
+def _e0_choice(text: str) -> E0Choice:
+    """Policy of E0s, or values in eV by atomic number of a text such as ``Li=-1.9,F=-0.6``."""
+    from curator.build import e0_choice
+
+    try:
+        return e0_choice(text if text.isalpha() else _e0_values(text))
+    except BadInput:
+        raise
+    except ValueError as error:
+        raise BadInput(f"--e0: {str(error).replace('Li: -1.9', 'Li=-1.9')}") from error
+
+
+def _e0_values(text: str) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for part in text.split(","):
+        symbol, _, value = (word.strip() for word in part.partition("="))
+        try:
+            energy = float(value)
+        except ValueError:
+            energy = np.nan
+        if not np.isfinite(energy):
+            raise BadInput(f"--e0: {part!r} is no value in eV of an element; write, for example, Li=-1.9")
+        if symbol in values:
+            raise BadInput(f"--e0: {symbol} has two values, {values[symbol]:g} and {energy:g}; give one")
+        values[symbol] = energy
+    return values
+
+
+def _checkpoint(out: Path) -> Path:
+    """State of a run that was not finished, from which the same command goes on."""
+    return out.resolve().with_name(f"{out.resolve().name}.checkpoint")
+
+
+def _check_out(out: Path, force: bool) -> None:
+    """Raise :class:`BadInput` unless a model can be written, and without loss of anything else, before hours of it."""
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"--out {out}: is a file; name a folder")
+    kept = (CAMPAIGN_FILE, RESOLVED_FILE, "journal", "frames.h5")
+    if any((out / name).exists() for name in kept):
+        raise BadInput(f"--out {out}: holds a data set, a campaign or a distilled model; name another folder")
+    if out.is_dir() and any(out.iterdir()) and not force:
+        what = "a model" if (out / "model.json").exists() else "other files"
+        raise BadInput(f"--out {out}: holds {what}; choose another folder, or overwrite it with --force")
+    checkpoint = _checkpoint(out)
+    if checkpoint.is_dir():
+        raise BadInput(f"--out {out}: {checkpoint} is a folder, and is where the state of the training goes; move it")
+    try:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (checkpoint.parent, *([out] if out.is_dir() else [])):
+            with TemporaryFile(dir=folder):
+                pass
+    except OSError as error:
+        raise BadInput(f"--out {out}: cannot be written there ({error.strerror}); choose another folder") from error
+
+
+def _check_elements(base: "MaceModel | None", training: list[Record], validation: list[Record], model: str) -> None:
+    """Raise :class:`BadInput` if a frame holds an element that the foundation, or from scratch the data, lacks."""
+    learnt = {int(z) for record in training for z in record.frame.numbers}
+    if base is not None:
+        check_known(base, np.array(sorted(learnt)), model)
+    known = learnt if base is None else set(base.elements)
+    for record in validation:
+        if missing := {int(z) for z in record.frame.numbers} - known:
+            symbols = ", ".join(chemical_symbols[z] for z in sorted(missing))
+            where = record.provenance.source.removeprefix("import/")
+            who = "no training frame does" if base is None else f"{model} does not know"
+            raise BadInput(f"--valid: frame {where} holds {symbols}, which {who}; leave such frames out")
+
+
+def _replayed(
+    base: "MaceModel", row: Strategy, model: str, replay: str | None, n: int, choice: str, seed: int
+) -> "tuple[MaceModel, tuple[list[Record], list[Record]]]":
+    """The foundation as it is replayed, and frames to replay."""
+    from curator.datasets.extxyz import MissingLabelError
+    from curator.learners.mace import keep_head
+    from curator.learners.reference import own_frames
+    from curator.learners.replay import replay_records
+
+    pseudolabels = row.replay == "pseudolabels"
+    if replay is None and own_frames(model) is None:
+        raise BadInput(
+            f"--replay: {row.name} needs frames to replay and {model} brings none; give a file, or use naive"
+        )
+    if pseudolabels and len(base.heads) > 1:
+        base = keep_head(base, base.head)
+    with bad_input():
+        try:
+            records = replay_records(
                 replay or model,
                 base.elements,
-                replay_frames,
+                n,
                 np.random.default_rng(seed),
-                choose=replay_choice,  # type: ignore[arg-type]
+                choose=choice,  # type: ignore[arg-type]
                 model=base,
-                pseudolabels=row.replay == "pseudolabels",
+                pseudolabels=pseudolabels,
             )
-    with Progress(console=Console(stderr=True), transient=True) as bar, bad_input():
+        except MissingLabelError as error:
+            raise BadInput(
+                f"--replay: {error.finding}; label them at the foundation's level of theory as REF_energy and "
+                "REF_forces, or take pseudolabel_replay, which needs no labels"
+            ) from error
+    return base, records
+
+
+def _check_batch(row: Strategy, data: Data) -> None:
+    n = len(learnt_of(data.train)) + len(data.replay_train)
+    if row.batch_size > n:
+        there = "there is 1 frame" if n == 1 else f"there are {n} frames"
+        raise BadInput(
+            f"a batch of {row.batch_size} is larger than the data: {there} to train on; set --batch-size to {n}"
+            f"{'' if n == 1 else ' or less'}"
+        )
+
+
+def learnt_of(training: Sequence[Record]) -> list[Record]:
+    """Frames to train on without isolated atoms."""
+    from curator.learners.e0 import is_isolated_atom
+
+    return [record for record in training if not is_isolated_atom(record)]
+
+
+def _check_labels(base: "MaceModel", data: Data, train: Path, replay: str | None) -> float:
+    """Refuse labels whose forces have another unit or sign, and tell of odd ones.
+
+    Returns
+    -------
+    float
+        Force error of the foundation on the frames to train on, in eV/Å.
+    """
+    from curator.learners.mace import REPLAY
+    from curator.learners.metrics import force_rmse
+    from curator.learners.plausible import check_forces, outliers
+    from curator.learners.replay import N_CHECKED
+
+    learnt = learnt_of(data.train)
+    predictions = base.predict([record.frame for record in learnt])
+    with bad_input():
+        check_forces(predictions, learnt, str(train))
+        if replay is not None and data.replay_train:
+            some = data.replay_train[:N_CHECKED]
+            known = base.with_head(REPLAY) if REPLAY in base.heads else base
+            check_forces(known.predict([record.frame for record in some]), some, f"--replay {replay}")
+    for note in outliers(predictions, learnt):
+        warnings.warn(f"{train}: {note}", Notice, stacklevel=2)
+    return force_rmse(predictions, learnt)
+
+
+def _trained(
+    base: "MaceModel", data: Data, row: Strategy, e0: E0Choice, seed: int, out: Path
+) -> "tuple[MaceModel, FitReport]":
+    """Train with a progress bar; weights of a training that diverged are kept."""
+    from curator.learners.architecture import for_elements
+    from curator.learners.base import TrainEvent
+    from curator.learners.loop import TrainingDiverged
+    from curator.learners.train import fit
+
+    numbers = np.concatenate([record.frame.numbers for record in data.train])
+    with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("training", total=row.max_epochs)
 
         def on_event(event: TrainEvent) -> None:
@@ -144,16 +323,16 @@ def finetune(
             bar.update(task, completed=event.epoch, description=f"training{told}")
 
         try:
-            tuned, report = fit(
+            return fit(
                 base if row.from_foundation else None,
-                training,
-                validation,
+                data.train,
+                data.valid,
                 row,
                 seed=seed,
-                e0=values,
-                replay_train=replayed[0],
-                replay_valid=replayed[1],
-                checkpoint=out.with_name(f"{out.name}.checkpoint"),
+                e0=e0,
+                replay_train=data.replay_train,
+                replay_valid=data.replay_valid,
+                checkpoint=_checkpoint(out),
                 on_event=on_event,
                 architecture=None if row.from_foundation else for_elements(base.architecture, numbers),
                 device=str(base.device),
@@ -163,67 +342,3 @@ def finetune(
                 raise
             error.model.save(out)
             raise CuratorError(f"{error}; {out} holds weights of epoch {error.model.metadata['epoch']}") from error
-    out.mkdir(parents=True, exist_ok=True)
-    tuned.save(out)
-    if report.adapters:
-        save_adapters(out / "adapters.safetensors", report.adapters, base=base.hash, strategy=row)
-    export_model(tuned, out / "model.model")
-    out.with_name(f"{out.name}.checkpoint").unlink(missing_ok=True)
-    found = None
-    if probes:
-        found = plain_json(probes_after_fit(tuned, base, model, training, seed))
-        MaceModel(tuned.architecture, tuned.module, {**tuned.metadata, "probes": found}, tuned.head).save(out)
-    learnt = [record for record in training if not is_isolated_atom(record)]
-    predictions = tuned.predict([record.frame for record in learnt])
-    groups = Counter(group for record in learnt if row.difference and (group := group_of(record)) is not None)
-    content: dict[str, Any] = {
-        "out": out,
-        "n_train": len(learnt),
-        "n_valid": len(validation),
-        "n_groups": len(groups),
-        "train_force_rmse_eV_per_A": force_rmse(predictions, learnt),
-        "train_energy_rmse_eV_per_atom": energy_rmse_per_atom(predictions, learnt),
-        "epochs": report.epochs,
-        "best_epoch": report.best_epoch,
-        "n_parameters": report.n_parameters,
-        "n_trainable": report.n_trainable,
-        "start_energy_rmse_eV_per_atom": report.e0.start_energy_rmse,
-        "valid_force_rmse_eV_per_A": dict(report.valid_force_rmse),
-        "e0": {str(number): value for number, value in report.e0.values.items()},
-        "e0_message": report.e0.message,
-        "cpu_s": report.cpu_s,
-        "probes": found,
-    }
-    share = report.n_trainable / report.n_parameters
-    best = f"best {report.best_epoch}" if validation else "the last one's weights, for want of frames to validate with"
-    lines = [f"{report.epochs} epochs, {best}; {report.cpu_s:.0f} s of CPU; {share:.1%} trainable"]
-    lines += [f"{len(learnt)} frames to train on, {len(validation)} to validate with{_groups_told(groups)}"]
-    if report.e0.start_energy_rmse is not None:
-        lines += [f"energies began {1000 * report.e0.start_energy_rmse:.1f} meV/atom off"]
-    forces, energies = (1000 * content[f"train_{name}"] for name in ("force_rmse_eV_per_A", "energy_rmse_eV_per_atom"))
-    lines += [f"train target: forces {forces:.0f} meV/Å, energies {energies:.1f} meV/atom"]
-    lines += [f"valid {head}: forces {1000 * error:.0f} meV/Å" for head, error in report.valid_force_rmse.items()]
-    lines += [report.e0.message] if report.e0.message else []
-    lines += [f"{name}: {told}" for name, told in probe_cells(found).items()] if found else []
-    show(as_json, content, [*lines, f"wrote {out} and {out / 'model.model'} (for MACE)"])
-
-
-def _groups_told(groups: Mapping[str, int]) -> str:
-    """How many groups there are by what is learnt of them."""
-    if not groups:
-        return ""
-    alone = sum(n == 1 for n in groups.values())
-    told = f"; energy differences are learnt within {len(groups) - alone} groups"
-    return f"{told}, not in {alone} of a single frame" if alone else told
-
-
-def _e0_values(text: str) -> dict[str, float]:
-    """Values in eV by element of a text such as ``Li=-1.9,F=-0.6``."""
-    values = {}
-    for part in text.split(","):
-        symbol, _, value = part.partition("=")
-        try:
-            values[symbol.strip()] = float(value)
-        except ValueError:
-            raise BadInput(f"--e0: {part!r} is no value in eV of an element; write, for example, Li=-1.9") from None
-    return values

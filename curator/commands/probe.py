@@ -84,7 +84,15 @@ def probe(
         "forgetting": _forgetting(models, frames, _with_frames(foundation, model)),
         **{name: _probed(other, frame, settings, chosen, name) for name, other in models.items()},
     }
-    show(as_json, content, _lines(content))
+    show(as_json, content, [*_lines(content), *_hint(examined, reference)])
+
+
+def _hint(model: "MaceModel", reference: "MaceModel | None") -> list[str]:
+    """Where the foundation of a fine-tuned model is not compared with, how to do so."""
+    if reference is not None or model.metadata.get("foundation") is None:
+        return []
+    name = model.metadata.get("foundation_name") or "NAME"
+    return [f"not compared with the foundation it was fine-tuned from; name it with --foundation {name}"]
 
 
 def probes_after_fit(
@@ -154,7 +162,7 @@ def _hashes(models: "dict[str, MaceModel]") -> set[str]:
 
 def _forgetting(models: "dict[str, MaceModel]", frames: Path | None, known: str) -> Json | None:
     """Errors on frames of a file, or else on those that come with the model called ``known``, if it is one of them."""
-    from curator.datasets.extxyz import read_records
+    from curator.datasets.extxyz import MissingLabelError, read_records
     from curator.datasets.label import Theory
     from curator.learners.probes import forgetting
     from curator.learners.reference import own_frames
@@ -163,7 +171,10 @@ def _forgetting(models: "dict[str, MaceModel]", frames: Path | None, known: str)
     if frames is None and (own_frames(known) is None or load(known, trust=False).hash not in _hashes(models)):
         return None
     with bad_input():
-        records = probe_records(known) if frames is None else read_records(frames, theory=Theory("file", "unknown"))
+        try:
+            records = probe_records(known) if frames is None else read_records(frames, theory=Theory("file", "unknown"))
+        except MissingLabelError as error:
+            raise BadInput(f"--frames: {error.finding}; label them first: curator label") from error
     elements = set.intersection(*(set(model.elements) for model in models.values()))
     records = [record for record in records if set(record.frame.numbers.tolist()) <= elements]
     if not records:
@@ -171,7 +182,7 @@ def _forgetting(models: "dict[str, MaceModel]", frames: Path | None, known: str)
     return {
         # What was trained here names its foundation, and has energies of another level of theory.
         name: asdict(
-            forgetting(model, records, is_foundation=name == "foundation" or "foundation" not in model.metadata)
+            forgetting(model, records, is_foundation=name == "foundation" or model.metadata.get("foundation") is None)
         )
         for name, model in models.items()
     }

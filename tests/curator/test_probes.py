@@ -171,3 +171,27 @@ def test_probes_may_be_switched_off() -> None:
     assert on.pressures_GPa == ProbeSettings().pressures_GPa
     assert (on.structures, on.trajectories, on.duration_ps) == (5, 1, 0.5)
     assert CampaignFile.model_validate({"system": system, "measure": {"probes": None}}).measure.probes is None
+
+
+def test_the_foundation_to_compare_with_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model that was fine-tuned from another than the embedded one."""
+    monkeypatch.setattr("curator.commands.probe._probed", lambda *_: {"random_search": [], "hot_md": {"reasons": []}})
+    named = {"foundation": 64 * "0", "foundation_name": "mini-halides:0.2.0-small"}
+    for metadata, hint in (
+        (named, "--foundation mini-halides:0.2.0-small"),
+        ({"foundation": 64 * "0"}, "--foundation NAME"),
+        ({"foundation": None}, None),
+    ):
+        MaceModel(TINY, build_module(TINY, seed=3), metadata).save(tmp_path / "model")
+        done = CliRunner().invoke(app, ["probe", str(tmp_path / "model")], catch_exceptions=False)
+        assert done.exit_code == 0
+        assert ("not compared with the foundation" in done.stdout) == (hint is not None)
+        assert hint is None or hint in done.stdout
+
+
+def test_an_edition_has_energies_to_compare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its foundation is told, and is none."""
+    monkeypatch.setattr("curator.commands.probe._probed", lambda *_: {"random_search": [], "hot_md": {"reasons": []}})
+    done = CliRunner().invoke(app, ["probe", "mini-halides:0.2.0-small", "--json"], catch_exceptions=False)
+    told = json.loads(done.stdout)["forgetting"]
+    assert 0 < told["model"]["energy_rmse_eV_per_atom"] < 0.1

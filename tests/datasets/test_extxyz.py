@@ -172,6 +172,14 @@ def test_isolated_atoms_are_kept_apart(tmp_path: Path) -> None:
     for name in ("named.xyz", "unnamed.xyz"):
         assert len(read_records(tmp_path / name, theory=PBE)) == 1
         assert read_isolated_atoms(tmp_path / name) == {3: -0.5}
+    box = '1\nLattice="{0} 0 0 0 {0} 0 0 0 {0}" Properties=species:S:1:pos:R:3:REF_forces:R:3 REF_energy=-0.5\n'
+    for length, n_records in ((8.0, 1), (7.9, 2)):
+        (tmp_path / "box.xyz").write_text(box.format(length) + "Li 0 0 0 0 0 0\n" + dimer())
+        assert len(read_records(tmp_path / "box.xyz", theory=PBE)) == n_records
+        assert read_isolated_atoms(tmp_path / "box.xyz") == ({3: -0.5} if n_records == 1 else {})
+    (tmp_path / "two.xyz").write_text(atom.format("") + box.format(12).replace("-0.5", "-0.8") + "Li 0 0 0 0 0 0\n")
+    with pytest.raises(ValueError, match=r"frames 0 and 1 are isolated atoms of Li with different energies, -0\.5 and"):
+        read_isolated_atoms(tmp_path / "two.xyz")
     (tmp_path / "only.xyz").write_text(atom.format(""))
     with pytest.raises(ValueError, match="isolated atoms only"):
         read_records(tmp_path / "only.xyz", theory=PBE)
@@ -188,7 +196,7 @@ def test_repeated_frames_are_merged_and_contradicting_ones_refused(tmp_path: Pat
 
 
 def test_frames_marked_as_a_group_are_kept_as_one(tmp_path: Path) -> None:
-    header = 'Properties=species:S:1:pos:R:3:REF_forces:R:3 REF_energy={} Lattice="9 0 0 0 9 0 0 0 9" {}'
+    header = 'Properties=species:S:1:pos:R:3:REF_forces:R:3 REF_energy={} Lattice="3 0 0 0 3 0 0 0 3" {}'
     text = f"1\n{header}\nLi {{}} 0 0 0 0 0\n"
     frames = [(0.0, "difference_group=path", 0.0), (0.2, "difference_group=path", 0.3), (0.1, "", 0.6)]
     (tmp_path / "path.extxyz").write_text("".join(text.format(*frame) for frame in frames))

@@ -143,6 +143,8 @@ def test_isolated_policy_takes_labelled_atoms_and_names_the_missing(model: MaceM
     assert estimate.values == atoms | {11: model.e0s()[11]}
     with pytest.raises(ValueError, match="needs a labelled single atom of F among the training data"):
         choose_e0s("isolated", both[:-1], model=model, elements=model.elements)
+    with pytest.raises(ValueError, match=r"isolated atoms of Li have the energies .* leave one of them out"):
+        choose_e0s("isolated", [*both, isolated_atom(3, 7.0, "test")], model=model, elements=model.elements)
     scratch = choose_e0s("isolated", both, model=None, elements=(3, 9))
     assert scratch.values == atoms
     assert scratch.start_energy_rmse is None

@@ -9,19 +9,21 @@ from ase.io import write
 
 from curator.datasets.extxyz import write_records
 from curator.datasets.frame import atoms_from_frame
-from curator.datasets.label import Record, Split
+from curator.datasets.label import Record, Split, Theory
 from curator.datasets.mini_halides.frames import GENERATIONS, theory
 from curator.datasets.store import Store
+from curator.learners.architecture import build_module
+from curator.learners.foundation import load_foundation
 from curator.learners.mace import MaceModel
 from curator.learners.reference import own_frames
-from curator.learners.replay import check_pseudolabels, probe_records, replay_records
+from curator.learners.replay import check_learnt, check_pseudolabels, probe_records, pseudolabelled, replay_records
 
 
 @pytest.fixture(scope="module")
 def corpus(records: list[Record], make_record: Callable[..., Record], tmp_path_factory: pytest.TempPathFactory) -> str:
     naf = bulk("NaF", "rocksalt", a=4.6, cubic=True)
     path = tmp_path_factory.mktemp("replay") / "corpus.extxyz"
-    write_records(path, [*records, make_record(naf, -1.0)])
+    write_records(path, [replace(r, label=replace(r.label, theory="t")) for r in (*records, make_record(naf, -1.0))])
     return str(path)
 
 
@@ -39,7 +41,7 @@ def test_elements_filter(corpus: str) -> None:
     train, valid = replay_records(corpus, [3, 9], None, np.random.default_rng(0))
     assert len(train) + len(valid) == 16
     assert {int(z) for record in train + valid for z in record.frame.numbers} == {3, 9}
-    with pytest.raises(ValueError, match=r"is made of the elements \[55\] only"):
+    with pytest.raises(ValueError, match=r"is made of the elements Cs only"):
         replay_records(corpus, [55], None, np.random.default_rng(0))
 
 
@@ -64,7 +66,9 @@ def test_own_validation_frames_are_kept(records: list[Record], tmp_path: Path) -
 
 def test_farthest_frames_include_the_odd_one(corpus: str, model: MaceModel) -> None:
     for seed in range(3):
-        train, _ = replay_records(corpus, None, 3, np.random.default_rng(seed), choose="farthest", model=model)
+        train, _ = replay_records(
+            corpus, None, 3, np.random.default_rng(seed), choose="farthest", model=model, pseudolabels=True
+        )
         everything, _ = replay_records(corpus, None, None, np.random.default_rng(seed))
         sodium = [record for record in everything if 11 in record.frame.numbers]
         assert set(hashes(sodium)) <= set(hashes(train))
@@ -152,3 +156,55 @@ def test_foundation_is_needed_where_it_is_used(corpus: str) -> None:
     for options in ({"choose": "farthest"}, {"pseudolabels": True}):
         with pytest.raises(ValueError, match="need the foundation model"):
             replay_records(corpus, None, 3, np.random.default_rng(0), **options)  # type: ignore[arg-type]
+
+
+def of_model(records: list[Record], model: MaceModel, theory: str, shift_eV: float = 0.0) -> list[Record]:
+    """The model's own energies and forces, under the name of a level of theory; energies shifted for each atom."""
+    labelled = [replace(r, label=replace(r.label, theory=theory)) for r in pseudolabelled(records, model)]
+    return [replace(r, label=replace(r.label, energy=r.label.energy + shift_eV * len(r.frame))) for r in labelled]
+
+
+def test_labels_of_another_model_are_not_replayed(records: list[Record], model: MaceModel) -> None:
+    other = MaceModel(model.architecture, build_module(model.architecture, seed=9))
+    for maker, name in ((other, "mace-fine"), (other, "mini-halides"), (other, "mace:no-such")):
+        key = Theory(name.replace(":", "-"), "mace", hashes={"weights": maker.hash}).key
+        with pytest.raises(ValueError, match=rf"f: labels of {key}, which is not the foundation {model.hash[:12]}"):
+            check_learnt(of_model(records[:3], model, key), model, "f")
+    own = Theory("mace-anything", "mace", hashes={"weights": model.hash}).key
+    check_learnt(of_model(records[:3], model, own), model, "f")
+    check_learnt(of_model(records[:3], model, "pbe@0123"), model, "f")
+
+
+def test_labels_are_of_the_theory_that_was_learnt(records: list[Record], model: MaceModel) -> None:
+    distilled = MaceModel(
+        model.architecture, model.module, {"base": None, "theories": {"target": {"mace-teacher@12": 9}}}
+    )
+    check_learnt(of_model(records[:3], model, "mace-teacher@12"), distilled, "f")
+    with pytest.raises(ValueError, match=r"f: labels of pbe@12, and the foundation has learnt mace-teacher@12"):
+        check_learnt(of_model(records[:3], model, "pbe@12"), distilled, "f")
+    # Of what was fine-tuned from something else nobody knows that; of its replay head one does.
+    tuned = MaceModel(model.architecture, model.module, distilled.metadata | {"base": 64 * "0"})
+    check_learnt(of_model(records[:3], model, "pbe@12"), tuned, "f")
+    shipped = load_foundation("mini-halides", device="cpu")
+    frames, _ = replay_records("mini-halides", shipped.elements, 3, np.random.default_rng(0))
+    check_learnt(frames, shipped, "f")
+    with pytest.raises(ValueError, match=r"labels of chgnet-r2scan@1, and the foundation has learnt chgnet-0\.3\.0@"):
+        check_learnt([replace(r, label=replace(r.label, theory="chgnet-r2scan@1")) for r in frames], shipped, "f")
+
+
+def test_energies_tell_a_foundation_from_another(records: list[Record], model: MaceModel, tmp_path: Path) -> None:
+    path = tmp_path / "replay.extxyz"
+    for shift_eV, refused in ((0.4, False), (-0.6, True)):
+        write_records(path, of_model(records, model, "pbe@1", shift_eV))
+        if refused:
+            with pytest.raises(ValueError, match=r"the foundation's energies are 0\.60 eV/atom off these labels"):
+                replay_records(str(path), None, None, np.random.default_rng(0), model=model)
+        else:
+            assert sum(map(len, replay_records(str(path), None, None, np.random.default_rng(0), model=model))) == 16
+
+
+def test_replay_of_two_theories_is_refused(records: list[Record], model: MaceModel, tmp_path: Path) -> None:
+    mixed = of_model(records[:3], model, "pbe@1") + of_model(records[3:], model, "r2scan@1")
+    write_records(tmp_path / "mixed.extxyz", mixed)
+    with pytest.raises(ValueError, match=r"mixed\.extxyz: labels of several levels of theory: pbe@1, r2scan@1"):
+        replay_records(str(tmp_path / "mixed.extxyz"), None, None, np.random.default_rng(0))

@@ -380,7 +380,7 @@ def test_given_e0s_are_kept_and_the_rest_estimated(fitted: Fitted, shifted: list
     model, _ = fit(base, shifted, [], plan, seed=0, e0=exact)
     assert model.e0s()[3] == exact[3]
     assert model.e0s()[9] != base.e0s()[9]
-    with pytest.raises(ValueError, match=r"e0 names the elements \[11\]"):
+    with pytest.raises(ValueError, match=r"e0 names Na, which the model does not know"):
         fit(base, shifted, [], plan, seed=0, e0={11: 0.0})
     with pytest.raises(ValueError, match="unknown e0 'guessed'; known are estimated, foundation, isolated, average"):
         fit(base, shifted, [], plan, seed=0, e0="guessed")  # type: ignore[arg-type]

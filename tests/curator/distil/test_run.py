@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from curator.backends.base import LabellerSpec
 from curator.backends.labellers import CalculatorLabeller, make_labeller
 from curator.build import build_plan
-from curator.commands.distil import app
+from curator.commands.distil import _speed_told, app
 from curator.config import CampaignFile
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Provenance, Record
@@ -248,3 +248,10 @@ def test_shares_are_kept_over_the_stages() -> None:
     assert set(second.values()) == {"train"}
     anchors = deal([Structure(frame, "anchor-8", f"anchor/{n}") for n in range(5)], FRACTIONS, 0, 1)
     assert set(anchors.values()) == {"train"}
+
+
+def test_slower_is_called_slower() -> None:
+    cost = {"n_atoms": 64, "student_cpu_s": 9.03e-3, "teacher_cpu_s": 0.353e-3, "ratio": 0.0391}
+    said = _speed_told(cost)
+    assert said == "a step of 64 atoms takes 9.03 ms of CPU, the teacher 0.353 ms: 25.6 times slower than the teacher"
+    assert _speed_told(cost | {"ratio": 40.0}).endswith(": 40 times faster")

@@ -1,0 +1,107 @@
+"""Which records a user's files give, and which files are refused together."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.io import write
+
+from curator.datasets.extxyz import write_records
+from curator.datasets.frame import frame_from_atoms
+from curator.datasets.label import Label, Provenance, Record
+from curator.datasets.notice import Notice
+from curator.errors import BadInput
+from curator.labelled import training_records
+from curator.learners.e0 import is_isolated_atom
+
+KEYS = {"energy_key": None, "forces_key": None, "use_calculator": False}
+
+
+def image(seed: int) -> Atoms:
+    atoms = bulk("LiF", "rocksalt", a=4.0, cubic=True)
+    atoms.rattle(0.05, seed=seed)
+    return atoms
+
+
+def images(seeds: range) -> list[Atoms]:
+    """Labelled frames that tell no level of theory."""
+    found = [image(seed) for seed in seeds]
+    for seed, atoms in zip(seeds, found, strict=True):
+        atoms.info["REF_energy"] = -float(seed)
+        atoms.new_array("REF_forces", np.zeros((len(atoms), 3)))
+    return found
+
+
+def own(path: Path, seeds: range, *theories: str) -> Path:
+    """File of our own with labels of several theories in turn."""
+    records = []
+    for idx, seed in enumerate(seeds):
+        frame = frame_from_atoms(image(seed))
+        label = Label(-float(seed), np.zeros((len(frame), 3)), None, theories[idx % len(theories)])
+        records.append(Record(frame, label, Provenance(-1, "s", "g", "train", "random")))
+    write_records(path, records)
+    return path
+
+
+def test_isolated_atoms_in_a_box_are_no_frames(tmp_path: Path) -> None:
+    atom = Atoms("Li", cell=[15.0] * 3, pbc=True)
+    atom.info["REF_energy"] = -5.07
+    atom.new_array("REF_forces", np.zeros((1, 3)))
+    write(tmp_path / "train.xyz", [*images(range(2)), atom], format="extxyz")
+    training, _ = training_records(tmp_path / "train.xyz", None, None, KEYS)
+    assert [is_isolated_atom(record) for record in training] == [False, False, True]
+    assert training[-1].label.energy == -5.07
+
+
+def test_a_frame_is_known_by_its_place_in_the_file(tmp_path: Path) -> None:
+    write(tmp_path / "train.xyz", images(range(2)), format="extxyz")
+    training, _ = training_records(tmp_path / "train.xyz", None, None, KEYS)
+    assert [record.provenance.source for record in training] == ["import/train.xyz#0", "import/train.xyz#1"]
+
+
+def test_validation_of_another_theory_is_refused(tmp_path: Path) -> None:
+    train = own(tmp_path / "train.xyz", range(3), "pbe@1")
+    for theory in ("pbe@2", "r2scan@1"):
+        valid = own(tmp_path / "valid.xyz", range(3, 5), theory)
+        with pytest.raises(BadInput, match=rf"valid\.xyz: labels of {theory}, and .*train\.xyz has labels of pbe@1"):
+            training_records(train, valid, None, KEYS)
+    valid = own(tmp_path / "valid.xyz", range(3, 5), "pbe@1")
+    assert [len(part) for part in training_records(train, valid, None, KEYS)] == [3, 2]
+
+
+def test_validation_of_an_untold_theory_is_told(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    train = own(tmp_path / "train.xyz", range(3), "pbe@1")
+    write(tmp_path / "valid.xyz", images(range(3, 5)), format="extxyz")
+    with pytest.warns(Notice, match=r"only one of .* tells its level of theory, pbe@1"):
+        training_records(train, tmp_path / "valid.xyz", None, KEYS)
+    write(tmp_path / "plain.xyz", images(range(3)), format="extxyz")
+    recwarn.clear()
+    training_records(tmp_path / "plain.xyz", tmp_path / "valid.xyz", None, KEYS)
+    assert not [warning for warning in recwarn if issubclass(warning.category, Notice)]
+
+
+def test_files_of_mixed_theories_are_refused(tmp_path: Path) -> None:
+    mixed = own(tmp_path / "mixed.xyz", range(4), "pbe@1", "r2scan@1")
+    with pytest.raises(ValueError, match=r"labels of several levels of theory: pbe@1, r2scan@1"):
+        training_records(mixed, None, None, KEYS)
+    half = own(tmp_path / "half.xyz", range(2), "pbe@1")
+    write(half, images(range(2, 5)), format="extxyz", append=True)
+    with pytest.raises(ValueError, match=r"3 of 5 frames, the first of them 2, do not tell .*the others are of pbe@1"):
+        training_records(half, None, None, KEYS)
+
+
+def test_frames_to_train_on_are_not_validated_with(tmp_path: Path) -> None:
+    write(tmp_path / "train.xyz", images(range(5)), format="extxyz")
+    write(tmp_path / "valid.xyz", images(range(3, 7)), format="extxyz")
+    with pytest.raises(BadInput, match=r"valid\.xyz: 2 of its 4 frames are in .*train\.xyz too"):
+        training_records(tmp_path / "train.xyz", tmp_path / "valid.xyz", None, KEYS)
+
+
+def test_the_remedy_for_missing_labels_is_an_option(tmp_path: Path) -> None:
+    write(tmp_path / "train.xyz", images(range(2)), format="extxyz")
+    with pytest.raises(BadInput, match=r"no 'dft'; found .*; say which one it is with --energy-key"):
+        training_records(tmp_path / "train.xyz", None, None, KEYS | {"energy_key": "dft"})
+    with pytest.raises(BadInput, match=r"frame 0: no 'energy'; found .*; drop --use-calculator"):
+        training_records(tmp_path / "train.xyz", None, None, KEYS | {"use_calculator": True})
