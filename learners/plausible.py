@@ -13,6 +13,8 @@ from curator.datasets.output import MAX_FORCE_eV_PER_A
 from curator.learners.base import Prediction
 from curator.learners.samples import frame_name
 
+N_COMPARED = 16
+"""Frames whose forces are enough to tell a sign or a unit."""
 LEAST_CORRELATION = 0.5
 """Of predicted and labelled force components; a model below it knows too little to judge labels."""
 MAX_FACTOR = 3.0

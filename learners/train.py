@@ -1,5 +1,6 @@
 """Training and fine-tuning of MACE models: one thin loop on mace's own modules."""
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -8,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -300,7 +302,15 @@ def _prepare(
     if strategy.replay != "none":
         names.append(REPLAY)
         sources.append(base.heads.index(REPLAY) if REPLAY in base.heads else source)
-    module, architecture = with_heads(base.module, base.architecture, sources, names)
+    module: Any
+    if len(base.heads) == len(names) == 1:
+        # As `with_heads` would; but to make a module anew takes as long as an epoch of a small data set.
+        module, architecture = copy.deepcopy(base.module).train().requires_grad_(True), base.architecture
+        architecture = dataclasses.replace(
+            architecture, heads=(dataclasses.replace(architecture.heads[0], name=TARGET),)
+        )
+    else:
+        module, architecture = with_heads(base.module, base.architecture, sources, names)
     heads = tuple(
         dataclasses.replace(head, e0s_eV=tuple(estimate.values[z] for z in base.elements))
         if head.name == TARGET

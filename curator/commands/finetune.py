@@ -278,30 +278,33 @@ def learnt_of(training: Sequence[Record]) -> list[Record]:
     return [record for record in training if not is_isolated_atom(record)]
 
 
-def _check_labels(base: "MaceModel", data: Data, train: Path, replay: str | None) -> float:
+def _check_labels(base: "MaceModel", data: Data, train: Path, replay: str | None) -> float | None:
     """Refuse labels whose forces have another unit or sign, and tell of odd ones.
 
     Returns
     -------
-    float
-        Force error of the foundation on the frames to train on, in eV/Å.
+    float or None
+        Force error of the foundation on the frames to train on, in eV/Å; None where there are others to validate with,
+        whose errors tell more.
     """
     from curator.learners.mace import REPLAY
     from curator.learners.metrics import force_rmse
-    from curator.learners.plausible import check_forces, outliers
+    from curator.learners.plausible import N_COMPARED, check_forces, outliers
     from curator.learners.replay import N_CHECKED
 
     learnt = learnt_of(data.train)
-    predictions = base.predict([record.frame for record in learnt])
+    part = learnt[:: -(-len(learnt) // N_COMPARED)] if data.valid else learnt
+    predictions = base.predict([record.frame for record in part])
     with bad_input():
-        check_forces(predictions, learnt, str(train))
+        check_forces(predictions, part, str(train))
         if replay is not None and data.replay_train:
             some = data.replay_train[:N_CHECKED]
             known = base.with_head(REPLAY) if REPLAY in base.heads else base
             check_forces(known.predict([record.frame for record in some]), some, f"--replay {replay}")
-    for note in outliers(predictions, learnt):
+    energies = base.predict([record.frame for record in learnt], ("energy",)) if data.valid else predictions
+    for note in outliers(energies, learnt):
         warnings.warn(f"{train}: {note}", Notice, stacklevel=2)
-    return force_rmse(predictions, learnt)
+    return None if data.valid else force_rmse(predictions, learnt)
 
 
 def _trained(

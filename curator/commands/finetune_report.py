@@ -36,7 +36,8 @@ def content_of(
     foundation, e0
         As the user named them.
     before
-        Force error of the foundation on the frames to train on, in eV/Å; None from scratch.
+        Force error of the foundation on the frames to train on, in eV/Å; None from scratch, and where the frames to
+        validate with tell it.
     """
     from curator.learners.e0 import is_isolated_atom
     from curator.learners.metrics import energy_rmse_per_atom, force_rmse
