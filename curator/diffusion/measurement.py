@@ -225,7 +225,9 @@ def diffusivity_of_positions(
         msd=msd_curve([path / np.sqrt(n_carriers) for path in paths], interval_ps),
     )
     residence_ps = n_carriers * time_ps / max(walk.n_hops, 1.0)
-    by_ion = None if liquid else measure_tracer(each, interval_ps, length_A, residence_ps)
+    by_ion = None
+    if not liquid:  # A sum of one ion is its own tracer.
+        by_ion = walk if n_mobile == 1 else measure_tracer(each, interval_ps, length_A, residence_ps)
     assumed = () if given or liquid or n_mobile == 1 else (_one_carrier(n_mobile),)
     not_diffusive = refusals.not_diffusive(paths, walk.plateau, interval_ps)
     if refusals.BALLISTIC in not_diffusive:

@@ -391,3 +391,19 @@ def test_many_carriers_may_have_correlated_hops():
     found = diffusivity_of_positions(run, numbers, np.eye(3) * 40, 100.0, **options)
     assert any(reason.startswith("hops may be correlated: the collective ") for reason in found.reasons)
     assert found.tracer.ci95_A2_per_ps[0] < kmc.known_D(0.1) < found.tracer.ci95_A2_per_ps[1]
+
+
+def test_a_single_ion_is_its_own_tracer():
+    rng = np.random.default_rng(3)
+    steps = np.zeros((1500, 3))
+    at = rng.choice(np.arange(1, 1500), 300, replace=False)
+    steps[at, rng.integers(0, 3, 300)] = 2.0 * rng.choice([-1.0, 1.0], 300)
+    positions = rng.normal(0, 0.1, (1500, 2, 3))
+    positions[:, 0] += np.cumsum(steps, axis=0)
+    found = diffusivity_of_positions(
+        [positions], [3, 9], 50 * np.eye(3), 1000.0, mobile="Li", temperature_K=800, hop_length_A=2.0, unwrapped=True
+    )
+    assert found.tracer == found.collective
+    assert found.haven_ratio == pytest.approx(1.0)
+    low, high = found.collective.ci95_A2_per_ps
+    assert low < 2.0**2 * 0.2 / 6 < high
