@@ -1,7 +1,6 @@
 """From the campaign file to the plan: every path resolved, every name looked up, every default filled in."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -17,7 +16,7 @@ from curator.config import CampaignFile, HopFiles, HopSearch
 from curator.datasets.extxyz import read_frames
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed, rocksalt
-from curator.errors import BadInput, is_disk_full
+from curator.errors import BadInput, bad_input
 from curator.labelling import key_of, labeller_of, model_reference, pseudolabeller, resolve
 from curator.learners.strategies import E0_POLICIES, E0Choice, Strategy, strategy
 from curator.verdict.rule import StopRule
@@ -92,19 +91,6 @@ class Plan:
         return (self.file.seed, round_ + 1, stage, index)
 
 
-@contextmanager
-def naming(key: str) -> Iterator[None]:
-    """Turn what lower floors say of bad values into :class:`BadInput` that names the key of the campaign file."""
-    try:
-        yield
-    except BadInput:
-        raise
-    except (ValueError, OSError) as error:
-        if is_disk_full(error):
-            raise
-        raise BadInput(f"{key}: {error}") from error
-
-
 def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan:
     """Look up everything a campaign file names; paths are relative to ``folder``.
 
@@ -120,7 +106,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
     hop: Hop | None = None
     heldout: Hop | None = None
     if is_builder(system.structure, folder):
-        with naming("system.structure"):
+        with bad_input("system.structure"):
             seed = build_seed(system.structure, None, supercell)
         if search is not None and seed.defect is not None:
             perfect = seed.host_formula.lower()
@@ -130,7 +116,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
         symbols = set(atoms_from_frame(seed.frame).get_chemical_symbols())
         mobile = system.mobile or seed.mobile
     else:
-        with naming("system.structure"):
+        with bad_input("system.structure"):
             structure = _read_one(folder, system.structure, system.charge, system.multiplicity)
         symbols = set(atoms_from_frame(structure).get_chemical_symbols())
         unit = structure
@@ -151,26 +137,26 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             f"system.mobile: {system.structure} holds no {mobile}; its elements are {', '.join(sorted(symbols))}"
         )
     if isinstance(system.hop, HopFiles):
-        with naming("system.hop"):
+        with bad_input("system.hop"):
             hop = _read_hop(system.hop, file, folder)
     elif search is not None:
-        with naming("system.hop"):
+        with bad_input("system.hop"):
             found = [each.hop for each in search_hops(unit, mobile, search, supercell)]
         hop, heldout, whole = found[0], next(iter(found[1:]), None), found[0].initial
     if search is not None and system.heldout_hop is not None:
         raise BadInput("system.heldout_hop: the next of the hops that system.hop finds is held out; leave this one out")
     if file.system.heldout_hop is not None:
-        with naming("system.heldout_hop"):
+        with bad_input("system.heldout_hop"):
             heldout = _read_hop(file.system.heldout_hop, file, folder)
     for key, each in (("system.hop", hop), ("system.heldout_hop", heldout)):
         if each is not None:
             _check_hop(key, each, whole, mobile)
-    with naming("explore.structures"):
+    with bad_input("explore.structures"):
         starts = tuple(_read_one(folder, path, system.charge, system.multiplicity) for path in file.explore.structures)
     for start, path in zip(starts, file.explore.structures, strict=True):
         if atomic_numbers[mobile] not in start.numbers:
             raise BadInput(f"explore.structures: {path} holds no {mobile}")
-    with naming("learn.strategy"):
+    with bad_input("learn.strategy"):
         overrides = {
             "max_epochs": file.learn.epochs,
             "learning_rate": file.learn.learning_rate,
@@ -185,7 +171,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             defaults=file.learn.defaults,
             **{key: value for key, value in overrides.items() if value is not None},
         )
-    with naming("learn.e0"):
+    with bad_input("learn.e0"):
         e0 = e0_choice(file.learn.e0)
     if not chosen.from_foundation and e0 == "foundation":
         raise BadInput(
@@ -197,7 +183,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
     if file.label.kind == "semiempirical" and file.label.code != "ase":
         _check_gamma_point(file, isinstance(structure, Frame) and supercell == (1, 1, 1))
     everything = {symbol for frame in (whole, *starts) for symbol in atoms_from_frame(frame).get_chemical_symbols()}
-    with naming(key_of(file.label)):
+    with bad_input(key_of(file.label)):
         labeller = labeller_of(
             file.label,
             everything,
@@ -209,7 +195,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
         )
     also = None
     if file.label.also is not None:
-        with naming("label.also"):
+        with bad_input("label.also"):
             also = pseudolabeller(file.label.also, folder, file.run.device, trust)
             make_labeller(also)
     if file.run.device == "cuda":

@@ -16,7 +16,7 @@ from curator.anchor import anchor_frames, measure_anchor
 from curator.backends.base import one_line
 from curator.backends.executor import open_executor
 from curator.backends.labellers import make_labeller
-from curator.build import Plan, build_plan, n_anchor_labels, n_exam_labels, naming
+from curator.build import Plan, build_plan, n_anchor_labels, n_exam_labels
 from curator.choose import calibration_before, choose
 from curator.config import CampaignFile, HopFiles, read_campaign_file
 from curator.config import Diffusion as DiffusionSettings
@@ -27,7 +27,7 @@ from curator.datasets.frame import Frame
 from curator.datasets.journal import Journal, open_store
 from curator.datasets.label import Theory
 from curator.datasets.notice import Notice
-from curator.errors import BadInput, is_disk_full
+from curator.errors import BadInput, bad_input, is_disk_full
 from curator.exam import take_exam
 from curator.labelling import key_of
 from curator.measure import (
@@ -105,7 +105,7 @@ def run(target: Path, console: Console, *, trust: bool = False) -> Json:
     folder = campaign_folder(target)
     base = folder.campaign_file.resolve().parent
     plan = build_plan(read_campaign_file(folder.campaign_file), base, trust=trust)
-    with naming(key_of(plan.file.label)):
+    with bad_input(key_of(plan.file.label)):
         theory = make_labeller(plan.labeller).theory
     refuse_other_campaign(folder, plan, theory)
     inputs = None if has_inputs(folder) else gather_inputs(plan, base, trust=trust)

@@ -10,11 +10,11 @@ from ase.geometry import complete_cell
 
 from curator.backends.base import LabelFailed
 from curator.backends.labellers import label_frame, make_labeller
-from curator.build import Plan, build_plan, n_anchor_labels, n_exam_labels, naming
+from curator.build import Plan, build_plan, n_anchor_labels, n_exam_labels
 from curator.config import read_campaign_file
 from curator.datasets.frame import Frame
 from curator.diffusion.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS
-from curator.errors import BadInput
+from curator.errors import BadInput, bad_input
 from curator.labelling import key_of
 from curator.lattice import seed_structure
 from curator.learners.mace import MaceModel
@@ -59,7 +59,7 @@ def forecast(target: Path, *, trust: bool = False) -> Forecast:
     base = folder.campaign_file.resolve().parent
     plan = build_plan(read_campaign_file(folder.campaign_file), base, trust=trust)
     model = gather_inputs(plan, base, trust=trust).foundation
-    with naming(key_of(plan.file.label)):
+    with bad_input(key_of(plan.file.label)):
         theory = make_labeller(plan.labeller).theory
     frame = _structure(plan)
     label_s, step_s, predict_s = (

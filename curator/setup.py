@@ -12,13 +12,13 @@ from curator.anchor import Anchor, measure_anchor
 from curator.backends.executor import Task
 from curator.backends.labellers import at_charge
 from curator.barriers.followed import followed_hops, rank_hops
-from curator.build import Plan, foundation_reference, naming
+from curator.build import Plan, foundation_reference
 from curator.context import FOUNDATION, Context, run_tasks, values_of
 from curator.datasets.extxyz import write_records
 from curator.datasets.frame import Frame
 from curator.datasets.label import Record
 from curator.datasets.sources import Hop
-from curator.errors import BadInput, CuratorError
+from curator.errors import BadInput, CuratorError, bad_input
 from curator.labelling import resolve
 from curator.lattice import seed_structure, unit_cell
 from curator.learners.foundation import load_foundation
@@ -105,7 +105,7 @@ def gather_inputs(plan: Plan, folder: Path, *, trust: bool) -> Inputs:
     """
     pseudolabels = plan.strategy.replay == "pseudolabels"
     reference = foundation_reference(plan, folder)
-    with naming("foundation"):
+    with bad_input("foundation"):
         model = load_foundation(reference, trust=trust, device="cpu")
         if pseudolabels and len(model.heads) > 1:
             # What it replays is then its own, not that of the foundation it was once fine-tuned from.
@@ -121,7 +121,7 @@ def gather_inputs(plan: Plan, folder: Path, *, trust: bool) -> Inputs:
     # Kept whatever the strategy is now: another one may come with a later round.
     if own or learn.replay is not None:
         source = reference if learn.replay is None else resolve(learn.replay, folder)
-        with naming("learn.replay"):
+        with bad_input("learn.replay"):
             replay = replay_records(
                 source,
                 model.elements,

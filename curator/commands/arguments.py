@@ -1,8 +1,7 @@
 """What the commands on files share: loading what the user names, and saying what is wrong with it."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,7 +10,7 @@ import typer
 from numpy.typing import NDArray
 
 from curator.datasets.frame import Frame
-from curator.errors import BadInput, CuratorError, is_disk_full
+from curator.errors import BadInput, bad_input
 from curator.state import plain_json
 
 if TYPE_CHECKING:
@@ -49,17 +48,6 @@ KINDS: "dict[str, Literal['classical', 'semiempirical']]" = {
     "gfn2-xtb": "semiempirical",
 }
 """Kinds of labellers by name; any other name is of a universal potential."""
-
-
-@contextmanager
-def bad_input() -> Iterator[None]:
-    """What lower floors say of bad values is for the user."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        if isinstance(error, CuratorError) or is_disk_full(error):
-            raise
-        raise BadInput(str(error)) from error
 
 
 def check_positive(options: Mapping[str, float | Sequence[float] | None], *, or_zero: bool = False) -> None:
@@ -113,7 +101,6 @@ def labellers_named(
     elements of its frame.
     """
     from curator.backends.labellers import make_labeller
-    from curator.build import naming
     from curator.labelling import pseudolabeller
 
     section = _section(reference)
@@ -124,7 +111,7 @@ def labellers_named(
     of_elements = {each: _spec(reference, section, trust, [frame]).run_in(folder) for each, frame in one_of.items()}
     beside = None
     if section is not None and section.also is not None:
-        with naming("label.also"):
+        with bad_input("label.also"):
             beside = pseudolabeller(section.also, Path(reference).resolve().parent, "auto", trust)
             make_labeller(beside)
     return [of_elements[each] for each in elements], beside

@@ -17,7 +17,6 @@ from curator.backends.base import LabellerSpec
 from curator.cli import AsJson, Trust, app
 from curator.commands.arguments import (
     Potential,
-    bad_input,
     check_calculates,
     check_positive,
     labeller_named,
@@ -27,7 +26,7 @@ from curator.commands.arguments import (
 )
 from curator.datasets.frame import Frame
 from curator.datasets.sources import Hop, Mechanism
-from curator.errors import BadInput
+from curator.errors import BadInput, bad_input
 
 if TYPE_CHECKING:
     from curator.barriers.barrier import Barrier

@@ -13,16 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from curator.cli import AsJson, Trust, app
-from curator.commands.arguments import (
-    Seed,
-    Timestep,
-    bad_input,
-    check_positive,
-    potential_named,
-    refuse,
-    show,
-    structure_of,
-)
+from curator.commands.arguments import Seed, Timestep, check_positive, potential_named, refuse, show, structure_of
 from curator.commands.diffusion_files import (
     check_species,
     load_files,
@@ -34,7 +25,7 @@ from curator.commands.diffusion_files import (
 from curator.datasets.frame import Frame
 from curator.datasets.notice import Notice
 from curator.datasets.units import CM2_PER_S_PER_A2_PER_PS as CM2
-from curator.errors import BadInput
+from curator.errors import BadInput, bad_input
 
 if TYPE_CHECKING:
     from curator.diffusion.coefficient import Coefficient

@@ -8,8 +8,7 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
-from curator.commands.arguments import bad_input
-from curator.errors import BadInput
+from curator.errors import BadInput, bad_input
 
 if TYPE_CHECKING:
     from curator.diffusion.diffusivity import Diffusivity

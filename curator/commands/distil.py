@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from curator.cli import AsJson, Trust, app
-from curator.commands.arguments import Seed, bad_input, check_calculates, labeller_named, show, structure_of
+from curator.commands.arguments import Seed, check_calculates, labeller_named, show, structure_of
 from curator.datasets.frame import Frame
 from curator.distil.recipe import Recipe
-from curator.errors import BadInput
+from curator.errors import BadInput, bad_input
 from curator.state import Json
 
 DEFAULT = Recipe()

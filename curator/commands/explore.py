@@ -13,13 +13,12 @@ from curator.commands.arguments import (
     Seed,
     Structure,
     Timestep,
-    bad_input,
     check_positive,
     potential_named,
     show,
     structure_of,
 )
-from curator.errors import CuratorError
+from curator.errors import CuratorError, bad_input
 from curator.trajectory import EXPLORE_EQUILIBRATION_PS
 
 

@@ -14,20 +14,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from curator.cli import AsJson, Trust, app
-from curator.commands.arguments import (
-    Model,
-    Seed,
-    Theory,
-    bad_input,
-    check_known,
-    load,
-    show,
-)
+from curator.commands.arguments import Model, Seed, Theory, check_known, load, show
 from curator.commands.finetune_report import content_of, lines_of
 from curator.commands.probe import probes_after_fit
 from curator.datasets.label import Record
 from curator.datasets.notice import Notice
-from curator.errors import BadInput, CuratorError
+from curator.errors import BadInput, CuratorError, bad_input
 from curator.learners.strategies import REPLAY_FRAMES, E0Choice, Strategy
 from curator.state import CAMPAIGN_FILE, RESOLVED_FILE, plain_json
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from curator.cli import AsJson, Trust, app
-from curator.commands.arguments import bad_input, labellers_named, show
+from curator.commands.arguments import labellers_named, show
 from curator.commands.label_requests import (
     Asked,
     Given,
@@ -25,7 +25,7 @@ from curator.commands.label_requests import (
 from curator.datasets.frame import Frame
 from curator.datasets.journal import Journal
 from curator.datasets.label import Record, Theory
-from curator.errors import BadInput, CuratorError
+from curator.errors import BadInput, CuratorError, bad_input
 from curator.state import RESOLVED_FILE, Json
 
 

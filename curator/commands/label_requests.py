@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress
 
-from curator.commands.arguments import bad_input
 from curator.datasets.frame import Frame
 from curator.datasets.journal import Failure, Journal
 from curator.datasets.label import Label, Provenance, Record, Theory
-from curator.errors import BadInput
+from curator.errors import BadInput, bad_input
 
 if TYPE_CHECKING:
     from curator.backends.base import LabellerSpec

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from curator.cli import AsJson, Trust, app
-from curator.commands.arguments import Seed, Timestep, bad_input, check_known, load, show, structure_of
-from curator.errors import BadInput
+from curator.commands.arguments import Seed, Timestep, check_known, load, show, structure_of
+from curator.errors import BadInput, bad_input
 from curator.state import Json
 
 if TYPE_CHECKING:

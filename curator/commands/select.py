@@ -8,16 +8,9 @@ import typer
 from numpy.typing import NDArray
 
 from curator.cli import AsJson, Trust, app
-from curator.commands.arguments import (
-    Seed,
-    Theory,
-    bad_input,
-    check_known,
-    load,
-    show,
-)
+from curator.commands.arguments import Seed, Theory, check_known, load, show
 from curator.datasets.frame import Frame
-from curator.errors import BadInput
+from curator.errors import BadInput, bad_input
 
 
 @app.command()
