@@ -18,6 +18,7 @@ from pymatgen.core import Structure
 from curator.backends.calculator import WholeCalculator
 from curator.datasets.digest import sha256_of
 from curator.datasets.label import Theory
+from curator.learners.device import device_of
 from curator.learners.reference import split_head
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _load_chgnet(version: str, device: str) -> Any:
     with contextlib.redirect_stdout(io.StringIO()):
         from chgnet.model.model import CHGNet
 
-        model = CHGNet.load(model_name=version, use_device=None if device == "auto" else device, verbose=False)
+        model = CHGNet.load(model_name=version, use_device=str(device_of(device)), verbose=False)
     # Without gradients of weights nothing but the positions and the lattice keeps a graph alive.
     return model.eval().requires_grad_(False)
 

@@ -199,10 +199,10 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             also = pseudolabeller(file.label.also, folder, file.run.device, trust)
             make_labeller(also)
     if file.run.device == "cuda":
-        import torch
+        from curator.learners.device import device_of
 
-        if not torch.cuda.is_available():
-            raise BadInput("run.device: there is no CUDA device here; use auto or cpu")
+        with bad_input("run.device"):
+            device_of(file.run.device)
     return Plan(
         file=file,
         structure=structure,

@@ -61,12 +61,9 @@ class ModelAt:
 
     def load(self) -> "MaceModel":
         """Load the model."""
-        import torch
-
         from curator.learners.mace import load_model
 
-        best = "cuda" if torch.cuda.is_available() else "cpu"
-        model = load_model(self.folder, device=best if self.device == "auto" else self.device)
+        model = load_model(self.folder, device=self.device)
         return model.with_head(self.head) if self.head in model.heads else model
 
 

@@ -34,8 +34,6 @@ def load_foundation(reference: str, *, trust: bool = False, device: str = "auto"
         If the model or its head is unknown, missing, cannot be downloaded, or would have to be trusted.
     """
     name, head = split_head(reference)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     path = Path(name)
     if is_mini_halides(name):
         folder = folder_of(name)

@@ -32,6 +32,7 @@ from curator.learners.architecture import (
 )
 from curator.learners.base import Prediction, Want
 from curator.learners.convolution import accelerate
+from curator.learners.device import device_of
 from curator.learners.graphs import Graph, build_graph, collate, frame_graph
 
 FORMAT = 1
@@ -123,10 +124,11 @@ class MaceModel:
         return MaceModel(self.architecture, copy.deepcopy(self.module).double(), self.metadata, self.head)
 
     def to(self, device: str | torch.device) -> "MaceModel":
-        """Copy on another device, or the model itself if it is there already."""
-        if torch.device(device) == self.device:
+        """Copy on another device (see `device_of`), or the model itself if it is there already."""
+        there = device_of(device)
+        if there == self.device:
             return self
-        return MaceModel(self.architecture, copy.deepcopy(self.module).to(device), self.metadata, self.head)
+        return MaceModel(self.architecture, copy.deepcopy(self.module).to(there), self.metadata, self.head)
 
     def graph(self, frame: Frame) -> Graph:
         """Graph of a frame as this model reads it."""

@@ -19,6 +19,7 @@ from curator.datasets.theories import count_theories
 from curator.learners.architecture import Architecture, Head, build_module, with_heads
 from curator.learners.base import TrainEvent
 from curator.learners.convolution import accelerate
+from curator.learners.device import device_of
 from curator.learners.e0 import E0Estimate, choose_e0s, is_isolated_atom
 from curator.learners.graphs import Graph
 from curator.learners.loop import TrainingDiverged, TrainingRun
@@ -92,7 +93,8 @@ def fit(
 
     The weights that come back are the moving average at the epoch with the lowest force error on the target's
     validation frames, or at the last epoch where there are none. The same seed, data and settings give the same
-    weights, bit for bit, also when the run was killed and continued from its checkpoint (with one thread).
+    weights, bit for bit, also when the run was killed and continued from its checkpoint (with one thread, on one
+    kind of device).
 
     Parameters
     ----------
@@ -141,7 +143,7 @@ def fit(
     if strategy.lora_rank:
         attach(module, strategy, seed=seed)
     accelerate(module)
-    module.to(device if base is None else base.device)
+    module.to(device_of(device) if base is None else base.device)
 
     graphs: dict[str, Graph] = {}
     target = architecture.head_names.index(TARGET)

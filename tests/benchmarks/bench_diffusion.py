@@ -6,10 +6,9 @@ diffusive, as ours found it. MD is how much of it takes an estimator to the erro
 The standard error of a coverage is 0.5 % with 2000 repeats and 1.5 % with 200.
 """
 
-import importlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,8 @@ import scipp as sc
 from kinisi.diffusion import Diffusion
 from kinisi.displacement import calculate_msd, calculate_mstd
 from kinisi.parser import Parser
+from pymatgen.analysis.diffusion.analyzer import DiffusionAnalyzer
+from pymatgen.core import Lattice, Structure
 
 from curator.diffusion.coefficient import measure_sum, measure_tracer
 from curator.diffusion.walk import Floats
@@ -159,9 +160,6 @@ def straight_line(runs: Sequence[Floats], stride: int, *, collective: bool) -> E
 
 def pymatgen(runs: Sequence[Floats], stride: int, *, collective: bool) -> Estimate:
     """DiffusionAnalyzer of pymatgen-analysis-diffusion with its defaults; replicas stand side by side, as more ions."""
-    from pymatgen.analysis.diffusion.analyzer import DiffusionAnalyzer
-    from pymatgen.core import Lattice, Structure
-
     ions = np.concatenate([run - run[0] for run in runs], axis=1)
     n_ions, length = ions.shape[1], 1e3 * (1 + float(np.abs(ions).max()))
     # It insists on a framework; this one is at rest.
@@ -190,16 +188,7 @@ def print_row(values: Sequence[str]) -> None:
     print("| " + " | ".join(values) + " |", flush=True)
 
 
-def references() -> dict[str, Callable[..., Estimate]]:
-    """Estimators to compare with."""
-    found: dict[str, Callable[..., Estimate]] = {"kinisi": kinisi, "least squares": straight_line}
-    try:
-        importlib.import_module("pymatgen.analysis.diffusion.analyzer")
-    except ModuleNotFoundError:
-        print("pymatgen-analysis-diffusion is not installed and left out.")
-    else:
-        found["pymatgen"] = pymatgen
-    return found
+OTHERS = {"kinisi": kinisi, "least squares": straight_line, "pymatgen": pymatgen}
 
 
 def our_table(n_repeats: int) -> None:
@@ -237,10 +226,9 @@ def comparison(n_repeats: int) -> None:
     print()
     print_row(["walk", "of", "estimator", "repeats", "bias of D", "of ln D", "sd / D", "covered", "CPU ms", "MD"])
     print("| --- | --- | --- |" + " ---: |" * 7)
-    others = references()
     for idx, (setting, n_ions) in enumerate(COMPARED):
         rng = np.random.default_rng([2, idx])
-        names = [(of, estimator) for of in ("sum", "ion") for estimator in ("ours", *others)]
+        names = [(of, estimator) for of in ("sum", "ion") for estimator in ("ours", *OTHERS)]
         found: dict[tuple[str, str], list[Estimate]] = {name: [] for name in names}
         cpu_s = dict.fromkeys(names, 0.0)
         for _ in range(n_repeats):
@@ -250,7 +238,7 @@ def comparison(n_repeats: int) -> None:
                 if estimator == "ours":
                     estimate, stride = ours(runs, setting.n_carriers, 1 / setting.rate_per_ps, collective=of == "sum")
                 else:
-                    estimate = others[estimator](runs, stride, collective=of == "sum")
+                    estimate = OTHERS[estimator](runs, stride, collective=of == "sum")
                 found[of, estimator].append(estimate)
                 cpu_s[of, estimator] += time.process_time() - began
         title = f"{setting.name}, {setting.n_hops} hops in {setting.n_replicas} x {setting.time_ps:g} ps"
