@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 
@@ -54,7 +55,7 @@ class Positions:
 def load_positions(path: Path, elements: Sequence[str] | None = None) -> Positions:
     """Positions from a trajectory: H5MD (``.h5``, ``.h5md``, ``.hdf5``), or any format that ASE reads.
 
-    A last frame that is incomplete in an extxyz file or a LAMMPS dump is left out with a notice.
+    A last frame that is incomplete in an extxyz file, a LAMMPS dump or an XDATCAR is left out with a notice.
 
     Parameters
     ----------
@@ -101,8 +102,11 @@ def _read(path: Path, elements: Sequence[str] | None) -> Written:
     kind = filetype(str(path))
     if kind == "lammps-dump-text":
         return read_lammps_dump(path)
-    n_complete = _complete_frames(path) if kind == "extxyz" else None
-    return _read_ase(path, n_complete)
+    if kind == "extxyz":
+        return _of_images(_extxyz(path))
+    if kind == "vasp-xdatcar":
+        return _of_images(_xdatcar(path))
+    return _of_images(list(iread(path, index=":")))
 
 
 def _numbers(path: Path, found: Written, elements: Sequence[str] | None) -> NDArray[np.int32]:
@@ -170,23 +174,36 @@ def _check_no_repeats(path: Path, positions: Floats) -> None:
             )
 
 
-def _complete_frames(path: Path) -> int | None:
-    """Number of complete frames of an xyz file that ends within one, or None if it does not."""
-    n_frames = 0
+def _extxyz(path: Path) -> list[Atoms]:
+    """Frames of an xyz file, without one at its end that was cut off."""
+    n_complete, index = 0, ":"
     with open_with_compression(str(path), "r") as file:
         while (line := file.readline()).strip().isdigit():
             lines = list(islice(file, int(line) + 1))
-            if len(lines) <= int(line) or not lines[-1].endswith("\n"):
-                return n_frames
-            n_frames += 1
-    return None
+            if len(lines) > int(line) and lines[-1].endswith("\n"):
+                n_complete += 1
+            elif n_complete:
+                cut_off(path, n_complete)
+                index = f":{n_complete}"
+    return list(iread(path, index=index))
 
 
-def _read_ase(path: Path, n_complete: int | None) -> Written:
-    """Trajectory by ASE; of the first frames alone if only ``n_complete`` are complete."""
-    if n_complete:
-        cut_off(path, n_complete)
-    images: list[Atoms] = list(iread(path, index=f":{n_complete or ''}"))
+def _xdatcar(path: Path) -> list[Atoms]:
+    """Frames of an XDATCAR, without one at its end that was cut off."""
+    with open_with_compression(str(path), "r") as file:
+        lines = file.readlines()
+    starts = [idx for idx, line in enumerate(lines) if line.startswith("Direct configuration=")]
+    n_atoms = sum(map(int, lines[starts[0] - 1].split())) if starts else 0
+    ends = [start + 1 + n_atoms for start in starts]
+    while ends and (len(lines) < ends[-1] or not lines[ends[-1] - 1].endswith("\n")):
+        ends.pop()
+    if ends and "".join(lines[ends[-1] :]).strip():
+        cut_off(path, len(ends))
+        lines = lines[: ends[-1]]
+    return list(iread(StringIO("".join(lines)), index=":", format="vasp-xdatcar"))
+
+
+def _of_images(images: Sequence[Atoms]) -> Written:
     if not images:
         raise ValueError("it is empty")
     first = images[0]

@@ -200,12 +200,14 @@ def test_a_walk_on_a_lattice_comes_back(tmp_path: Path, positions: np.ndarray):
     assert len(load_positions(tmp_path / "kmc.extxyz").positions) == 16
 
 
-@pytest.mark.parametrize("name", ["run.extxyz", "run.lammpstrj"])
+@pytest.mark.parametrize("name", ["run.extxyz", "run.lammpstrj", "XDATCAR"])
 def test_a_last_frame_that_was_cut_off(tmp_path: Path, positions: np.ndarray, name: str):
     """Wherever the last frame ends, the others are read; elsewhere, a broken frame is an error."""
     images, path = images_of(positions[:4]), tmp_path / name
     if name == "run.extxyz":
         write(path, images)
+    elif name == "XDATCAR":
+        write_vasp_xdatcar(path, images)
     else:
         write_lammps(path, images, with_elements=True)
     whole, complete = path.read_text(), load_positions(path).positions
