@@ -12,13 +12,14 @@ from ase.geometry import find_mic
 from curator.backends.base import LabellerSpec
 from curator.backends.labellers import make_labeller
 from curator.barriers.hops import NamedHop, default_supercell, enumerate_hops
-from curator.config import CampaignFile, HopFiles, HopSearch
+from curator.config import CampaignFile, HopFiles, HopSearch, read_campaign_file
 from curator.datasets.extxyz import read_frames
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.errors import BadInput, bad_input
-from curator.labelling import key_of, labeller_of, model_reference, pseudolabeller, resolve
+from curator.labelling import key_of, labeller_of, pseudolabeller, resolve
 from curator.learners.strategies import E0_POLICIES, E0Choice, Strategy, strategy
+from curator.state import CampaignFolder
 from curator.verdict.rule import StopRule
 
 MAX_STRAIN = 0.05
@@ -66,6 +67,8 @@ class Plan:
         Policy of the energies of isolated atoms, or values in eV by atomic number.
     rule
         When to stop.
+    base
+        Folder that the paths in the file are relative to.
     trust
         Whether pickled models that the file names may be loaded.
     """
@@ -84,11 +87,24 @@ class Plan:
     strategy: Strategy
     e0: E0Choice
     rule: StopRule
+    base: Path
     trust: bool
 
     def seed_of(self, round_: int, stage: int, index: int = 0) -> tuple[int, int, int, int]:
         """Entropy of one task's ``numpy.random.SeedSequence``; the set-up is round -1."""
         return (self.file.seed, round_ + 1, stage, index)
+
+
+def read_plan(folder: CampaignFolder, *, trust: bool = False) -> Plan:
+    """Plan of the campaign file in a campaign's folder.
+
+    Raises
+    ------
+    BadInput
+        As for `build_plan`, or if the file cannot be read.
+    """
+    path = folder.campaign_file
+    return build_plan(read_campaign_file(path), path.resolve().parent, trust=trust)
 
 
 def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan:
@@ -218,6 +234,7 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
         strategy=chosen,
         e0=e0,
         rule=_stop_rule(file, barrier),
+        base=folder,
         trust=trust,
     )
 
@@ -344,11 +361,6 @@ def search_hops(unit: Frame, mobile: str, search: HopSearch, supercell: tuple[in
 def is_builder(structure: str, folder: Path) -> bool:
     """Whether a structure is named after a shipped builder rather than a file."""
     return not (Path(structure).suffix or "/" in structure or (folder / structure).exists())
-
-
-def foundation_reference(plan: Plan, folder: Path) -> str:
-    """The foundation's name, or its path made absolute."""
-    return model_reference(plan.file.foundation, folder)
 
 
 def _read_one(folder: Path, path: str, charge: int, multiplicity: int) -> Frame:

@@ -1,14 +1,11 @@
 """The campaign: rounds until the verdict is in or the budget is spent, from wherever an earlier run stopped."""
 
-import importlib.metadata
-import platform
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 from rich.console import Console
 
 import curator
@@ -16,18 +13,16 @@ from curator.anchor import anchor_frames, measure_anchor
 from curator.backends.base import one_line
 from curator.backends.executor import open_executor
 from curator.backends.labellers import make_labeller
-from curator.build import Plan, build_plan, n_anchor_labels, n_exam_labels
+from curator.build import build_plan, n_anchor_labels, n_exam_labels, read_plan
 from curator.choose import calibration_before, choose
-from curator.config import CampaignFile, HopFiles, read_campaign_file
+from curator.config import CampaignFile
 from curator.config import Diffusion as DiffusionSettings
 from curator.context import Context, count_labels
-from curator.datasets.atomic import write_atomically
 from curator.datasets.fence import acquire
 from curator.datasets.frame import Frame
 from curator.datasets.journal import Journal, open_store
-from curator.datasets.label import Theory
 from curator.datasets.notice import Notice
-from curator.errors import BadInput, bad_input, is_disk_full
+from curator.errors import bad_input, is_disk_full
 from curator.exam import take_exam
 from curator.labelling import key_of
 from curator.measure import (
@@ -45,6 +40,7 @@ from curator.measure import (
 from curator.probes import probe_round
 from curator.progress import Display
 from curator.report.page import write_report
+from curator.resolved import check_same_campaign, write_resolved
 from curator.round import (
     explore,
     explore_for_test,
@@ -53,38 +49,15 @@ from curator.round import (
     label_test_frames,
     train,
 )
-from curator.setup import Setup, check_kept_replay, foundation_hash, gather_inputs, has_inputs, keep_inputs, set_up
-from curator.state import CampaignFolder, Json, campaign_folder, log_event, plain_json, read_json, write_json
+from curator.setup import Setup, check_kept_replay, gather_inputs, has_inputs, keep_inputs, set_up
+from curator.state import Json, campaign_folder, log_event, plain_json, read_json, write_json
 from curator.summary import campaign_json, exploration_runs, round_cost, verdict_json
 from curator.verdict.convergence import has_settled, judge
 from curator.verdict.purchase import in_words, measured_again, more_md, summed_up
 from curator.verdict.rule import StopRule
 
-FIXED_KEYS = (
-    "system",
-    "foundation",
-    "label.kind",
-    "label.model",
-    "seed",
-    "learn.replay",
-    "learn.replay_frames",
-    "learn.replay_choice",
-)
-"""Keys that may not change once a campaign has begun: they would mix two campaigns."""
 ROUND_KEYS = ("explore", "select", "learn", "measure")
 """Sections that a round keeps as they were when it began; a change holds from the next round on."""
-RECORDED_PACKAGES = (
-    "ase",
-    "chgnet",
-    "mace-torch",
-    "matscipy",
-    "numpy",
-    "parsl",
-    "pymatgen",
-    "quacc",
-    "scikit-learn",
-    "torch",
-)
 
 
 def run(target: Path, console: Console, *, trust: bool = False) -> Json:
@@ -103,12 +76,11 @@ def run(target: Path, console: Console, *, trust: bool = False) -> Json:
         If the work failed; what is done is kept.
     """
     folder = campaign_folder(target)
-    base = folder.campaign_file.resolve().parent
-    plan = build_plan(read_campaign_file(folder.campaign_file), base, trust=trust)
+    plan = read_plan(folder, trust=trust)
     with bad_input(key_of(plan.file.label)):
         theory = make_labeller(plan.labeller).theory
-    refuse_other_campaign(folder, plan, theory)
-    inputs = None if has_inputs(folder) else gather_inputs(plan, base, trust=trust)
+    changed = check_same_campaign(folder, plan, theory)
+    inputs = None if has_inputs(folder) else gather_inputs(plan)
     if inputs is None:
         check_kept_replay(plan, folder)
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -116,16 +88,18 @@ def run(target: Path, console: Console, *, trust: bool = False) -> Json:
         journal = Journal(folder.journal, fence)
         if inputs is not None:
             keep_inputs(inputs, folder)
-        _write_resolved(folder, plan, theory)
+        if changed:
+            log_event(folder, "settings_changed", keys=changed)
+        write_resolved(folder, plan, theory)
         open_store(folder.store, journal).close()
         settings = plan.file.run
         with open_executor(settings.executor, settings.workers, folder.workers) as executor:
             context = Context(plan, folder, theory, journal, executor, Display(folder, console))
             log_event(folder, "resumed" if folder.evidence.exists() else "started", version=curator.__version__)
-            return _run_rounds(context, base)
+            return _run_rounds(context)
 
 
-def _run_rounds(context: Context, base: Path) -> Json:
+def _run_rounds(context: Context) -> Json:
     file, folder, display = context.plan.file, context.folder, context.display
     display.say(f"[bold]{file.name}[/bold]: {file.stop.max_rounds} rounds and {file.stop.max_labels} labels at most")
     setup = set_up(context)
@@ -139,17 +113,17 @@ def _run_rounds(context: Context, base: Path) -> Json:
             # A round that has chosen its frames goes on, though its labels count already.
             if ended and not (folder.round(round_) / "selection.json").exists():
                 break
-            _run_round(_as_it_began(context, round_, base), setup, rounds)
+            _run_round(_as_it_began(context, round_), setup, rounds)
         rounds.append(read_json(done))
         if not context.folder.round(round_ + 1).exists():
-            rounds[-1] = _brought_up_to_date(context, setup, rounds, base)
+            rounds[-1] = _brought_up_to_date(context, setup, rounds)
         _say_round(context, rounds[-1])
         if rounds[-1]["verdict"] == "converged":
             ended = "converged"
             break
     if rounds:
         round_ = len(rounds) - 1
-        take_exam(_as_it_began(context, round_, base), setup, round_)
+        take_exam(_as_it_began(context, round_), setup, round_)
     campaign = _write_campaign(context, setup, rounds, finished=True)
     log_event(folder, "verdict", verdict=campaign["verdict"], ended=ended)
     display.say(f"  ended: {ended}; report: {folder.report}")
@@ -227,11 +201,11 @@ def _about_diffusion(context: Context, round_: int, diffusion: Diffusion, settin
     }
 
 
-def _brought_up_to_date(context: Context, setup: Setup, rounds: Sequence[Json], base: Path) -> Json:
+def _brought_up_to_date(context: Context, setup: Setup, rounds: Sequence[Json]) -> Json:
     """The newest round, judged by the ``stop`` of today, and measured longer where that is asked for or pays."""
     *earlier, content = rounds
     file, round_ = context.plan.file, content["round"]
-    began = _as_it_began(context, round_, base)
+    began = _as_it_began(context, round_)
     content = _judged(context, earlier, content, began.plan.rule)
     while (settings := more_md([*earlier, content], file.measure.diffusion, file.stop.max_md_ps)) is not None:
         _write_campaign(context, setup, [*earlier, content], finished=False)
@@ -256,7 +230,7 @@ def _judged(context: Context, earlier: Sequence[Json], content: Json, rule: Stop
     return judged
 
 
-def _as_it_began(context: Context, round_: int, base: Path) -> Context:
+def _as_it_began(context: Context, round_: int) -> Context:
     """The context with the sections of the campaign file that held when the round began."""
     path = context.folder.round(round_) / "settings.json"
     file = context.plan.file
@@ -273,7 +247,7 @@ def _as_it_began(context: Context, round_: int, base: Path) -> Context:
     if kept == file.model_dump(mode="json", include=set(ROUND_KEYS)):
         return context
     began = CampaignFile.model_validate(file.model_dump(mode="json") | kept)
-    return replace(context, plan=build_plan(began, base, trust=context.plan.trust))
+    return replace(context, plan=build_plan(began, context.plan.base, trust=context.plan.trust))
 
 
 def _anchor_frames(folder: Path, setup: Setup) -> list[Frame]:
@@ -313,60 +287,3 @@ def _write_campaign(context: Context, setup: Setup, rounds: Sequence[Json], *, f
                 raise
             warnings.warn(f"the report could not be written: {one_line(error)}", Notice, stacklevel=2)
     return content
-
-
-def refuse_other_campaign(folder: CampaignFolder, plan: Plan, theory: Theory) -> None:
-    """Refuse to mix two campaigns in one folder, and record which keys changed."""
-    if not folder.resolved.exists():
-        return
-    resolved = yaml.safe_load(folder.resolved.read_text(encoding="utf-8"))
-    before, now = resolved["campaign"], plan.file.model_dump(mode="json")
-    changed_for_good = [key for key in FIXED_KEYS if _value(before, key) != _value(now, key)]
-    if not changed_for_good and resolved["theory"]["key"] != theory.key:
-        changed_for_good = ["what label stands for"]
-    if not changed_for_good and resolved["structures"] != _structure_hashes(plan):
-        changed_for_good = ["a structure file of system"]
-    if changed_for_good:
-        raise BadInput(
-            f"{folder.campaign_file}: {changed_for_good[0]} has changed since this campaign began, and would mix two "
-            "campaigns; start a new one in another folder from this one's frames: curator export"
-        )
-    changed = sorted(key for key in now if before.get(key) != now[key])
-    if changed:
-        log_event(folder, "settings_changed", keys=changed)
-
-
-def _write_resolved(folder: CampaignFolder, plan: Plan, theory: Theory) -> None:
-    """Write the campaign file with every default, and where everything comes from."""
-    versions = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
-    content = {
-        "campaign": plan.file.model_dump(mode="json"),
-        "strategy": asdict(plan.strategy),
-        "theory": {"key": theory.key, **asdict(theory)},
-        "foundation": {"hash": foundation_hash(folder)},
-        "structures": _structure_hashes(plan),
-        "provenance": {
-            "file": str(folder.campaign_file.resolve()),
-            "curator": curator.__version__,
-            "python": platform.python_version(),
-            "versions": versions,
-        },
-    }
-    write_atomically(folder.resolved, yaml.safe_dump(plain_json(content), sort_keys=False, allow_unicode=True))
-
-
-def _structure_hashes(plan: Plan) -> list[str]:
-    """Hashes of the structure and the hops that were read from files."""
-    frames = [plan.structure] if isinstance(plan.structure, Frame) else []
-    for files, hop in ((plan.file.system.hop, plan.hop), (plan.file.system.heldout_hop, plan.heldout_hop)):
-        if isinstance(files, HopFiles) and hop is not None:
-            frames += [hop.initial, hop.final]
-    return [frame.hash for frame in frames]
-
-
-def _value(content: Json, key: str) -> object:
-    """Value at a key such as ``learn.replay``."""
-    value: object = content
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value

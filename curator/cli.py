@@ -114,14 +114,13 @@ def _check_convergence(target: Path, as_json: bool, trust: bool) -> None:
 
     import numpy as np
 
-    from curator.build import build_plan
-    from curator.config import read_campaign_file
+    from curator.build import read_plan
     from curator.dft_convergence import convergence_lines, measure_convergence, plot_convergence
     from curator.lattice import unit_cell
     from curator.state import campaign_folder
 
     folder = campaign_folder(target)
-    plan = build_plan(read_campaign_file(folder.campaign_file), folder.campaign_file.resolve().parent, trust=trust)
+    plan = read_plan(folder, trust=trust)
     if plan.labeller.kind != "dft":
         raise BadInput(f"label.kind: {plan.labeller.kind} has no cutoff and no k-points; --convergence is for dft")
     folder.path.mkdir(parents=True, exist_ok=True)

@@ -308,6 +308,11 @@ class Run(Section):
     workers: int = Field(2, ge=1, description="Worker processes, one thread each.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device of the models.")
 
+    @property
+    def n_processes(self) -> int:
+        """Tasks that run at once."""
+        return 1 if self.executor == "serial" else self.workers
+
 
 class CampaignFile(Section):
     """A campaign of active learning towards a diffusion property."""

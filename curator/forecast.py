@@ -10,8 +10,7 @@ from ase.geometry import complete_cell
 
 from curator.backends.base import LabelFailed
 from curator.backends.labellers import label_frame, make_labeller
-from curator.build import Plan, build_plan, n_anchor_labels, n_exam_labels
-from curator.config import read_campaign_file
+from curator.build import Plan, n_anchor_labels, n_exam_labels, read_plan
 from curator.datasets.frame import Frame
 from curator.diffusion.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS
 from curator.errors import BadInput, bad_input
@@ -56,9 +55,8 @@ def forecast(target: Path, *, trust: bool = False) -> Forecast:
         If the campaign could not run.
     """
     folder = campaign_folder(target)
-    base = folder.campaign_file.resolve().parent
-    plan = build_plan(read_campaign_file(folder.campaign_file), base, trust=trust)
-    model = gather_inputs(plan, base, trust=trust).foundation
+    plan = read_plan(folder, trust=trust)
+    model = gather_inputs(plan).foundation
     with bad_input(key_of(plan.file.label)):
         theory = make_labeller(plan.labeller).theory
     frame = _structure(plan)
@@ -137,7 +135,7 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
         "train": train_s / 3600,
     }
     total = sum(hours.values())
-    n_workers = 1 if file.run.executor == "serial" else file.run.workers
+    n_workers = file.run.n_processes
     numbers: Json = {
         "n_atoms": n_atoms,
         "theory": theory,

@@ -131,7 +131,9 @@ def measure_errors(context: Context, round_: int) -> Errors:
 def fresh_errors(context: Context, round_: int, chosen: Chosen, calibration: Calibration | None) -> Errors:
     """Errors of the previous models on the frames of this round, before anything was trained on them.
 
-    Those of the random share alone are unbiased; the others were chosen for being hard.
+    Those of the random share alone are unbiased; the others were chosen for being hard. Predicted errors are held
+    against those of whatever they were predicted for, a committee's mean or the first member; the stopping rule judges
+    the first member, which is the model that a campaign ends with.
     """
     by_hash = {record.frame.hash: record for record in labelled(context)}
     candidates = read_candidates(context.folder.round(round_) / "explore" / "candidates.extxyz")
@@ -154,7 +156,8 @@ def fresh_errors(context: Context, round_: int, chosen: Chosen, calibration: Cal
         "error_frame": frame,
         "spread_is_known": np.array(chosen.spread is not None),
     }
-    fresh = float(np.sqrt(np.mean(error[is_random] ** 2))) if is_random.any() else None
+    of_first = _errors([each[:1] for each in forces], references)
+    fresh = float(np.sqrt(np.mean(of_first[is_random] ** 2))) if is_random.any() else None
     return Errors({"fresh_force_rmse_eV_per_A": fresh}, arrays)
 
 

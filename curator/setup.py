@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
@@ -12,14 +11,14 @@ from curator.anchor import Anchor, measure_anchor
 from curator.backends.executor import Task
 from curator.backends.labellers import at_charge
 from curator.barriers.followed import followed_hops, rank_hops
-from curator.build import Plan, foundation_reference
+from curator.build import Plan
 from curator.context import FOUNDATION, Context, run_tasks, values_of
 from curator.datasets.extxyz import write_records
 from curator.datasets.frame import Frame
 from curator.datasets.label import Record
 from curator.datasets.sources import Hop
 from curator.errors import BadInput, CuratorError, bad_input
-from curator.labelling import resolve
+from curator.labelling import model_reference, resolve
 from curator.lattice import seed_structure, unit_cell
 from curator.learners.foundation import load_foundation
 from curator.learners.mace import MaceModel, keep_head
@@ -90,13 +89,8 @@ class Inputs:
     probe: Sequence[Record]
 
 
-def gather_inputs(plan: Plan, folder: Path, *, trust: bool) -> Inputs:
+def gather_inputs(plan: Plan) -> Inputs:
     """Load everything the campaign file names; nothing is written.
-
-    Parameters
-    ----------
-    folder
-        Where relative paths start.
 
     Raises
     ------
@@ -104,9 +98,9 @@ def gather_inputs(plan: Plan, folder: Path, *, trust: bool) -> Inputs:
         If the model is not there, does not know an element of the system, or replay has nothing to replay.
     """
     pseudolabels = plan.strategy.replay == "pseudolabels"
-    reference = foundation_reference(plan, folder)
+    reference = model_reference(plan.file.foundation, plan.base)
     with bad_input("foundation"):
-        model = load_foundation(reference, trust=trust, device="cpu")
+        model = load_foundation(reference, trust=plan.trust, device="cpu")
         if pseudolabels and len(model.heads) > 1:
             # What it replays is then its own, not that of the foundation it was once fine-tuned from.
             model = keep_head(model, model.head)
@@ -120,7 +114,7 @@ def gather_inputs(plan: Plan, folder: Path, *, trust: bool) -> Inputs:
     replay: tuple[list[Record], list[Record]] = ([], [])
     # Kept whatever the strategy is now: another one may come with a later round.
     if own or learn.replay is not None:
-        source = reference if learn.replay is None else resolve(learn.replay, folder)
+        source = reference if learn.replay is None else resolve(learn.replay, plan.base)
         with bad_input("learn.replay"):
             replay = replay_records(
                 source,

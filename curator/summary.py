@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from curator.context import Context, labelled
-from curator.exam import with_exam
+from curator.exam import EXAM, with_exam
 from curator.setup import Setup, foundation_hash
 from curator.state import CampaignFolder, Json, read_json, wall_seconds
 from curator.uncertainty import FRESH_ARRAYS, pool_fresh_errors, reliability_json
@@ -67,7 +67,7 @@ def _with_price(rounds: Sequence[Json], context: Context) -> Json | None:
     plan: Json | None = rounds[-1]["md_plan"] if rounds else None
     if plan is None or diffusion is None:
         return plan
-    n_workers = min(context.plan.file.run.workers, len(diffusion.temperatures_K) * diffusion.replicas)
+    n_workers = min(context.plan.file.run.n_processes, len(diffusion.temperatures_K) * diffusion.replicas)
     hours = [t["cpu_hours"] for t in plan["temperatures"]]
     known = all(value is not None for value in hours)
     planned = planned_md(rounds[-1])
@@ -80,20 +80,20 @@ def _with_price(rounds: Sequence[Json], context: Context) -> Json | None:
 
 
 def round_cost(context: Context, round_: int, measuring_cpu_s: float) -> Json:
-    """CPU seconds of a round by kind, and its wall time.
+    """CPU seconds of a round by kind, its exam apart, and its wall time.
 
     Parameters
     ----------
     measuring_cpu_s
         Of the molecular dynamics that measured diffusion.
     """
-    records = labelled(context)
+    bought = [r.label for r in labelled(context) if r.provenance.round == round_ and r.provenance.reason != EXAM]
     explored = sum(run["cpu_s"] for run in exploration_runs(context.folder, round_))
     anchor = context.folder.round(round_) / "measure" / "anchor.json"
     probes = context.folder.round(round_) / "probes" / "probes.json"
     others = sum(read_json(path)["cpu_s"] for path in (anchor, probes) if path.exists())
     return {
-        "label_cpu_s": sum(record.label.cpu_s for record in records if record.provenance.round == round_),
+        "label_cpu_s": sum(label.cpu_s for label in bought),
         "train_cpu_s": sum(member["cpu_s"] for member in read_json(context.training_file(round_))["members"]),
         "md_cpu_s": explored + others + measuring_cpu_s,
         "wall_s": wall_seconds(context.folder, round_),

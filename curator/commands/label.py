@@ -199,22 +199,20 @@ def _counted(failed: Mapping[int, tuple[str, str]]) -> str:
 def _retry_campaign(target: Path, workers: int, as_json: bool, trust: bool) -> None:
     """Label what waits in a campaign's quarantine, with its labeller or that of label.also; a round trains on it."""
     from curator.backends.labellers import make_labeller
-    from curator.build import build_plan
-    from curator.campaign import refuse_other_campaign
-    from curator.config import read_campaign_file
+    from curator.build import read_plan
     from curator.datasets.fence import acquire
     from curator.datasets.journal import open_store
+    from curator.resolved import check_same_campaign
     from curator.state import campaign_folder
 
     folder = campaign_folder(target)
-    base = folder.campaign_file.resolve().parent
-    plan = build_plan(read_campaign_file(folder.campaign_file), base, trust=trust)
+    plan = read_plan(folder, trust=trust)
     specs = [spec.run_in(folder.calculations) for spec in (plan.labeller, plan.also) if spec is not None]
     with bad_input():
         theories = [make_labeller(spec).theory for spec in specs]
     if not folder.journal.is_dir():
         raise BadInput(f"{target}: has not begun; start it with: curator run {target}")
-    refuse_other_campaign(folder, plan, theories[0])
+    check_same_campaign(folder, plan, theories[0])
     with acquire(folder.journal) as fence:
         journal = Journal(folder.journal, fence)
         asked = [

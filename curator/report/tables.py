@@ -197,7 +197,7 @@ def cost_table(evidence: Evidence) -> Table:
     if rows:
         sums = [sum(value or 0.0 for value in column) for column in zip(*costs, strict=True)]
         rows.append(["All", *(duration(value) for value in sums)])
-        labels = _sum(evidence.rounds, "n_new_labels")
+        labels = _sum(evidence.rounds, "n_new_labels") - _sum(evidence.rounds, "n_exam_labels")
         note = f"One label cost {duration(sums[0] / labels)} of CPU time on average. " if labels else ""
         note += "The set-up, before round 0, is not among them."
     columns = ["Round", "Labels (CPU)", "Training (CPU)", "Dynamics (CPU)", "Wall time"]

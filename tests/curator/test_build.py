@@ -198,7 +198,7 @@ def test_hops_that_cannot_be_searched_for(tmp_path: Path, system: dict[str, obje
 def test_edition_brings_its_own_replay_and_probe(name: str, tmp_path: Path):
     content = {"system": {"structure": "lif-interstitial"}, "foundation": name, "learn": {"replay_frames": 10}}
     plan = build_plan(CampaignFile.model_validate(content), tmp_path)
-    inputs = gather_inputs(plan, tmp_path, trust=False)
+    inputs = gather_inputs(plan)
     assert inputs.foundation.hash == load_foundation(name, device="cpu").hash
     assert (len(inputs.replay_train), len(inputs.probe)) == (10, 100)
     assert {r.label.theory for r in (*inputs.replay_train, *inputs.probe)} == {theory(name).key}
@@ -210,4 +210,4 @@ def test_edition_labels_too_and_an_unknown_one_is_told(tmp_path: Path):
     assert make_labeller(plan.labeller).theory.method == "mini-halides-0.3.0-small"
     wrong = CampaignFile.model_validate(content | {"foundation": "mini-halides:0.4.0"})
     with pytest.raises(BadInput, match=r"^foundation: no edition 'mini-halides:0.4.0' .* mini-halides:0.2.0-small"):
-        gather_inputs(build_plan(wrong, tmp_path), tmp_path, trust=False)
+        gather_inputs(build_plan(wrong, tmp_path))

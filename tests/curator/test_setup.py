@@ -19,7 +19,7 @@ def test_kept_pseudolabels_are_those_of_the_kept_foundation(tmp_path: Path) -> N
     }
     plan = build_plan(CampaignFile.model_validate(content), tmp_path)
     folder = CampaignFolder(tmp_path, tmp_path / "campaign.yaml")
-    keep_inputs(gather_inputs(plan, tmp_path, trust=False), folder)
+    keep_inputs(gather_inputs(plan), folder)
     foundation = load_model(folder.setup / FOUNDATION)
     for name, n_frames in (("train", 3), ("valid", 1)):
         records = read_own_records(folder.setup / f"replay-{name}.extxyz")

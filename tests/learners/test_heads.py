@@ -146,14 +146,14 @@ def campaign(foundation: str, **learn: object) -> CampaignFile:
 @pytest.mark.parametrize("name", ["two.model", "ours"])
 def test_campaign_takes_a_head_by_a_path_relative_to_its_file(name: str, folder: Path) -> None:
     plan = build_plan(campaign(f"{name}#r2scan"), folder.parent, trust=True)
-    model = gather_inputs(plan, folder.parent, trust=True).foundation
+    model = gather_inputs(plan).foundation
     assert model.heads == ("r2scan",)
     assert model.e0s()[3] == pytest.approx(E0S_EV[1, 0])
 
 
 def test_unknown_head_in_a_campaign_is_told(folder: Path) -> None:
     with pytest.raises(BadInput, match=r"^foundation: .*has no head 'lda'; it has pbe, r2scan"):
-        gather_inputs(build_plan(campaign("ours#lda"), folder.parent), folder.parent, trust=False)
+        gather_inputs(build_plan(campaign("ours#lda"), folder.parent))
 
 
 def test_labeller_takes_a_head(two_headed: Path, chosen: dict[str, MaceModel], frames: list[Frame]) -> None:

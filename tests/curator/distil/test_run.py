@@ -119,7 +119,7 @@ def test_student_is_a_foundation_that_brings_its_frames(student: Path, tmp_path:
         "label": {"kind": "classical", "model": "lif-fumi-tosi"},
         "learn": {"strategy": "multihead_replay", "replay_frames": 5},
     }
-    inputs = gather_inputs(build_plan(CampaignFile.model_validate(content), tmp_path), tmp_path, trust=False)
+    inputs = gather_inputs(build_plan(CampaignFile.model_validate(content), tmp_path))
     assert inputs.foundation.hash == load_foundation(str(student), device="cpu").hash
     assert len(inputs.replay_train) == 5
     with Store(student / "frames.h5", "r") as store:

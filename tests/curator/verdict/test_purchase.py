@@ -255,7 +255,7 @@ def go_on(base: Path, file: CampaignFile, executor: SerialExecutor | None = None
         theory = make_labeller(plan.labeller).theory
         context = Trained(plan, folder, theory, journal, executor or SerialExecutor(), display)
         rounds = [read_json(folder.round(k) / "round.json") for k in range(SETTLED_ROUNDS)]
-        rounds[-1] = _brought_up_to_date(context, SETUP, rounds, base)
+        rounds[-1] = _brought_up_to_date(context, SETUP, rounds)
         _write_campaign(context, SETUP, rounds, finished=True)
         return rounds[-1]
 
