@@ -217,7 +217,7 @@ def _brought_up_to_date(context: Context, setup: Setup, rounds: Sequence[Json]) 
         again = measured_again(content, _about_diffusion(began, round_, diffusion, settings))
         before, content = content, _judged(context, earlier, again, began.plan.rule)
         log_event(context.folder, "md_bought", round=round_, before=summed_up(before), after=summed_up(content))
-        context.display.say(f"  round {round_}: more MD: {in_words(before)}; then {in_words(content)}")
+        context.display.say(f"  round {round_}: measured again: {in_words(before)}; then {in_words(content)}")
     return content
 
 
@@ -238,6 +238,10 @@ def _as_it_began(context: Context, round_: int) -> Context:
         write_json(path, file.model_dump(mode="json", include=set(ROUND_KEYS)))
         return context
     kept = read_json(path)
+    today = file.measure.diffusion
+    if today is not None and kept["measure"]["diffusion"] is not None:
+        # What counts as converged holds at once.
+        kept["measure"]["diffusion"]["tolerance_eV"] = today.tolerance_eV
     if not context.training_file(round_).exists() and kept["learn"] != (
         learn := file.model_dump(mode="json", include={"learn"})["learn"]
     ):

@@ -11,6 +11,7 @@ from ase.geometry import complete_cell
 from curator.backends.base import LabelFailed
 from curator.backends.labellers import label_frame, make_labeller
 from curator.build import Plan, n_anchor_labels, n_exam_labels, read_plan
+from curator.config import Diffusion
 from curator.datasets.frame import Frame
 from curator.diffusion.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS
 from curator.errors import BadInput, bad_input
@@ -26,6 +27,7 @@ from curator.state import Json, campaign_folder
 from curator.trajectory import MDSettings, timestep_for
 from curator.verdict.convergence import earliest_convergence
 from curator.verdict.gate import WITHOUT_RANDOM_FRAMES
+from curator.verdict.planning import hops_for
 
 N_STEPS_TIMED = 10
 CALLS_OF_A_BARRIER = 350
@@ -36,6 +38,8 @@ DEFECT = {"vacancy": "vacancy", "interstitial": "interstitial", "interstitialcy"
 """What the mechanism of a hop makes in the crystal that is given."""
 TRAINING_OVER_PREDICTION = 3.0
 """Cost of one training step over that of a prediction on the same frames: two more passes."""
+MANY_HOPS = 3000
+"""Hops at a temperature beyond which it is worth a word that other temperatures would take fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,12 +217,28 @@ def _notes(plan: Plan, n_rounds: int) -> tuple[str, ...]:
             f"  note: a trajectory of {shortest_ps:g} ps is too short to measure a diffusivity in; "
             f"give measure.diffusion.duration_ps {needed_ps:g} or more"
         )
+    notes += _temperature_notes(diffusion) if diffusion is not None else []
     limit_ps = plan.file.stop.max_md_ps
     if diffusion is not None and limit_ps and (once_ps := diffusion.replicas * sum(diffusion.durations_ps)) >= limit_ps:
         notes.append(
             f"  note: one measurement takes {once_ps:g} ps, so stop.max_md_ps {limit_ps:g} buys no more; raise it"
         )
     return tuple(notes)
+
+
+def _temperature_notes(diffusion: Diffusion) -> list[str]:
+    """What the temperatures ask for, whatever the rates turn out to be."""
+    if len(set(diffusion.temperatures_K)) < 2:
+        return [
+            "  note: one temperature gives no activation energy, so this campaign cannot converge; give "
+            "measure.diffusion.temperatures_K two, or three to see whether the line is straight"
+        ]
+    n_hops = hops_for(diffusion.temperatures_K, diffusion.tolerance_eV)
+    remedy = "; a wider range takes fewer" if n_hops > MANY_HOPS else ""
+    return [
+        f"  note: to know Ea within {diffusion.tolerance_eV:g} eV takes about {n_hops:.0f} hops at each temperature, "
+        f"in every round that is compared{remedy}"
+    ]
 
 
 def _width_A(frame: Frame) -> float:

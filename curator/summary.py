@@ -70,10 +70,12 @@ def _with_price(rounds: Sequence[Json], context: Context) -> Json | None:
     n_workers = min(context.plan.file.run.n_processes, len(diffusion.temperatures_K) * diffusion.replicas)
     hours = [t["cpu_hours"] for t in plan["temperatures"]]
     known = all(value is not None for value in hours)
+    # A trajectory is one task, however long.
+    longest = max(hours) / diffusion.replicas if known else None
     planned = planned_md(rounds[-1])
     return plan | {
         "workers": n_workers,
-        "wall_hours": sum(hours) / n_workers if known else None,
+        "wall_hours": None if longest is None else max(sum(hours) / n_workers, longest),
         # As stop.max_md_ps takes it.
         "max_md_ps": None if planned is None else math.ceil(md_ps(rounds, planned)),
     }

@@ -60,7 +60,7 @@ def barrier(
     mobile: Annotated[str | None, typer.Option("--mobile", help="Symbol of the element that hops.")] = None,
     supercell: Annotated[
         tuple[int, int, int] | None,
-        typer.Option("--supercell", help="Repeats of the crystal's cell; by default at least 8 Å wide."),
+        typer.Option("--supercell", help="Repeats of the crystal's cell, as 2 2 2; by default at least 8 Å wide."),
     ] = None,
     max_length_A: Annotated[
         float | None, typer.Option("--max-length-A", help="Longest way of one atom; nearest sites by default.")

@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 
 DOUBT = 0.01
 """Below this probability of its residuals the straight line is called into question."""
+NO_LINE = ("kink", "curved", "poor fit", "negative")
+"""How the reasons begin for which no single activation energy describes the diffusivities."""
 
 
 class _Measurement(Protocol):
@@ -28,6 +30,8 @@ class _Measurement(Protocol):
     def D_A2_per_ps(self) -> float | None: ...
     @property
     def error_A2_per_ps(self) -> float | None: ...
+    @property
+    def bound_A2_per_ps(self) -> float | None: ...
     @property
     def n_hops(self) -> float: ...
     @property
@@ -99,7 +103,8 @@ def fit_arrhenius(diffusivities: Sequence[_Measurement]) -> Arrhenius | None:
     Parameters
     ----------
     diffusivities
-        One or more for each temperature; bounds and refusals are left out.
+        One or more for each temperature. Refusals are left out, and so are bounds, but a reason names a bound that the
+        line lies above, beyond its error.
 
     Returns
     -------
@@ -139,6 +144,7 @@ def fit_arrhenius(diffusivities: Sequence[_Measurement]) -> Arrhenius | None:
             f"negative: D falls as the temperature rises, Ea is {Ea_eV:.3f} eV; look for a change of phase or of the "
             "mechanism, and check that each temperature is that of its trajectories"
         )
+    reasons += _above_bounds(diffusivities, solution, covariance)
     error_ln_D0, error_eV = (float(value) for value in np.sqrt(np.diag(covariance)))
     measured = [point[3] for point in points]
     return Arrhenius(
@@ -185,6 +191,21 @@ def arrhenius_as_json(fit: Arrhenius) -> dict[str, object]:
         "time_ps": fit.time_ps,
         "reasons": list(fit.reasons),
     }
+
+
+def _above_bounds(diffusivities: Sequence[_Measurement], solution: Floats, covariance: Floats) -> list[str]:
+    """Bounds on D that the line lies above, by more than 1.96 of its standard errors there."""
+    reasons = []
+    for d in diffusivities:
+        if d.status == "bound" and d.temperature_K and d.bound_A2_per_ps:
+            row = np.array([1.0, -1 / (KB_EV_PER_K * d.temperature_K)])
+            ln_D, error = float(row @ solution), float(np.sqrt(row @ covariance @ row))
+            if ln_D - 1.96 * error > np.log(d.bound_A2_per_ps):
+                reasons.append(
+                    f"above a bound: the line gives {np.exp(ln_D):.3g} Å²/ps at {d.temperature_K:g} K, where D is "
+                    f"below {d.bound_A2_per_ps:.3g}; it must be steeper there: run longer at that temperature"
+                )
+    return reasons
 
 
 def _bend(temperature_K: Floats, ln_D: Floats, weight: Floats, chi2: float) -> str:

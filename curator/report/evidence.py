@@ -131,7 +131,16 @@ def newest(evidence: Evidence, key: str) -> Tree | None:
 
 def labels_of(row: Tree) -> float | None:
     """Labels that had been bought when a round was measured; those of its exam came afterwards."""
-    n_labels = number(row, "n_labels_total")
+    return _before_exam(row, "n_labels_total")
+
+
+def new_labels_of(row: Tree) -> float | None:
+    """Labels that a round bought, its exam's apart."""
+    return _before_exam(row, "n_new_labels")
+
+
+def _before_exam(row: Tree, key: str) -> float | None:
+    n_labels = number(row, key)
     return None if n_labels is None else n_labels - (number(row, "n_exam_labels") or 0.0)
 
 

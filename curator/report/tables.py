@@ -10,7 +10,18 @@ import numpy as np
 from curator.datasets.units import CM2_PER_S_PER_A2_PER_PS as CM2
 from curator.quantities import DASH, MINUS, duration, picoseconds, scientific, significant, with_error
 from curator.report.captions_diffusion import no_diffusion
-from curator.report.evidence import Evidence, Tree, items, lookup, mobile_species, moment, newest, number
+from curator.report.evidence import (
+    Evidence,
+    Tree,
+    items,
+    labels_of,
+    lookup,
+    mobile_species,
+    moment,
+    new_labels_of,
+    newest,
+    number,
+)
 from curator.report.timeline import stage_name
 
 N_FAILURES_SHOWN = 40
@@ -46,8 +57,8 @@ def rounds_table(evidence: Evidence) -> Table:
         rows.append(
             [
                 _whole(row["round"]),
-                _cell(number(row, "n_labels_total"), _whole),
-                _cell(number(row, "n_new_labels"), _whole),
+                _cell(labels_of(row), _whole),
+                _cell(new_labels_of(row), _whole),
                 " / ".join(splits),
                 _cell(number(row, "force_rmse_eV_per_A", "model")),
                 _cell(None if energy is None else 1e3 * energy),
@@ -71,7 +82,10 @@ def rounds_table(evidence: Evidence) -> Table:
         "Explosions",
         "Verdict",
     )
-    note = "Splits are those at the end of the round, with the labels of the anchor, which only the next round learns."
+    note = (
+        "Splits are those at the end of the round, with the labels of the anchor, which only the next round learns; "
+        "the labels of an exam come on top."
+    )
     return Table("Round by round", columns, rows, note if rows else "No round is finished yet.", prose=(10,))
 
 
@@ -197,7 +211,7 @@ def cost_table(evidence: Evidence) -> Table:
     if rows:
         sums = [sum(value or 0.0 for value in column) for column in zip(*costs, strict=True)]
         rows.append(["All", *(duration(value) for value in sums)])
-        labels = _sum(evidence.rounds, "n_new_labels") - _sum(evidence.rounds, "n_exam_labels")
+        labels = sum(new_labels_of(row) or 0.0 for row in evidence.rounds)
         note = f"One label cost {duration(sums[0] / labels)} of CPU time on average. " if labels else ""
         note += "The set-up, before round 0, is not among them."
     columns = ["Round", "Labels (CPU)", "Training (CPU)", "Dynamics (CPU)", "Wall time"]

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from curator.diffusion.arrhenius import NO_LINE
 from curator.verdict.equivalence import Z95, Comparison, Estimate, compare, drift
 from curator.verdict.gate import gate, settled
 from curator.verdict.history import FinishedRound, counted, read_round, seed_error_eV
@@ -35,6 +36,7 @@ FIRST_MD_PS: float = 100.0
 """Molecular dynamics to buy where there has been none to scale from."""
 LONGER_HELPS = ("too short", "not diffusive yet", "not stationary")
 """How the reasons begin for which a diffusivity is refused that a longer trajectory would give."""
+OTHER_TEMPERATURES = "more of the same will not help: change measure.diffusion.temperatures_K"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +129,15 @@ def _judge_property(
     if not now.points:
         longest_ps = max(r.time_ps for r in history)
         return _undetermined(["no molecular dynamics was run in this round"], longest_ps or FIRST_MD_PS, None)
-    if unclear := _unmeasured(now, plan, n_labels):
+    if unclear := _unmeasured(now, plan, n_labels, rule.n_compare - len(earlier)):
         return unclear
     assert now.Ea is not None
+    if bent := [reason for reason in now.fit_reasons if reason.startswith(NO_LINE)]:
+        return Verdict("undetermined", (*bent, OTHER_TEMPERATURES), NextPurchase("none", 0, ""), plan)
     Ea = now.Ea.with_error_of(seed_eV)
     if not _is_comparable(now, rule, seed_eV):
         reason = f"Ea, {Ea} eV, is too uncertain to agree with anything within {rule.tolerance_eV:.3f} eV"
-        return _buy_certainty([reason], plan, now, n_labels)
+        return _buy_certainty([reason], plan, now, n_labels, rule.n_compare - len(earlier))
     if len(earlier) < rule.n_compare:
         done = f"in {len(earlier)} earlier round{'s' * (len(earlier) > 1)}" if earlier else "in no earlier round"
         reason = (
@@ -153,17 +157,29 @@ def _judge_property(
         reasons = [*open_trends, "the pairs of rounds agree; one more round will show the trend better"]
         return replace(_not_yet(reasons, n_labels), md_plan=plan)
     if open_pairs or open_trends:
-        return _buy_certainty([*open_pairs, *open_trends], plan, now, n_labels)
+        return _buy_certainty([*open_pairs, *open_trends], plan, now, n_labels, 0)
     hops = sum(point.hops for point in now.points)
     told = (
         *facts,
         *(c.text for c in (*pairs, *trends)),
+        *now.fit_reasons,
+        *_besides_the_barrier(Ea, now, rule),
         f"measured at {len(now.points)} temperatures over {now.time_ps:.0f} ps and {hops:.0f} hops",
     )
     return Verdict("converged", told, NextPurchase("none", 0, ""))
 
 
-def _unmeasured(now: FinishedRound, plan: MDPlan | None, n_labels: float) -> Verdict | None:
+def _besides_the_barrier(Ea: Estimate, now: FinishedRound, rule: StopRule) -> list[str]:
+    """What to be careful about where the activation energy is not that of the hop that is followed."""
+    if now.barrier_eV is None or abs(Ea.value - now.barrier_eV) < rule.tolerance_eV + 2 * Ea.error:
+        return []
+    return [
+        f"Ea is {Ea} eV, the barrier that is followed {now.barrier_eV:.3f} eV: other hops may carry the diffusion; "
+        "compare them with curator barrier --mechanism"
+    ]
+
+
+def _unmeasured(now: FinishedRound, plan: MDPlan | None, n_labels: float, n_to_come: int) -> Verdict | None:
     """Verdict on a round in which not every temperature was measured, or None."""
     missing = [point for point in now.points if not point.is_measured]
     texts = [f"{p.temperature_K:.0f} K is not measured: {'; '.join(p.reasons) or 'no hop'}" for p in missing]
@@ -171,10 +187,9 @@ def _unmeasured(now: FinishedRound, plan: MDPlan | None, n_labels: float) -> Ver
     if any(reason.startswith("exploded") for reason in refused):
         return _not_yet([*texts, "label frames from there: raise explore.temperatures_K, or buy more labels"], n_labels)
     if any(not reason.startswith(LONGER_HELPS) for reason in refused):
-        remedy = "more of the same will not help: change measure.diffusion.temperatures_K"
-        return Verdict("undetermined", (*texts, remedy), NextPurchase("none", 0, ""))
+        return Verdict("undetermined", (*texts, OTHER_TEMPERATURES), NextPurchase("none", 0, ""))
     if missing:
-        return _buy_md(texts, plan, now)
+        return _buy_md(texts, plan, now, n_to_come)
     if now.Ea is None:
         reason = "there is no Arrhenius fit, though every temperature is measured: give more temperatures"
         return Verdict("undetermined", (reason,), NextPurchase("none", 0, ""))
@@ -203,7 +218,11 @@ def _quantities(r: FinishedRound, rule: StopRule, seed_eV: float) -> list[_Quant
     tolerance = math.log(rule.diffusivity_factor)
     return [
         _Quantity("Ea", ", eV", r.Ea.with_error_of(seed_eV), rule.tolerance_eV),
-        *(_Quantity(f"ln D at {p.temperature_K:.0f} K", "", p.ln_D, tolerance) for p in r.points if p.ln_D is not None),
+        *(
+            _Quantity(f"ln D at {p.temperature_K:.0f} K", "", p.ln_D.with_error_of(seed_eV / p.kT_eV), tolerance)
+            for p in r.points
+            if p.ln_D is not None
+        ),
     ]
 
 
@@ -224,7 +243,9 @@ def _trends(measured: Sequence[FinishedRound], rule: StopRule, seed_eV: float) -
     ]
 
 
-def _buy_certainty(reasons: Sequence[str], plan: MDPlan | None, now: FinishedRound, n_labels: float) -> Verdict:
+def _buy_certainty(
+    reasons: Sequence[str], plan: MDPlan | None, now: FinishedRound, n_labels: float, n_to_come: int
+) -> Verdict:
     """Molecular dynamics for an uncertain comparison; labels, where training leaves more to chance than sampling."""
     if plan is not None and plan.buy == "labels":
         reason = (
@@ -233,11 +254,20 @@ def _buy_certainty(reasons: Sequence[str], plan: MDPlan | None, now: FinishedRou
         )
         return replace(_not_yet([*reasons, reason], n_labels), md_plan=plan)
     wanted = () if plan is None else (f"a statistical error of Ea of {plan.wanted_eV:.3f} eV would usually tell",)
-    return _buy_md([*reasons, *wanted], plan, now)
+    return _buy_md([*reasons, *wanted], plan, now, n_to_come)
 
 
-def _buy_md(reasons: Sequence[str], plan: MDPlan | None, now: FinishedRound) -> Verdict:
-    """What the plan says; as much again as there is where the errors are small enough already, or there is no plan."""
+def _buy_md(reasons: Sequence[str], plan: MDPlan | None, now: FinishedRound, n_to_come: int) -> Verdict:
+    """What the plan says; as much again as there is where the errors are small enough already, or there is no plan.
+
+    Parameters
+    ----------
+    n_to_come
+        Rounds measured as well that it takes after this one, where too few came before it.
+    """
+    if n_to_come > 0:
+        rounds = f"{n_to_come} more round{'s' * (n_to_come > 1)}"
+        reasons = [*reasons, f"then {rounds} measured as well must agree: each takes labels, and MD as long"]
     if plan is not None and not plan.more_ps:
         plan = twice_the_time(plan)
     return _undetermined(reasons, (now.time_ps or FIRST_MD_PS) if plan is None else plan.more_ps, plan)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from curator.datasets.units import KB_EV_PER_K
 from curator.verdict.equivalence import Estimate
 from curator.verdict.rule import StopRule
 
@@ -34,6 +35,11 @@ class MeasuredPoint:
     reasons: tuple[str, ...]
 
     @property
+    def kT_eV(self) -> float:
+        """Thermal energy; an error of the barrier over this is one of ln D."""
+        return KB_EV_PER_K * self.temperature_K
+
+    @property
     def is_measured(self) -> bool:
         """Whether there is a diffusivity with hops behind it."""
         return self.status == "measured" and self.ln_D is not None and self.hops > 0
@@ -57,6 +63,8 @@ class FinishedRound:
         Diffusivities, one a temperature; empty if none was to be measured.
     Ea
         Activation energy in eV with its statistical error, which the fit inflates where chi² asks for it.
+    fit_reasons
+        What to be careful about in the fit.
     md_cpu_s_per_ps
         CPU seconds that a picosecond of one measuring trajectory took.
     """
@@ -71,6 +79,7 @@ class FinishedRound:
     n_explosions: float | None
     points: tuple[MeasuredPoint, ...]
     Ea: Estimate | None
+    fit_reasons: tuple[str, ...]
     md_cpu_s_per_ps: float | None
 
     @property
@@ -108,6 +117,7 @@ def read_round(content: Mapping[str, Any]) -> FinishedRound:
         n_explosions=_number(content.get("n_explosions")),
         points=tuple(_read_point(entry) for entry in content.get("diffusion") or ()),
         Ea=_estimate(_number(fit.get("Ea_eV")), _number(fit.get("error_eV"))),
+        fit_reasons=tuple(fit.get("reasons") or ()),
         md_cpu_s_per_ps=_number(content.get("md_cpu_s_per_ps")),
     )
 

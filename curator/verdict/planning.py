@@ -92,6 +92,12 @@ def error_of_Ea(temperature_K: ArrayLike, variance_ln_D: ArrayLike) -> float:
     return float(1 / np.sqrt(weight @ (x - weight @ x / weight.sum()) ** 2))
 
 
+def hops_for(temperature_K: ArrayLike, tolerance_eV: float) -> float:
+    """Hops at each of some temperatures that let an activation energy agree with its like within a tolerance."""
+    one_hop_each = np.full(np.shape(temperature_K), EXCESS_VARIANCE)
+    return (error_of_Ea(temperature_K, one_hop_each) / (tolerance_eV / MARGIN_OVER_ERROR)) ** 2
+
+
 def cheapest_times(
     temperature_K: ArrayLike, variance_ps: ArrayLike, error_eV: float, at_least_ps: ArrayLike = 0.0
 ) -> Floats:
@@ -156,7 +162,7 @@ def plan_md(now: FinishedRound, rule: StopRule, seed_eV: float, earlier: Sequenc
     rule
         What counts as converged.
     seed_eV
-        Standard error of the activation energy that no dynamics lowers.
+        Standard error of the activation energy that no dynamics lowers; over kT, also of ln D.
     earlier
         Rounds it is to agree with, at the same temperatures; where none is known, they are taken to be as good as
         this one.
@@ -174,9 +180,14 @@ def plan_md(now: FinishedRound, rule: StopRule, seed_eV: float, earlier: Sequenc
     # What a fit adds for its chi² is not planned for: chance, which another look corrects, or a curvature, which stays.
     others_eV = [r.Ea.with_error_of(seed_eV).error for r in earlier if r.Ea]
     total_eV = _wanted(rule.tolerance_eV, others_eV)
-    wanted_eV = math.sqrt(max(total_eV**2 - seed_eV**2, (LEAST_SHARE * total_eV) ** 2))
-    others_ln_D = [[e.error for r in earlier if (e := r.points[i].ln_D)] for i in range(len(now.points))]
-    wanted_ln_D = np.array([_wanted(math.log(rule.diffusivity_factor), errors) for errors in others_ln_D])
+    wanted_eV = _by_sampling(total_eV, seed_eV)
+    seed_ln_D = [seed_eV / point.kT_eV for point in now.points]
+    others_ln_D = [
+        [math.hypot(e.error, seed) for r in earlier if (e := r.points[i].ln_D)] for i, seed in enumerate(seed_ln_D)
+    ]
+    total_ln_D = [_wanted(math.log(rule.diffusivity_factor), errors) for errors in others_ln_D]
+    wanted_ln_D = np.array([_by_sampling(total, seed) for total, seed in zip(total_ln_D, seed_ln_D, strict=True)])
+    seed_share = max(seed_eV / total_eV, *(seed / total for seed, total in zip(seed_ln_D, total_ln_D, strict=True)))
     at_least_ps = np.maximum(time_ps, variance_ps / wanted_ln_D**2)
     needed_ps = cheapest_times(temperature_K, variance_ps, wanted_eV, at_least_ps)
 
@@ -191,7 +202,7 @@ def plan_md(now: FinishedRound, rule: StopRule, seed_eV: float, earlier: Sequenc
         sampling_eV=None if now.Ea is None else now.Ea.error,
         seed_eV=seed_eV,
         gap_eV=now.gap_eV,
-        buy=_better_purchase(now, rule, seed_eV / total_eV, more_ps),
+        buy=_better_purchase(now, rule, seed_share, more_ps),
         cpu_s_per_ps=now.md_cpu_s_per_ps,
         best_temperatures_K=best_K,
         best_time_ps=best_ps,
@@ -218,6 +229,11 @@ def _wanted(tolerance: float, others: Sequence[float]) -> float:
     return math.sqrt(max(both - max(others, default=math.sqrt(both / 2)) ** 2, both / 4))
 
 
+def _by_sampling(total: float, seed: float) -> float:
+    """Standard error that sampling may have of a total, beside what training leaves to chance."""
+    return math.sqrt(max(total**2 - seed**2, (LEAST_SHARE * total) ** 2))
+
+
 def _better_purchase(
     now: FinishedRound, rule: StopRule, seed_share: float, more_ps: float
 ) -> Literal["md", "labels", "none"]:
@@ -229,10 +245,15 @@ def _better_purchase(
 def _best(
     now: FinishedRound, temperature_K: Floats, variance_ps: Floats, error_eV: float, error_ln_D: float
 ) -> tuple[tuple[float, float, float] | None, float | None]:
-    """Cheapest temperatures within the range of those in use, and their time, if rates follow the Arrhenius line."""
-    if now.Ea is None or now.Ea.value < 1.96 * now.Ea.error:
+    """Cheapest temperatures within the range of those in use, and their time, if rates follow the Arrhenius line.
+
+    Until the activation energy is known, the barrier stands for it.
+    """
+    known = now.Ea is not None and now.Ea.value >= 1.96 * now.Ea.error
+    Ea_eV = now.Ea.value if known and now.Ea is not None else now.barrier_eV
+    if Ea_eV is None or Ea_eV <= 0:
         return None, None
-    best_K = best_temperatures(now.Ea.value, float(temperature_K.min()), float(temperature_K.max()))
+    best_K = best_temperatures(Ea_eV, float(temperature_K.min()), float(temperature_K.max()))
     x, best_x = 1 / (KB_EV_PER_K * temperature_K), 1 / (KB_EV_PER_K * np.array(best_K))
-    variance = np.exp(np.mean(np.log(variance_ps) - now.Ea.value * x) + now.Ea.value * best_x)
+    variance = np.exp(np.mean(np.log(variance_ps) - Ea_eV * x) + Ea_eV * best_x)
     return best_K, float(cheapest_times(best_K, variance, error_eV, variance / error_ln_D**2).sum())

@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator.datasets.units import KB_EV_PER_K
+from curator.diffusion.arrhenius import arrhenius_as_json, fit_arrhenius
+from curator.diffusion.coefficient import Coefficient
+from curator.diffusion.diffusivity import Diffusivity
 from curator.verdict.convergence import StopRule, has_settled, judge
 from curator.verdict.purchase import N_MEASUREMENTS
 
@@ -17,6 +20,12 @@ EA_EV = 0.12
 LN_D0 = 3.0
 FIRST_LOOK_PS = 100.0
 RULE = StopRule(tolerance_eV=0.05)
+
+
+def measured(entry: dict) -> Diffusivity:
+    """Diffusivity of the JSON of a simulated one."""
+    value = Coefficient(entry["D_A2_per_ps"], entry["error_A2_per_ps"], (math.nan, math.nan))
+    return Diffusivity("Li", entry["temperature_K"], "measured", (), value, n_hops=entry["hops"])
 
 
 @dataclass(frozen=True)
@@ -88,11 +97,6 @@ class Campaign:
         error = self.error_ln_D * np.sqrt(FIRST_LOOK_PS / time_ps)
         noise = self.error_ln_D * math.sqrt(FIRST_LOOK_PS) * summed / time_ps
         ln_D = LN_D0 + self.true_shift(k) - (self.true_Ea(k) + self.chance_eV(k, seed)[0]) * X + noise
-        weight = 1 / error**2
-        lever = X - weight @ X / weight.sum()
-        spread = weight @ lever**2
-        Ea = -(weight * lever) @ ln_D / spread
-        chi2 = weight @ (ln_D - weight @ ln_D / weight.sum() + Ea * lever) ** 2
         entries = [
             {
                 "temperature_K": float(T),
@@ -106,8 +110,9 @@ class Campaign:
             }
             for T, value, e, t in zip(TEMPERATURES_K, ln_D.tolist(), error.tolist(), time_ps.tolist(), strict=True)
         ]
-        fit = {"Ea_eV": float(Ea), "error_eV": float(np.sqrt(max(1.0, chi2) / spread))}
-        return {"diffusion": entries, "arrhenius": fit}
+        fit = fit_arrhenius([measured(entry) for entry in entries])
+        assert fit is not None
+        return {"diffusion": entries, "arrhenius": arrhenius_as_json(fit)}
 
     def history(self, seed: int = 0) -> list[dict]:
         """All rounds, each with 100 ps of MD at each temperature."""

@@ -79,6 +79,20 @@ def test_the_defect_that_a_mechanism_makes_is_told(tmp_path: Path):
     assert "a defect made in them (vacancy)" in added_up(tmp_path, system=system).lines[0]
 
 
+@pytest.mark.parametrize(
+    ("temperatures_K", "told"),
+    [
+        ([700], "one temperature gives no activation energy, so this campaign cannot converge"),
+        # Two equal errors at a distance d in 1/kT: 2 x 1.25 / (0.05 eV / 4.2 x d)².
+        ([500, 1000], "takes about 131 hops at each temperature, in every round that is compared"),
+        ([700, 720], "hops at each temperature, in every round that is compared; a wider range takes fewer"),
+    ],
+)
+def test_note_of_what_the_temperatures_ask_for(tmp_path: Path, temperatures_K: list[float], told: str):
+    lines = added_up(tmp_path, measure={"diffusion": {"temperatures_K": temperatures_K}}).lines
+    assert any(told in line for line in lines)
+
+
 def test_note_where_a_time_step_is_long_for_hydrogen(tmp_path: Path):
     explore, diffusion = {"timestep_fs": 0.5}, {"temperatures_K": [700, 1000], "timestep_fs": 2.0}
     sections = {"system": {"structure": "lif-interstitial"}, "explore": explore, "measure": {"diffusion": diffusion}}

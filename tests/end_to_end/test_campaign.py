@@ -263,7 +263,7 @@ def test_a_planned_duration_written_to_the_file_continues_the_trajectories(
     done = curator_here("run", folder)
     assert done.returncode == 3, done.stderr
     after = json.loads(last.read_text())
-    assert "more MD: 1 ps, no Ea; then 2 ps, no Ea" in done.stdout
+    assert "measured again: 1 ps, no Ea; then 2 ps, no Ea" in done.stdout
     assert [point["time_ps"] for point in after["diffusion"]] == pytest.approx([0.9, 0.9])
     assert after["measured_before"][0]["diffusion"] == before["diffusion"]
     assert len(positions) == 2

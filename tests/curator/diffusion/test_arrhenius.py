@@ -134,6 +134,15 @@ def test_bounds_and_refusals_are_left_out():
     assert fit_arrhenius([]) is None
 
 
+def test_a_bound_below_the_line_is_told():
+    points = [measured(T, exact(T), 0.05) for T in TEMPERATURES_K]
+    for bound, is_told in ((0.1 * exact(500), True), (3 * exact(500), False)):
+        fit = fit_arrhenius([*points, Diffusivity("Li", 500.0, "bound", (), bound_A2_per_ps=bound)])
+        assert fit is not None
+        assert fit.Ea_eV == pytest.approx(EA_EV)
+        assert any(reason.startswith("above a bound: the line gives") for reason in fit.reasons) == is_told
+
+
 def test_json():
     fit = fit_arrhenius([measured(T, exact(T), 0.1) for T in TEMPERATURES_K])
     assert fit is not None

@@ -331,3 +331,52 @@ def test_equivalence_errs_at_its_nominal_rate():
         for s in [0.05 / 4.2] * 4000
     ]
     assert equal.count("agrees") / 4000 == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    "reason", ["kink: Ea is 0.45 eV up to 700 K", "curved: Ea goes", "poor fit: chi²", "negative: D"]
+)
+def test_no_activation_energy_converges_that_is_no_straight_line(reason: str):
+    rounds = settled()
+    rounds[-1]["arrhenius"] |= {"reasons": [reason]}
+    verdict = judge(rounds, RULE)
+    assert verdict.verdict == "undetermined"
+    assert verdict.reasons[0] == reason
+    assert "change measure.diffusion.temperatures_K" in verdict.reasons[1]
+    assert verdict.next_purchase.kind == "none"
+
+
+def test_two_temperatures_are_told():
+    rounds = settled()
+    told = "two temperatures: whether ln D is a straight line over 1/T cannot be told; measure a third"
+    rounds[-1]["arrhenius"] |= {"reasons": [told]}
+    verdict = judge(rounds, RULE)
+    assert verdict.verdict == "converged"
+    assert told in verdict.reasons
+
+
+def test_an_activation_energy_that_is_not_that_of_the_hop_is_told():
+    rounds = [r | {"barrier_eV": 0.3, "barrier_reference_eV": 0.3, "barrier_members_eV": [0.3]} for r in settled()]
+    verdict = judge([r | {"barrier_gap_eV": 0.0} for r in rounds], RULE)
+    assert verdict.verdict == "converged"
+    assert any("the barrier that is followed 0.300 eV: other hops" in reason for reason in verdict.reasons)
+    assert not any("other hops" in reason for reason in judge(settled(), RULE).reasons)
+
+
+def test_what_training_leaves_to_chance_is_an_error_of_ln_D_too():
+    """Diffusivities that differ by a factor of 2.2 are no drift if the barriers of a committee scatter by 17 meV."""
+    rounds = Campaign(bias_eV=0.0, error_ln_D=0.02, n_rounds=4, seed_eV=0.0).history()
+    for point in rounds[-1]["diffusion"]:
+        point["D_A2_per_ps"] *= 2.2
+    assert "ln D at 500 K against round" in judge(rounds, RULE).reasons[0]
+    assert judge(rounds, RULE).verdict == "not_yet"
+    scattered = [r | {"barrier_members_eV": [r["barrier_eV"] - 0.012, r["barrier_eV"] + 0.012]} for r in rounds]
+    verdict = judge(scattered, replace(RULE, tolerance_eV=0.2))
+    assert not any(": differs by" in reason for reason in verdict.reasons)
+
+
+def test_what_it_takes_after_the_dynamics_is_told():
+    rounds = Campaign(bias_eV=0.0, error_ln_D=0.5, n_rounds=3).history()
+    verdict = judge(rounds, RULE)
+    assert verdict.next_purchase.kind == "md"
+    assert any(reason.startswith("then 2 more rounds measured as well must agree") for reason in verdict.reasons)

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from histories import RULE, Campaign
+from histories import BARRIER_EV, RULE, Campaign
 
 from curator.datasets.units import KB_EV_PER_K
 from curator.verdict.history import read_round
@@ -154,7 +154,8 @@ def test_a_temperature_without_a_diffusivity_is_scaled_by_its_hops():
     plan = planned(diffusion=content["diffusion"], arrhenius=None)
     assert plan is not None
     assert plan.sampling_eV is None
-    assert plan.best_temperatures_K is None
+    # The barrier stands for the activation energy.
+    assert plan.best_temperatures_K == pytest.approx(best_temperatures(BARRIER_EV, 500, 1000))
     # At the least what its own ln D takes: 1.25 / 4 after 100 ps, to come to (ln 2 / 4.2)².
     assert plan.temperatures[0].needed_ps >= 100 * 1.25 / 4 / LN_2_WANTED**2 - 1e-6
 

