@@ -211,7 +211,10 @@ SETUP = Setup(CRYSTAL, None, None, None)
 
 
 def campaign_file(
-    duration_ps: float | list[float] = 18, temperatures_K: tuple[float, ...] = (500, 1000), **stop: Any
+    duration_ps: float | list[float] = 18,
+    temperatures_K: tuple[float, ...] = (500, 1000),
+    tolerance_eV: float = 0.1,
+    **stop: Any,
 ) -> CampaignFile:
     diffusion = {"temperatures_K": temperatures_K, "replicas": 1, "duration_ps": duration_ps, "timestep_fs": 10}
     return CampaignFile.model_validate(
@@ -219,7 +222,7 @@ def campaign_file(
             "seed": 2,
             "system": {"structure": "crystal.extxyz", "mobile": "Li", "cell": "given"},
             "label": {"kind": "classical", "model": "lif-fumi-tosi"},
-            "measure": {"barrier": False, "diffusion": diffusion | {"tolerance_eV": 0.1}},
+            "measure": {"barrier": False, "diffusion": diffusion | {"tolerance_eV": tolerance_eV}},
             "stop": {"max_rounds": SETTLED_ROUNDS, "diffusivity_factor": 3, **stop},
         }
     )
@@ -371,6 +374,12 @@ def test_a_budget_that_does_not_pay_for_the_plan_buys_nothing(copied: Path, plan
     campaign = read_json(copied / "campaign.json")
     assert campaign["budget"]["max_md_ps"] == limit_ps
     assert any(line.endswith(f"stop.max_md_ps: {plan['max_md_ps']}, not {limit_ps}") for line in status_lines(campaign))
+
+
+def test_a_tolerance_holds_at_once(copied: Path, plan: Json):
+    content = go_on(copied, campaign_file(tolerance_eV=0.2))
+    assert content["md_plan"]["wanted_error_eV"] == pytest.approx(2 * plan["wanted_error_eV"], rel=0.01)
+    assert content["measured_with"]["tolerance_eV"] == 0.1
 
 
 def test_a_temperature_that_joins_leaves_the_others_as_they_are(copied: Path, undetermined: Path):
