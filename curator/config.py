@@ -1,6 +1,7 @@
 """The campaign file: what a user may write, checked key by key.
 
-pydantic models end here and in :mod:`curator.build`; everything behind them works on frozen dataclasses.
+Sections are frozen pydantic models. What is checked against files and other keys, :mod:`curator.build` checks; behind
+it nothing is checked again.
 """
 
 import difflib

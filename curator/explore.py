@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+from ase.io import iread, write
 
-from curator.datasets.frame import Frame
+from curator.datasets.atomic import atomic_path
+from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.md import DEFAULT_GATES, min_distance_ratio
 from curator.trajectory import EXPLORE_EQUILIBRATION_PS, Gates, MDSettings, Trajectory
 
@@ -200,3 +203,22 @@ def candidates_of(
 
 def _interval_ps(trajectory: Trajectory) -> float:
     return trajectory.settings.steps_per_frame * trajectory.settings.timestep_fs / 1000
+
+
+def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
+    """Write candidates to extended XYZ, with where each comes from."""
+    images = []
+    for candidate in candidates:
+        atoms = atoms_from_frame(candidate.frame)
+        atoms.info |= {"group": candidate.group, "source": candidate.source, "near_hop": candidate.near_hop}
+        images.append(atoms)
+    with atomic_path(path) as aside:
+        write(aside, images, format="extxyz")
+
+
+def read_candidates(path: Path) -> list[Candidate]:
+    """Candidates that :func:`write_candidates` wrote."""
+    return [
+        Candidate(frame_from_atoms(atoms), *(atoms.info[name] for name in ("group", "source", "near_hop")))
+        for atoms in iread(path, index=":", format="extxyz")
+    ]

@@ -13,7 +13,7 @@ def seed_structure(
 ) -> tuple[Frame, Hop | None, Hop | None]:
     """Structure the campaign explores, its hop and its held-out hop, once the lattice is known.
 
-    Of hops that are searched for it is the shortest that is returned; see `curator.barriers.followed`.
+    Of hops that are searched for it is the shortest that is returned; see `curator.followed`.
 
     Parameters
     ----------

@@ -22,11 +22,11 @@ from curator.datasets.frame import Frame
 from curator.datasets.label import Record
 from curator.datasets.sources import Hop
 from curator.diffusion.measurement import Arrhenius, Diffusivity, as_json, fit_arrhenius, measure_diffusion
+from curator.explore import read_candidates
 from curator.learners.base import Prediction
 from curator.learners.mace import REPLAY
 from curator.learners.metrics import energy_rmse_per_atom, force_rmse, median_frame_force_rmse
 from curator.positions import hop_length
-from curator.round import read_candidates
 from curator.state import Json, Stage
 from curator.tasks import ModelAt, TrainedMember, last_layer_spread_of, predict_frames, run_trajectory
 from curator.trajectory import MDSettings, Trajectory

@@ -2,25 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 from ase.data import atomic_numbers
-from ase.io import iread, write
 
 from curator.backends.executor import Done, Task
 from curator.barriers.hop import plan_hop
 from curator.choose import Chosen
 from curator.context import Context, buy_labels, labelled, run_tasks, values_of
-from curator.datasets.atomic import atomic_path
 from curator.datasets.contacts import contacts
 from curator.datasets.extxyz import write_records
-from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
+from curator.datasets.frame import Frame
 from curator.datasets.label import Label, Provenance, Record, Split
 from curator.datasets.split import assign_splits
 from curator.errors import CuratorError
-from curator.explore import Candidate, plan_exploration
+from curator.explore import Candidate, plan_exploration, read_candidates, write_candidates
 from curator.explore import candidates as candidates_from
 from curator.state import Stage, read_json, write_json
 from curator.tasks import (
@@ -105,25 +102,6 @@ def _explore(
     write_json(folder / f"{kind}.json", {"runs": runs})
     write_candidates(out, found)
     return found
-
-
-def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
-    """Write candidates to extended XYZ, with where each comes from."""
-    images = []
-    for candidate in candidates:
-        atoms = atoms_from_frame(candidate.frame)
-        atoms.info |= {"group": candidate.group, "source": candidate.source, "near_hop": candidate.near_hop}
-        images.append(atoms)
-    with atomic_path(path) as aside:
-        write(aside, images, format="extxyz")
-
-
-def read_candidates(path: Path) -> list[Candidate]:
-    """Candidates that :func:`write_candidates` wrote."""
-    return [
-        Candidate(frame_from_atoms(atoms), *(atoms.info[name] for name in ("group", "source", "near_hop")))
-        for atoms in iread(path, index=":", format="extxyz")
-    ]
 
 
 def label_test_frames(context: Context, candidates: Sequence[Candidate]) -> None:

@@ -10,7 +10,6 @@ from ase.data import chemical_symbols
 from curator.anchor import Anchor, measure_anchor
 from curator.backends.executor import Task
 from curator.backends.labellers import at_charge
-from curator.barriers.followed import followed_hops, rank_hops
 from curator.build import Plan
 from curator.context import FOUNDATION, Context, run_tasks, values_of
 from curator.datasets.extxyz import write_records
@@ -18,6 +17,7 @@ from curator.datasets.frame import Frame
 from curator.datasets.label import Record
 from curator.datasets.sources import Hop
 from curator.errors import BadInput, CuratorError, bad_input
+from curator.followed import followed_hops, rank_hops
 from curator.labelling import model_reference, resolve
 from curator.lattice import seed_structure, unit_cell
 from curator.learners.foundation import load_foundation

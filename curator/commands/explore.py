@@ -43,9 +43,8 @@ def explore(
     trust: Trust = False,
 ) -> None:
     """Run molecular dynamics and keep frames that may be worth a label."""
-    from curator.explore import candidates_of
+    from curator.explore import candidates_of, write_candidates
     from curator.md import run_md
-    from curator.round import write_candidates
     from curator.trajectory import MDSettings, check_explores, timestep_for
 
     check_positive(

@@ -14,7 +14,6 @@ from curator.backends.base import LabellerSpec
 from curator.backends.executor import SerialExecutor
 from curator.backends.labellers import make_labeller
 from curator.barriers.barrier import Barrier
-from curator.barriers.followed import followed_hops, rank_hops
 from curator.build import build_plan
 from curator.config import CampaignFile
 from curator.context import Context
@@ -22,6 +21,7 @@ from curator.datasets.fence import acquire
 from curator.datasets.frame import Frame
 from curator.datasets.journal import Journal
 from curator.datasets.sources import Hop
+from curator.followed import followed_hops, rank_hops
 from curator.lattice import hops_of
 from curator.progress import Display
 from curator.state import CampaignFolder, read_json
@@ -96,7 +96,7 @@ def test_the_order_is_that_of_barriers_not_of_lengths(context: Context, monkeypa
         value = made_up[hop.final.hash]
         return Barrier(value, value, hop.initial, None, (), (), None, "ci-neb", None, None, True, (), 0, 0.0)
 
-    monkeypatch.setattr("curator.barriers.followed.barrier_of", barrier_of)
+    monkeypatch.setattr("curator.followed.barrier_of", barrier_of)
     rank_hops(context, unit)
     chosen = followed_hops(context.folder)
     rows = read_json(context.folder.setup / "hops.json")["hops"]
