@@ -95,6 +95,13 @@ class System(Section):
     cell: Literal["labeller", "foundation", "given"] = Field(
         "labeller", description="The lattice is relaxed once, with this, and then fixed for all rounds and models."
     )
+    expansion: float = Field(
+        0.0,
+        gt=-0.2,
+        lt=0.2,
+        description="Linear thermal expansion of the fixed lattice: 0.02 makes each of its vectors 2 % longer. Without "
+        "it the dynamics is that of a cold lattice, under pressure.",
+    )
     mobile: str | None = Field(None, description="Symbol of the diffusing element; the rest is the host.")
     charge: int = Field(0, description="Total charge in e.")
     multiplicity: int = Field(0, ge=0, description="Spin multiplicity; 0 leaves it to the labeller.")

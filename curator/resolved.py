@@ -8,7 +8,7 @@ import yaml
 
 import curator
 from curator.build import Plan
-from curator.config import HopFiles
+from curator.config import CampaignFile, HopFiles
 from curator.datasets.atomic import write_atomically
 from curator.datasets.frame import Frame
 from curator.datasets.label import Theory
@@ -52,7 +52,10 @@ def check_same_campaign(folder: CampaignFolder, plan: Plan, theory: Theory) -> l
     if not folder.resolved.exists():
         return []
     resolved = yaml.safe_load(folder.resolved.read_text(encoding="utf-8"))
-    before, now = resolved["campaign"], plan.file.model_dump(mode="json")
+    # Keys that curator has learnt since then had their defaults.
+    before, now = (
+        file.model_dump(mode="json") for file in (CampaignFile.model_validate(resolved["campaign"]), plan.file)
+    )
     changed_for_good = [key for key in FIXED_KEYS if _value(before, key) != _value(now, key)]
     if not changed_for_good and resolved["theory"]["key"] != theory.key:
         changed_for_good = ["what label stands for"]

@@ -224,11 +224,12 @@ def _fix_cell(context: Context) -> tuple[Frame, Hop | None, Hop | None]:
                 f"system.cell: the cell did not relax in {relaxed.n_calls} steps with the {cell}; "
                 "check the structure, or relax it yourself and use cell: given"
             )
+        stretch = 1 + plan.file.system.expansion
         content: Json = {
             "cell": cell,
             "numbers": relaxed.frame.numbers,
-            "positions": relaxed.frame.positions,
-            "cell_A": relaxed.frame.cell,
+            "positions": stretch * relaxed.frame.positions,
+            "cell_A": stretch * relaxed.frame.cell,
             "pbc": relaxed.frame.pbc,
             "n_calls": relaxed.n_calls,
             "cpu_s": relaxed.cpu_s,

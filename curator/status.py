@@ -174,6 +174,8 @@ def _exam_line(item: Json) -> str:
 
 def _diffusion_line(point: Json) -> str:
     about = f"{point['hops']:.0f} hops in {point['time_ps']:.0f} ps"
+    if point.get("pressure_GPa") is not None:
+        about += f", at {point['pressure_GPa']:.1f} GPa"
     if point["status"] == "measured":
         value = f"D = {point['D_A2_per_ps']:.3g} ± {point['error_A2_per_ps']:.2g} Å²/ps"
     elif point["status"] == "bound":
