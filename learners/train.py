@@ -137,7 +137,7 @@ def fit(
     _check(base, train, strategy, replay_train, replay_valid)
     if base is None and architecture is None:
         architecture = Architecture(_elements(train), pair_repulsion=True)
-    key = _run_key(base, architecture, [train, valid, replay_train, replay_valid], strategy, seed, e0)
+    key = run_key(base, architecture, [train, valid, replay_train, replay_valid], strategy, seed, e0)
     module, architecture, e0_estimate = _prepare(base, train, strategy, seed, e0, architecture)
     n_parameters = sum(p.numel() for p in module.parameters())
     if strategy.lora_rank:
@@ -340,7 +340,7 @@ def _complete(architecture: Architecture, train: Sequence[Record], estimate: E0E
     return dataclasses.replace(architecture, heads=heads, avg_num_neighbors=neighbours)
 
 
-def _run_key(
+def run_key(
     base: MaceModel | None,
     architecture: Architecture | None,
     parts: Sequence[Sequence[Record]],
@@ -348,7 +348,16 @@ def _run_key(
     seed: int,
     e0: E0Choice,
 ) -> str:
-    """SHA-256 of all that a run depends on."""
+    """SHA-256 of all that a run of `fit` depends on; the model that comes back names it in its metadata, as ``run``.
+
+    Parameters
+    ----------
+    base, architecture, strategy, seed, e0
+        As of `fit`.
+    parts
+        Frames to train on and to validate with, and those to replay: ``train``, ``valid``, ``replay_train``,
+        ``replay_valid``.
+    """
     digest = hashlib.sha256()
     settings = [
         None if base is None else base.hash,
