@@ -266,7 +266,11 @@ def load_model(folder: Path, *, device: str = "cpu") -> MaceModel:
     folder = Path(folder)
     weights, description = folder / "model.safetensors", folder / "model.json"
     if not (weights.is_file() and description.is_file()):
-        raise ValueError(f"no model in {folder}: model.safetensors and model.json are expected there")
+        inside = ", ".join(sorted(str(path.parent) for path in folder.glob("*/model.json")))
+        remedy = (
+            f"name one of those inside, {inside}" if inside else "model.safetensors and model.json are expected there"
+        )
+        raise ValueError(f"no model in {folder}: {remedy}")
     try:
         values = json.loads(description.read_text())
         found = values["format"]

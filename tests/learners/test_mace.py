@@ -93,7 +93,15 @@ def test_truncated_weights_are_named(model: MaceModel, tmp_path: Path) -> None:
 
 
 def test_missing_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"no model in {tmp_path}"):
+    with pytest.raises(ValueError, match=rf"no model in {tmp_path}: model\.safetensors and model\.json are expected"):
+        load_model(tmp_path)
+
+
+def test_members_of_a_committee_are_named(model: MaceModel, tmp_path: Path) -> None:
+    for member in range(2):
+        model.save(tmp_path / f"member-{member}")
+    inside = f"{tmp_path}/member-0, {tmp_path}/member-1"
+    with pytest.raises(ValueError, match=f"no model in {tmp_path}: name one of those inside, {inside}"):
         load_model(tmp_path)
 
 
