@@ -267,10 +267,8 @@ def load_model(folder: Path, *, device: str = "cpu") -> MaceModel:
     weights, description = folder / "model.safetensors", folder / "model.json"
     if not (weights.is_file() and description.is_file()):
         inside = ", ".join(sorted(str(path.parent) for path in folder.glob("*/model.json")))
-        remedy = (
-            f"name one of those inside, {inside}" if inside else "model.safetensors and model.json are expected there"
-        )
-        raise ValueError(f"no model in {folder}: {remedy}")
+        expected = "model.safetensors and model.json are expected there"
+        raise ValueError(f"no model in {folder}: {f'name one of those inside, {inside}' if inside else expected}")
     try:
         values = json.loads(description.read_text())
         found = values["format"]

@@ -91,17 +91,18 @@ def fit(
 ) -> tuple[MaceModel, FitReport]:
     """Train a model on labelled frames.
 
-    The weights that come back are the moving average at the epoch with the lowest force error on the target's
-    validation frames, or at the last epoch where there are none. The same seed, data and settings give the same
-    weights, bit for bit, also when the run was killed and continued from its checkpoint (with one thread, on one
-    kind of device).
+    The weights that come back are the moving average at the epoch that ``strategy.keep`` chooses by the force error on
+    the target's validation frames, or at the last epoch where there are none. The same seed, data and settings give
+    the same weights, bit for bit, also when the run was killed and continued from its checkpoint (with one thread, on
+    one kind of device).
 
     Parameters
     ----------
     base
         Model to start from, which is not changed; None trains from scratch.
     train, valid
-        Frames of the target. Isolated atoms in ``train`` fix E0s and are not trained on. May have no ``valid``.
+        Frames of the target. Isolated atoms in ``train`` are not trained on; they fix E0s from scratch, and where
+        ``e0`` is ``isolated`` or ``average``. May have no ``valid``.
     strategy
         Row of the table of strategies.
     seed

@@ -1,4 +1,4 @@
-"""Exam of the embedded foundation model `mini-halides` against its teacher, and the card that reports it."""
+"""Exam of the embedded foundation model `mini-halides` against its teacher."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations_with_replacement
