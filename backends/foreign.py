@@ -168,7 +168,9 @@ class _Process:
             If it cannot be started.
         """
         if self._running is not None:
-            return self._hello
+            if self._running.poll() is None:
+                return self._hello
+            self._stop()  # it died between two requests, and no frame is to blame
         source = self._source
         python = source.python or sys.executable
         if shutil.which(python) is None:

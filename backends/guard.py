@@ -18,6 +18,7 @@ import psutil
 TOKEN_VARIABLE = "CURATOR_EXECUTOR"
 WORKER_VARIABLE = "CURATOR_WORKER"
 """Process id of the worker whose task started a process."""
+PATIENCE_S = 10.0
 
 
 def marked(token: str) -> list[tuple[psutil.Process, str | None]]:
@@ -31,9 +32,9 @@ def marked(token: str) -> list[tuple[psutil.Process, str | None]]:
     return found
 
 
-def kill_marked(token: str, patience_s: float = 10.0) -> None:
+def kill_marked(token: str) -> None:
     """Kill every process that carries a token, again and again until there is none."""
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + PATIENCE_S
     while (processes := marked(token)) and time.monotonic() < deadline:
         for process, _ in processes:
             with suppress(psutil.Error):

@@ -18,7 +18,7 @@ from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed, rocksalt
 from curator.errors import BadInput, bad_input
 from curator.labelling import key_of, labeller_of, pseudolabeller, resolve
-from curator.learners.strategies import E0_POLICIES, E0Choice, Strategy, strategy
+from curator.learners.strategies import E0_POLICIES, E0Choice, Strategy, UnusedOverrideError, strategy
 from curator.state import CampaignFolder
 from curator.verdict.rule import StopRule
 
@@ -182,11 +182,11 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             "lora_rank": file.learn.lora_rank,
             "lora_alpha": file.learn.lora_alpha,
         }
-        chosen = strategy(
-            file.learn.strategy,
-            defaults=file.learn.defaults,
-            **{key: value for key, value in overrides.items() if value is not None},
-        )
+        given = {key: value for key, value in overrides.items() if value is not None}
+        try:
+            chosen = strategy(file.learn.strategy, defaults=file.learn.defaults, **given)
+        except UnusedOverrideError as error:
+            raise BadInput(f"learn.{error.key}: {error}") from error
     with bad_input("learn.e0"):
         e0 = e0_choice(file.learn.e0)
     if not chosen.from_foundation and e0 == "foundation":

@@ -169,6 +169,12 @@ class Select(Section):
     )
     valid_share: float = Field(0.15, gt=0, lt=0.5, description="Share of trajectories kept for early stopping.")
 
+    @model_validator(mode="after")
+    def _shares_of_the_method(self) -> Self:
+        if self.method == "random" and self.hop_share:
+            raise ValueError("hop_share means nothing to method random, which draws from all frames alike; drop it")
+        return self
+
 
 class Learn(Section):
     """How the model is fine-tuned."""

@@ -6,13 +6,13 @@ from pydantic import Field, model_validator
 
 from curator.section import Section
 
-_ANYWHERE = ("kind", "also", "walltime_h")
+_ANYWHERE = ("kind", "also")
 _EV = ("functional", "cutoff_eV", "kpoint_spacing_per_A", "convergence_eV", "smearing_eV", "setups")
 KEYS: dict[str, tuple[str, ...]] = {
     "pseudolabel": ("model",),
     "classical": ("model",),
     "semiempirical": ("model",),
-    "ase": ("code", "calculator", "parameters", "method", "python"),
+    "ase": ("code", "calculator", "parameters", "method", "python", "walltime_h"),
     "espresso": (
         "code",
         "preset",
@@ -23,9 +23,10 @@ KEYS: dict[str, tuple[str, ...]] = {
         "smearing_Ry",
         "input_data",
         "command",
+        "walltime_h",
     ),
-    "vasp": ("code", "preset", "pseudopotentials", *_EV, "incar", "command"),
-    "gpaw": ("code", "preset", *_EV, "command"),
+    "vasp": ("code", "preset", "pseudopotentials", *_EV, "incar", "command", "walltime_h"),
+    "gpaw": ("code", "preset", *_EV, "command", "walltime_h"),
 }
 """Keys that mean something to a kind of label or, where it has one, to its code; ``ase`` goes with every kind."""
 
@@ -101,7 +102,7 @@ class Label(Section):
         description="How the program is run. espresso: pw.x, or mpirun -np 4 pw.x -nk 2; vasp: vasp_std, or mpirun -np "
         "16 vasp_std; gpaw: a Python that has it, env/bin/python, or mpirun -np 4 env/bin/gpaw python.",
     )
-    walltime_h: float = Field(24.0, gt=0, description="Longest time of one calculation in hours.")
+    walltime_h: float = Field(24.0, gt=0, description="dft, ase: longest time of one calculation in hours.")
 
     @model_validator(mode="after")
     def _keys_of_the_kind(self) -> Self:
@@ -110,7 +111,7 @@ class Label(Section):
         given = {name for name, field in fields if getattr(self, name) != field.get_default()}
         strange = sorted(given - {*_ANYWHERE, *KEYS[kind]})
         if strange:
-            raise ValueError(f"{strange[0]} means nothing to {kind}, which knows {', '.join(KEYS[kind])}")
+            raise ValueError(f"{strange[0]} means nothing to {kind}, which knows {', '.join(KEYS[kind])}; leave it out")
         if kind == "ase" and not (self.calculator and self.method):
             raise ValueError("ase needs calculator, such as ase.calculators.emt:EMT, and method, a name for its theory")
         return self

@@ -53,12 +53,12 @@ def read_dataset(path: Path) -> DataSet:
     BadInput
         If there is none.
     """
-    if path.suffix == ".h5" and not (path.parent / JOURNAL).is_dir():
+    if path.suffix == ".h5" and not (path.name == STORE and (path.parent / JOURNAL).is_dir()):
         if not path.exists():
             raise BadInput(f"{path}: no such data set")
         with Store(path, "r") as store:
             return DataSet(store.records(), {})
-    folder = _folder(path)
+    folder = dataset_folder(path)
     if not (folder / JOURNAL).is_dir():
         raise BadInput(
             f"{folder}: holds no data set (no {JOURNAL}); make one with: curator import FILES --into {folder}"
@@ -120,9 +120,9 @@ def open_dataset(path: Path) -> Iterator[Journal]:
     Raises
     ------
     BadInput
-        If it belongs to a campaign, which alone decides what its labels are bought for.
+        If the path names no data set, or that of a campaign, which alone decides what its labels are bought for.
     """
-    folder = _folder(path)
+    folder = dataset_folder(path)
     if folder.is_file():
         raise BadInput(f"{folder}: is a file; name a folder, or a data set's {STORE}")
     if any((folder / name).exists() for name in (CAMPAIGN_FILE, RESOLVED_FILE)):
@@ -134,5 +134,14 @@ def open_dataset(path: Path) -> Iterator[Journal]:
         open_store(folder / STORE, journal).close()
 
 
-def _folder(path: Path) -> Path:
-    return path.parent if path.suffix == ".h5" else path
+def dataset_folder(path: Path) -> Path:
+    """Folder of a data set that is named by it or by its store.
+
+    Raises
+    ------
+    BadInput
+        If the path is that of another HDF5 file.
+    """
+    if path.suffix == ".h5" and path.name != STORE:
+        raise BadInput(f"{path}: labels are kept in a folder, with its {STORE}; name the folder")
+    return path.parent if path.name == STORE else path

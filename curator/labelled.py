@@ -28,7 +28,8 @@ def training_records(
     train
         File of labelled frames, or a data set, whose test frames are left alone.
     valid
-        File or data set to validate with; if None, the validation frames of ``train``, which a file has none of.
+        File or data set all of whose frames are validated with; if None, the validation frames of ``train``, which a
+        file has none of.
     theory
         Level of theory of a data set, by name or key.
     keys
@@ -41,15 +42,16 @@ def training_records(
         of theory.
     """
     training = _records(train, theory, keys)
-    validation = [] if valid is None else [r for r in _records(valid, theory, keys) if not is_isolated_atom(r)]
+    validation: list[Record] = []
     if is_dataset(train):
-        validation = validation or [record for record in training if record.provenance.split == "valid"]
+        validation = [record for record in training if record.provenance.split == "valid"]
         training = [record for record in training if record.provenance.split == "train"]
         if not training:
             raise BadInput(f"{train}: has no frames to train on, only to validate and test with")
     if valid is not None:
-        if is_dataset(valid):
-            validation = [record for record in validation if record.provenance.split == "valid"]
+        validation = [record for record in _records(valid, theory, keys) if not is_isolated_atom(record)]
+        if not validation:
+            raise BadInput(f"{valid}: holds isolated atoms only; give frames to validate with, or leave out --valid")
         _check_same_theory(training, validation, valid, train)
         _check_apart(training, validation, valid, train)
     return training, validation

@@ -9,12 +9,16 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Value with ``digits`` significant digits and no exponent between 1e-4 and 1e6."""
+    """Value with ``digits`` significant digits and no exponent between 1e-4 and 1e6; ``∞`` and a dash for no number."""
+    if math.isnan(value):
+        return DASH
+    if math.isinf(value):
+        return "∞" if value > 0 else f"{MINUS}∞"
     if value == 0:
         return "0"
     exponent = math.floor(math.log10(abs(value)))
     if not -5 < exponent < 6:
-        return scientific(value)
+        return scientific(value, digits=digits)
     # Rounding first: 0.9996 has its first digit one place further left than it seems.
     exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
     return f"{value:.{max(0, digits - 1 - exponent)}f}".replace("-", MINUS)
@@ -42,7 +46,7 @@ def scientific(value: float, error: float | None = None, digits: int = 3) -> str
     """Value times a power of ten, ``2.5(2) × 10⁻⁵``."""
     if value == 0:
         return "0"
-    exponent = math.floor(math.log10(abs(float(f"{value:.2e}"))))
+    exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
     scale = 10.0**exponent
     mantissa = significant(value / scale, digits) if error is None else with_error(value / scale, error / scale)
     if exponent == 0:

@@ -274,18 +274,29 @@ class TrainingJob:
 
 
 def train_member(job: TrainingJob) -> TrainedMember:
-    """Train one member of the committee; one that is trained is read, and a checkpoint is continued.
+    """Train one member of the committee; one that was trained by this very job is read, and a checkpoint continued.
 
     If the loss becomes infinite, the weights kept so far are saved beside ``out``, in a folder that ends in
     ``-diverged``, before the error is raised.
     """
     from curator.learners.committee import bootstrap
     from curator.learners.loop import TrainingDiverged
-    from curator.learners.train import fit
+    from curator.learners.train import fit, run_key
 
+    train, valid, replay_train, replay_valid = (
+        _records(path) for path in (job.train, job.valid, job.replay_train, job.replay_valid)
+    )
+    if job.bootstrap:
+        train = bootstrap(train, job.seed)
+    loaded = job.base.load()
+    base, architecture = (loaded, None) if job.strategy.from_foundation else (None, loaded.architecture)
+    run = run_key(base, architecture, [train, valid, replay_train, replay_valid], job.strategy, job.seed, job.e0)
     done = job.out / "trained.json"
     if done.exists():
-        return member_from_json(read_json(done))
+        content = read_json(done)
+        if content.pop("run", None) == run:
+            return member_from_json(content)
+        done.unlink()
     progress = job.out.parent / f"{job.out.name}-progress.json"
     curve: list[tuple[int, float, float]] = []
 
@@ -294,24 +305,21 @@ def train_member(job: TrainingJob) -> TrainedMember:
         text = f"valid {1000 * errors.get('target', np.nan):.0f} meV/Å"
         tell(progress, event.epoch, event.n_epochs, text)
 
-    train = _records(job.train)
     checkpoint = job.out.parent / f"{job.out.name}-checkpoint"
-    base = job.base.load()
-    from_foundation = job.strategy.from_foundation
     try:
         model, report = fit(
-            base if from_foundation else None,
-            bootstrap(train, job.seed) if job.bootstrap else train,
-            _records(job.valid),
+            base,
+            train,
+            valid,
             job.strategy,
             seed=job.seed,
-            replay_train=_records(job.replay_train),
-            replay_valid=_records(job.replay_valid),
+            replay_train=replay_train,
+            replay_valid=replay_valid,
             e0=job.e0,
             checkpoint=checkpoint,
             on_event=on_event,
-            architecture=None if from_foundation else base.architecture,
-            device=str(base.device),
+            architecture=architecture,
+            device=str(loaded.device),
         )
     except TrainingDiverged as error:
         if error.model is not None:
@@ -330,7 +338,7 @@ def train_member(job: TrainingJob) -> TrainedMember:
         e0_message=report.e0.message,
         cpu_s=report.cpu_s,
     )
-    write_json(done, asdict(member))
+    write_json(done, {"run": run, **asdict(member)})
     checkpoint.unlink(missing_ok=True)
     return member
 

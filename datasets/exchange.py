@@ -1,12 +1,13 @@
 """Files that hold frames of any program: extended XYZ, ASE's trajectories and databases."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from curator.datasets.extxyz import STRESS_KEYS, MissingLabelError, stress_of, value_of
+from curator.datasets.extxyz import label_keys, missing_label, stress_of, value_of
 from curator.datasets.images import read_images
 from curator.datasets.isolated import is_isolated
 from curator.datasets.output import Output, Step
@@ -20,44 +21,29 @@ def read_exchange(
     stress_key: str | None = None,
     use_calculator: bool = False,
 ) -> Output:
-    """Steps of a file of ASE's, with the keys of `curator.datasets.extxyz.read_records`.
-
-    Of calculator results, the free energy is taken where there is one: ASE's ``energy`` is extrapolated to zero
-    smearing, and the forces are not its gradient.
+    """Steps of a file of ASE's, with the keys of `curator.datasets.extxyz.label_keys`.
 
     Raises
     ------
     ValueError
         If the file is unreadable, or none of its frames has a label under these keys.
     """
-    if use_calculator and (energy_key or forces_key or stress_key):
-        raise ValueError("calculator results have ASE's own keys; leave out the others")
-    # A user who names keys of their own does not mean a REF_stress that happens to be in the file as well.
-    stress_keys: tuple[str, ...] = (stress_key,) if stress_key else () if energy_key or forces_key else STRESS_KEYS
-    energies: tuple[str, ...] = (energy_key or "REF_energy",)
-    forces = forces_key or "REF_forces"
-    if use_calculator:
-        energies, forces, stress_keys = ("free_energy", "energy"), "forces", ("stress", "virial")
-    images = read_images(path)
+    keys = label_keys(energy_key, forces_key, stress_key, use_calculator=use_calculator)
     steps = tuple(
         Step(
             atoms,
-            _number(next((value for key in energies if (value := value_of(atoms, key)) is not None), None)),
-            _array(value_of(atoms, forces)),
-            _stress(atoms, stress_keys),
+            _number(value_of(atoms, *keys.energy)),
+            _array(value_of(atoms, keys.forces)),
+            _stress(atoms, keys.stress),
         )
-        for atoms in images
+        for atoms in read_images(path)
     )
     # Isolated atoms have no forces worth the name, and are often labelled where frames are not.
     wanted = [step for step in steps if not is_isolated(step.atoms)]
     if wanted and all(step.energy is None or step.forces is None for step in wanted):
-        atoms = wanted[0].atoms
-        what, key = ("energy", energies[-1]) if wanted[0].energy is None else ("forces", forces)
-        calculated = sorted(atoms.calc.results) if atoms.calc else []
-        names = sorted(set(atoms.info) | set(atoms.arrays) - {"numbers", "positions"})
-        present = [f"'{name}'" for name in names] + [f"'{name}' (of ASE's calculator)" for name in calculated]
-        finding = f"{path}: no frame has '{key}'; found {', '.join(present) or 'no key at all'}"
-        raise MissingLabelError(finding, what, calculated=what in calculated)
+        first = wanted[0]
+        what, key = ("energy", keys.energy[-1]) if first.energy is None else ("forces", keys.forces)
+        raise missing_label(f"{path}: no frame has", first.atoms, key, what)
     return Output("unknown", steps)
 
 
@@ -71,13 +57,9 @@ def _array(value: object) -> NDArray[np.float64] | None:
     return array.astype(np.float64) if array.ndim == 2 and array.dtype.kind in "iuf" else None
 
 
-def _stress(atoms: Atoms, keys: tuple[str, ...]) -> NDArray[np.float64] | None:
-    for key in keys:
-        value = value_of(atoms, key)
-        if value is None:
-            continue
-        if "virial" in key.lower() and atoms.cell.rank < 3:
-            return None
-        array = np.asarray(value)
-        return stress_of(array, key, atoms) if array.size in (6, 9) and array.dtype.kind in "iuf" else None
-    return None
+def _stress(atoms: Atoms, keys: Sequence[str]) -> NDArray[np.float64] | None:
+    """Stress, or None where there is none to speak of: energy and forces are worth keeping without it."""
+    try:
+        return stress_of(atoms, keys)
+    except ValueError:
+        return None

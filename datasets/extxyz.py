@@ -10,7 +10,7 @@ taken for a virial if its name contains ``virial``.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, unquote
@@ -57,6 +57,35 @@ class MissingLabelError(ValueError):
         if calculated:
             remedy = "pass use_calculator=True if they are labels of this level of theory"
         super().__init__(f"{finding}; {remedy}")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelKeys:
+    """Keys under which frames have their labels; of several, the first that a frame has."""
+
+    energy: tuple[str, ...]
+    forces: str
+    stress: tuple[str, ...]
+
+
+def label_keys(energy: str | None, forces: str | None, stress: str | None, *, use_calculator: bool) -> LabelKeys:
+    """Keys of the labels that a user means, those of MACE by default.
+
+    Of calculator results, the free energy is taken where there is one: ASE's ``energy`` is extrapolated to zero
+    smearing, and the forces are not its gradient.
+
+    Raises
+    ------
+    ValueError
+        If keys are given and calculator results asked for.
+    """
+    if use_calculator:
+        if energy or forces or stress:
+            raise ValueError("use_calculator takes ASE's own keys; leave out energy_key, forces_key and stress_key")
+        return LabelKeys(("free_energy", "energy"), "forces", ("stress", "virial"))
+    # A user who names keys of their own does not mean a REF_stress that happens to be in the file as well.
+    default_stress = () if energy or forces else STRESS_KEYS
+    return LabelKeys((energy or "REF_energy",), forces or "REF_forces", (stress,) if stress else default_stress)
 
 
 def read_frames(path: Path | str) -> list[Frame]:
@@ -117,7 +146,7 @@ def read_records(
         text names file, frame (counted from 0) and remedy. Nothing is returned of a file with one bad frame.
     """
     path = Path(path)
-    keys = _keys(energy_key, forces_key, stress_key, use_calculator)
+    keys = label_keys(energy_key, forces_key, stress_key, use_calculator=use_calculator)
     images = read_images(path)
     provenance = Provenance(
         round=-1, source=f"import/{path.name}", group=group or f"import/{path.name}", split=split, reason=reason
@@ -164,7 +193,7 @@ def read_isolated_atoms(
         If one has no energy, or two of one element have different ones.
     """
     path = Path(path)
-    keys = _keys(energy_key, None, None, use_calculator)
+    keys = label_keys(energy_key, None, None, use_calculator=use_calculator)
     found: dict[int, tuple[int, float]] = {}
     for idx, atoms in enumerate(read_images(path)):
         if not is_isolated(atoms):
@@ -216,7 +245,7 @@ def read_own_records(path: Path | str) -> list[Record]:
         If the file is unreadable or not one of our own.
     """
     path = Path(path)
-    keys = _keys(None, None, None, False)
+    keys = label_keys(None, None, None, use_calculator=False)
     records = []
     for idx, atoms in enumerate(read_images(path)):
         own = atoms.info.get(OWN_KEY)
@@ -262,18 +291,6 @@ def read_own_theory(path: Path | str) -> str | None:
     return theories[0] if theories else None
 
 
-def _keys(
-    energy: str | None, forces: str | None, stress: str | None, use_calculator: bool
-) -> tuple[str, str, tuple[str, ...]]:
-    if use_calculator:
-        if energy or forces or stress:
-            raise ValueError("use_calculator takes ASE's own keys; leave out energy_key, forces_key and stress_key")
-        return "energy", "forces", ("stress", "virial")
-    # A user who names keys of their own does not mean a REF_stress that happens to be in the file as well.
-    default_stress = () if energy or forces else STRESS_KEYS
-    return energy or "REF_energy", forces or "REF_forces", (stress,) if stress else default_stress
-
-
 def _frame(path: Path, idx: int, atoms: Atoms) -> Frame:
     try:
         return frame_from_atoms(atoms)
@@ -281,65 +298,79 @@ def _frame(path: Path, idx: int, atoms: Atoms) -> Frame:
         raise ValueError(f"{path}, frame {idx}: {error}") from error
 
 
-def value_of(atoms: Atoms, key: str) -> Any:
-    """Value of a key wherever ASE has put it, or None."""
-    for place in (atoms.info, atoms.arrays, atoms.calc.results if atoms.calc else {}):
-        if key in place:
-            return place[key]
+def value_of(atoms: Atoms, *keys: str) -> Any:
+    """Value of the first of the keys that there is, wherever ASE has put it, or None."""
+    for key in keys:
+        for place in (atoms.info, atoms.arrays, atoms.calc.results if atoms.calc else {}):
+            if place.get(key) is not None:
+                return place[key]
     return None
 
 
-def _energy(path: Path, idx: int, atoms: Atoms, keys: tuple[str, str, tuple[str, ...]]) -> float:
-    value = np.asarray(_required(path, idx, atoms, keys[0], "energy"))
-    if value.shape != () or value.dtype.kind not in "iuf" or not np.isfinite(value):
-        raise ValueError(f"{path}, frame {idx}: '{keys[0]}' must be one finite number, found {value}")
-    return float(value)
+def stress_of(atoms: Atoms, keys: Sequence[str]) -> NDArray[np.float64] | None:
+    """Stress in ASE's sign and Voigt order under the first of the keys that there is: a virial if the key says so.
 
-
-def _label(path: Path, idx: int, atoms: Atoms, theory: Theory | None, keys: tuple[str, str, tuple[str, ...]]) -> Label:
-    energy = _energy(path, idx, atoms, keys)
-    forces = np.asarray(_required(path, idx, atoms, keys[1], "forces"))
-    if forces.shape != (len(atoms), 3) or forces.dtype.kind not in "iuf":
-        raise ValueError(
-            f"{path}, frame {idx}: '{keys[1]}' must be numbers of shape ({len(atoms)}, 3), found {forces.shape}"
-        )
-    if not np.isfinite(forces).all():
-        atom = int(np.argwhere(~np.isfinite(forces))[0, 0])
-        raise ValueError(f"{path}, frame {idx}: '{keys[1]}' is not finite at atom {atom}; remove the frame")
-    stress = None
-    for key in keys[2]:
-        value = value_of(atoms, key)
-        if value is not None:
-            stress = _stress(path, idx, atoms, key, np.asarray(value))
-            break
-    return Label(energy, forces, stress, theory.key if theory else "")
-
-
-def _stress(path: Path, idx: int, atoms: Atoms, key: str, value: NDArray[Any]) -> NDArray[np.float64]:
-    if value.size not in (6, 9) or value.dtype.kind not in "iuf" or not np.isfinite(value).all():
-        raise ValueError(f"{path}, frame {idx}: '{key}' must be 6 or 9 finite numbers, found shape {value.shape}")
-    if "virial" in key.lower() and atoms.cell.rank < 3:
-        raise ValueError(f"{path}, frame {idx}: '{key}' needs a cell with a volume; give the frame a Lattice")
-    return stress_of(value, key, atoms)
-
-
-def stress_of(value: NDArray[Any], key: str, atoms: Atoms) -> NDArray[np.float64]:
-    """Stress in ASE's sign and Voigt order of 6 or 9 numbers: a virial if the key says so, else a stress."""
+    Raises
+    ------
+    ValueError
+        If it is not 6 or 9 numbers, or a virial of a frame without a volume.
+    """
+    key = next((key for key in keys if value_of(atoms, key) is not None), None)
+    if key is None:
+        return None
+    value = np.asarray(value_of(atoms, key))
+    if value.size not in (6, 9) or value.dtype.kind not in "iuf":
+        raise ValueError(f"'{key}' must be 6 or 9 numbers, found shape {value.shape}")
+    is_virial = "virial" in key.lower()
+    if is_virial and atoms.cell.rank < 3:
+        raise ValueError(f"'{key}' needs a cell with a volume; give the frame a Lattice")
     stress = value.astype(np.float64).ravel()
     if stress.size == 9:
         stress = full_3x3_to_voigt_6_stress(stress.reshape(3, 3))
-    return cast(NDArray[np.float64], -stress / atoms.get_volume()) if "virial" in key.lower() else stress
+    return cast(NDArray[np.float64], -stress / atoms.get_volume()) if is_virial else stress
+
+
+def missing_label(where: str, atoms: Atoms, key: str, what: str) -> MissingLabelError:
+    """Error that tells which keys there are instead."""
+    calculated = sorted(atoms.calc.results) if atoms.calc else []
+    own = sorted(set(atoms.info) | set(atoms.arrays) - {"numbers", "positions"})
+    present = [f"'{name}'" for name in own] + [f"'{name}' (of ASE's calculator)" for name in calculated]
+    finding = f"{where} '{key}'; found {', '.join(present) or 'no key at all'}"
+    return MissingLabelError(finding, what, calculated=what in calculated)
+
+
+def _energy(path: Path, idx: int, atoms: Atoms, keys: LabelKeys) -> float:
+    key = next((key for key in keys.energy if value_of(atoms, key) is not None), keys.energy[-1])
+    value = np.asarray(_required(path, idx, atoms, key, "energy"))
+    if value.shape != () or value.dtype.kind not in "iuf" or not np.isfinite(value):
+        raise ValueError(f"{path}, frame {idx}: '{key}' must be one finite number, found {value}")
+    return float(value)
+
+
+def _label(path: Path, idx: int, atoms: Atoms, theory: Theory | None, keys: LabelKeys) -> Label:
+    energy = _energy(path, idx, atoms, keys)
+    forces = np.asarray(_required(path, idx, atoms, keys.forces, "forces"))
+    if forces.shape != (len(atoms), 3) or forces.dtype.kind not in "iuf":
+        raise ValueError(
+            f"{path}, frame {idx}: '{keys.forces}' must be numbers of shape ({len(atoms)}, 3), found {forces.shape}"
+        )
+    if not np.isfinite(forces).all():
+        atom = int(np.argwhere(~np.isfinite(forces))[0, 0])
+        raise ValueError(f"{path}, frame {idx}: '{keys.forces}' is not finite at atom {atom}; remove the frame")
+    try:
+        stress = stress_of(atoms, keys.stress)
+    except ValueError as error:
+        raise ValueError(f"{path}, frame {idx}: {error}") from error
+    if stress is not None and not np.isfinite(stress).all():
+        raise ValueError(f"{path}, frame {idx}: the stress is not finite; remove the frame")
+    return Label(energy, forces, stress, theory.key if theory else "")
 
 
 def _required(path: Path, idx: int, atoms: Atoms, key: str, what: str) -> Any:
     value = value_of(atoms, key)
-    if value is not None:
-        return value
-    calculated = sorted(atoms.calc.results) if atoms.calc else []
-    own = sorted(set(atoms.info) | set(atoms.arrays) - {"numbers", "positions"})
-    present = [f"'{name}'" for name in own] + [f"'{name}' (of ASE's calculator)" for name in calculated]
-    finding = f"{path}, frame {idx}: no '{key}'; found {', '.join(present) or 'no key at all'}"
-    raise MissingLabelError(finding, what, calculated=what in calculated)
+    if value is None:
+        raise missing_label(f"{path}, frame {idx}: no", atoms, key, what)
+    return value
 
 
 def _agree(one: Label, other: Label) -> bool:

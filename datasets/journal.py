@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -155,13 +155,14 @@ class Journal:
         Raises
         ------
         DriverError, ValueError, OSError
-            As `publish`.
+            As `publish`; also if there are more or fewer theories than records.
         """
         splits = dict(self._splits)
         entries: list[Entry] = []
         seen: set[tuple[str, str]] = set()
-        each = repeat(theory) if theory is None or isinstance(theory, Theory) else theory
-        for content, its_theory in zip(contents, each, strict=False):
+        contents = list(contents)
+        each = [theory] * len(contents) if theory is None or isinstance(theory, Theory) else theory
+        for content, its_theory in zip(contents, each, strict=True):
             key = label_key(content)
             entry = None if key in seen else self._prepare(content, its_theory, splits)
             if entry is not None:

@@ -110,13 +110,6 @@ class Store(Sequence[Frame]):
     def __contains__(self, frame: object) -> bool:
         return isinstance(frame, Frame) and bytes.fromhex(frame.hash) in self._by_hash
 
-    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
-        """Position of a frame, found by its hash."""
-        idx = self._by_hash.get(bytes.fromhex(value.hash)) if isinstance(value, Frame) else None
-        if idx is None or not start <= idx < (len(self) if stop is None else stop):
-            raise ValueError(f"{self.path}: the frame is not in the store")
-        return idx
-
     @property
     def theories(self) -> tuple[str, ...]:
         """Keys of the levels of theory there are labels of, in order of arrival."""

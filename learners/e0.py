@@ -35,16 +35,14 @@ class E0Estimate:
     ----------
     values
         E0 in eV of every element the model knows.
-    rank_deficient
-        Whether the compositions of the frames leave some combination of the E0s open.
     message
-        What was open and how it was settled, in plain words, or None.
+        Which combination of the E0s the compositions of the frames leave open and how it was settled, in plain words;
+        None if none.
     start_energy_rmse
         RMS error in eV/atom of the model with these E0s on the frames; None from scratch, where the model is random.
     """
 
     values: Mapping[int, float]
-    rank_deficient: bool
     message: str | None
     start_energy_rmse: float | None = None
 
@@ -92,7 +90,7 @@ def choose_e0s(
     predicted = [p.energy for p in model.predict([record.frame for record in frames], ("energy",))]
     best = _fit(model, frames, predicted, {})
     if choice == "foundation":
-        chosen = E0Estimate(model.e0s(), rank_deficient=False, message=None)
+        chosen = E0Estimate(model.e0s(), message=None)
     elif choice == "average":
         average = fit_e0s(elements, records)
         present = {int(z) for record in records for z in record.frame.numbers}
@@ -201,7 +199,7 @@ def _solve(
         if rank < len(elements):
             message = _deficiency(counts, elements, int(rank), start)
     values = {z: e0 + shift.get(z, 0.0) for z, e0 in base.items()}
-    return E0Estimate(values, rank_deficient=message is not None, message=message)
+    return E0Estimate(values, message)
 
 
 def _deficiency(counts: NDArray[np.int64], elements: Sequence[int], rank: int, start: str) -> str:

@@ -63,7 +63,7 @@ def attach(module: torch.nn.Module, strategy: Strategy, *, seed: int = 0) -> Non
     """
     rank = strategy.lora_rank
     if rank < 1:
-        raise ValueError(f"strategy {strategy.name!r} has no adapters; give it a lora_rank")
+        raise ValueError(f"strategy {strategy.name!r} has no adapters; take lora or replay_lora")
     alpha = rank if strategy.lora_alpha is None else strategy.lora_alpha
     found = False
     with torch.random.fork_rng(devices=[]):

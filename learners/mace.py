@@ -110,9 +110,9 @@ class MaceModel:
             digest.update(array.tobytes())
         return digest.hexdigest()
 
-    def e0s(self, head: str | None = None) -> dict[int, float]:
-        """Atomic energies in eV of a head, by atomic number."""
-        values = self.architecture.heads[self._head_idx(head)].e0s_eV
+    def e0s(self) -> dict[int, float]:
+        """Atomic energies in eV of the predicting head, by atomic number."""
+        values = self.architecture.heads[self.heads.index(self.head)].e0s_eV
         return dict(zip(self.elements, values, strict=True))
 
     def with_head(self, head: str) -> "MaceModel":
@@ -156,7 +156,7 @@ class MaceModel:
         """Predictions of graphs in one batch; members of a committee with one cutoff can share them."""
         wants_stress = "stress" in want
         wants_forces = "forces" in want or wants_stress
-        head = self._head_idx(self.head)
+        head = self.heads.index(self.head)
         batch = collate(
             graphs, [head] * len(graphs), n_elements=len(self.elements), dtype=self.dtype, device=self.device
         )
@@ -203,9 +203,6 @@ class MaceModel:
             "metadata": dict(self.metadata),
         }
         write_atomically(folder / "model.json", json.dumps(description, indent=1) + "\n")
-
-    def _head_idx(self, head: str | None) -> int:
-        return self.heads.index(self.head if head is None else head)
 
     @cached_property
     def _invariant_idx(self) -> torch.Tensor:
@@ -266,7 +263,9 @@ def load_model(folder: Path, *, device: str = "cpu") -> MaceModel:
     folder = Path(folder)
     weights, description = folder / "model.safetensors", folder / "model.json"
     if not (weights.is_file() and description.is_file()):
-        raise ValueError(f"no model in {folder}: model.safetensors and model.json are expected there")
+        inside = ", ".join(sorted(str(path.parent) for path in folder.glob("*/model.json")))
+        expected = "model.safetensors and model.json are expected there"
+        raise ValueError(f"no model in {folder}: {f'name one of those inside, {inside}' if inside else expected}")
     try:
         values = json.loads(description.read_text())
         found = values["format"]
@@ -303,9 +302,9 @@ def from_module(module: torch.nn.Module, metadata: Mapping[str, object] = Mappin
     return MaceModel(architecture, own, metadata)
 
 
-def keep_head(model: MaceModel, head: str, name: str | None = None) -> MaceModel:
-    """Copy with one head only, renamed if ``name`` is given."""
-    module, architecture = with_heads(model.module, model.architecture, [model._head_idx(head)], [name or head])
+def keep_head(model: MaceModel, head: str) -> MaceModel:
+    """Copy with one head only."""
+    module, architecture = with_heads(model.module, model.architecture, [model.heads.index(head)], [head])
     return MaceModel(architecture, module, model.metadata)
 
 

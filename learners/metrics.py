@@ -1,6 +1,6 @@
 """Errors of predictions against labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,39 +12,24 @@ from curator.learners.base import Prediction
 
 @dataclass(frozen=True, slots=True)
 class ForceErrors:
-    """Errors of forces, over components unless said otherwise, in eV/Å.
+    """Errors of force components in eV/Å.
 
     Attributes
     ----------
-    rmse, mae
-        Root mean square and mean absolute error.
-    worst
-        Largest length of an atom's error vector.
+    rmse
+        Root mean square error.
     reference_rms
         Root mean square of the labels: what a model that predicts no force would score.
-    rmse_by_element
-        By atomic number.
     """
 
     rmse: float
-    mae: float
-    worst: float
     reference_rms: float
-    rmse_by_element: Mapping[int, float]
 
 
 def force_errors(predictions: Sequence[Prediction], records: Sequence[Record]) -> ForceErrors:
     """Errors of predicted forces, pooled over all atoms of all frames."""
-    errors = np.concatenate([_force_error(p, r) for p, r in zip(predictions, records, strict=True)])
     references = np.concatenate([record.label.forces for record in records])
-    numbers = np.concatenate([record.frame.numbers for record in records])
-    return ForceErrors(
-        rmse=_rms(errors),
-        mae=float(np.abs(errors).mean()),
-        worst=float(np.linalg.norm(errors, axis=1).max()),
-        reference_rms=_rms(references),
-        rmse_by_element={int(z): _rms(errors[numbers == z]) for z in np.unique(numbers)},
-    )
+    return ForceErrors(rmse=force_rmse(predictions, records), reference_rms=_rms(references))
 
 
 def force_rmse(predictions: Sequence[Prediction], records: Sequence[Record]) -> float:

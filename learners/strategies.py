@@ -16,6 +16,8 @@ from typing import Any, Literal, get_args
 REPLAY_FRAMES = 1500
 """Frames that are taken for replay by default."""
 
+REPLAYS_NOTHING = "replays nothing; drop it, or take multihead_replay or pseudolabel_replay"
+
 Defaults = Literal["small_data", "paper"]
 E0Policy = Literal["estimated", "foundation", "isolated", "average"]
 E0_POLICIES: tuple[E0Policy, ...] = get_args(E0Policy)
@@ -120,6 +122,20 @@ class Strategy:
         return self.learning_rate
 
 
+class UnusedOverrideError(ValueError):
+    """A value is given that the row of the table has no use for.
+
+    Attributes
+    ----------
+    key
+        Name of the value.
+    """
+
+    def __init__(self, key: str, finding: str) -> None:
+        self.key = key
+        super().__init__(finding)
+
+
 _READOUTS = ("readouts.",)
 _PRODUCTS_AND_READOUTS = ("products.", "readouts.")
 
@@ -175,6 +191,8 @@ def strategy(name: str, defaults: Defaults = "small_data", **overrides: Any) -> 
     ------
     ValueError
         If the row, the column or a value to replace is unknown.
+    UnusedOverrideError
+        If the row has no use for one of the values: it replays nothing, or has no adapters.
     """
     if defaults not in STRATEGIES:
         raise ValueError(f"unknown defaults {defaults!r}; known are {', '.join(STRATEGIES)}")
@@ -185,4 +203,10 @@ def strategy(name: str, defaults: Defaults = "small_data", **overrides: Any) -> 
     unknown = set(overrides) - known
     if unknown:
         raise ValueError(f"a strategy has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")
-    return dataclasses.replace(table[name], **overrides)
+    row = table[name]
+    for key in overrides:
+        if key == "replay_per_epoch" and row.replay == "none":
+            raise UnusedOverrideError(key, f"{name} {REPLAYS_NOTHING}")
+        if key in ("lora_rank", "lora_alpha") and not row.lora_rank:
+            raise UnusedOverrideError(key, f"{name} has no adapters; drop it, or take lora or replay_lora")
+    return dataclasses.replace(row, **overrides)

@@ -91,17 +91,18 @@ def fit(
 ) -> tuple[MaceModel, FitReport]:
     """Train a model on labelled frames.
 
-    The weights that come back are the moving average at the epoch with the lowest force error on the target's
-    validation frames, or at the last epoch where there are none. The same seed, data and settings give the same
-    weights, bit for bit, also when the run was killed and continued from its checkpoint (with one thread, on one
-    kind of device).
+    The weights that come back are the moving average at the epoch that ``strategy.keep`` chooses by the force error on
+    the target's validation frames, or at the last epoch where there are none. The same seed, data and settings give
+    the same weights, bit for bit, also when the run was killed and continued from its checkpoint (with one thread, on
+    one kind of device).
 
     Parameters
     ----------
     base
         Model to start from, which is not changed; None trains from scratch.
     train, valid
-        Frames of the target. Isolated atoms in ``train`` fix E0s and are not trained on. May have no ``valid``.
+        Frames of the target. Isolated atoms in ``train`` are not trained on; they fix E0s from scratch, and where
+        ``e0`` is ``isolated`` or ``average``. May have no ``valid``.
     strategy
         Row of the table of strategies.
     seed
@@ -137,7 +138,7 @@ def fit(
     _check(base, train, strategy, replay_train, replay_valid)
     if base is None and architecture is None:
         architecture = Architecture(_elements(train), pair_repulsion=True)
-    key = _run_key(base, architecture, [train, valid, replay_train, replay_valid], strategy, seed, e0)
+    key = run_key(base, architecture, [train, valid, replay_train, replay_valid], strategy, seed, e0)
     module, architecture, e0_estimate = _prepare(base, train, strategy, seed, e0, architecture)
     n_parameters = sum(p.numel() for p in module.parameters())
     if strategy.lora_rank:
@@ -340,7 +341,7 @@ def _complete(architecture: Architecture, train: Sequence[Record], estimate: E0E
     return dataclasses.replace(architecture, heads=heads, avg_num_neighbors=neighbours)
 
 
-def _run_key(
+def run_key(
     base: MaceModel | None,
     architecture: Architecture | None,
     parts: Sequence[Sequence[Record]],
@@ -348,7 +349,16 @@ def _run_key(
     seed: int,
     e0: E0Choice,
 ) -> str:
-    """SHA-256 of all that a run depends on."""
+    """SHA-256 of all that a run of `fit` depends on; the model that comes back names it in its metadata, as ``run``.
+
+    Parameters
+    ----------
+    base, architecture, strategy, seed, e0
+        As of `fit`.
+    parts
+        Frames to train on and to validate with, and those to replay: ``train``, ``valid``, ``replay_train``,
+        ``replay_valid``.
+    """
     digest = hashlib.sha256()
     settings = [
         None if base is None else base.hash,

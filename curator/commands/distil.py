@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from curator.cli import AsJson, Trust, app
-from curator.commands.arguments import Seed, check_calculates, labeller_named, show, structure_of
+from curator.commands.arguments import Seed, Timestep, check_calculates, labeller_named, show, structure_of
 from curator.datasets.frame import Frame
 from curator.distil.recipe import Recipe
 from curator.errors import BadInput, bad_input
@@ -52,7 +52,7 @@ def distil(
     replicas: Annotated[
         int, typer.Option("--replicas", help="Trajectories of each structure and temperature.")
     ] = DEFAULT.replicas,
-    timestep_fs: Annotated[float, typer.Option("--timestep-fs", help="Hydrogen wants 0.5.")] = DEFAULT.timestep_fs,
+    timestep_fs: Timestep = None,
     loops: Annotated[int, typer.Option("--loops", help="Harvests of a student's MD, each learnt.")] = DEFAULT.loops,
     crude_epochs: Annotated[
         int, typer.Option("--crude-epochs", help="Epochs of the first student.")

@@ -137,16 +137,16 @@ def finetune(
 
 def _row(name: str, defaults: str, given: dict[str, Any], replay: str | None) -> Strategy:
     """Row of the table of strategies; what it has no use for is refused."""
+    from curator.learners.strategies import REPLAYS_NOTHING, UnusedOverrideError
     from curator.learners.strategies import strategy as row_of
 
-    plain = row_of(name, defaults=defaults)  # type: ignore[arg-type]
-    if plain.replay == "none" and (replay is not None or "replay_per_epoch" in given):
-        option = "--replay" if replay is not None else "--replay-per-epoch"
-        raise BadInput(f"{option}: {name} replays nothing; drop it, or take multihead_replay or pseudolabel_replay")
-    if not plain.lora_rank and ("lora_rank" in given or "lora_alpha" in given):
-        option = "--lora-rank" if "lora_rank" in given else "--lora-alpha"
-        raise BadInput(f"{option}: {name} has no adapters; drop it, or take --strategy lora or replay_lora")
-    return row_of(name, defaults=defaults, **given)  # type: ignore[arg-type]
+    try:
+        row = row_of(name, defaults=defaults, **given)  # type: ignore[arg-type]
+    except UnusedOverrideError as error:
+        raise BadInput(f"--{error.key.replace('_', '-')}: {error}") from error
+    if row.replay == "none" and replay is not None:
+        raise BadInput(f"--replay: {name} {REPLAYS_NOTHING}")
+    return row
 
 
 def _e0_choice(text: str) -> E0Choice:

@@ -65,7 +65,7 @@ def label(
     if retry and ((frames / RESOLVED_FILE).exists() or frames.suffix in (".yaml", ".yml")):
         _retry_campaign(frames, workers, as_json, trust)
         return
-    from curator.dataset import dataset_of, frames_named, is_dataset, open_dataset, read_dataset
+    from curator.dataset import dataset_folder, dataset_of, frames_named, is_dataset, open_dataset, read_dataset
     from curator.datasets.extxyz import write_records
     from curator.datasets.fence import acquire
 
@@ -73,6 +73,7 @@ def label(
         raise BadInput("--out and --into: give one of them; curator export writes the labels of a data set to files")
     if out is not None and out.suffix not in (".extxyz", ".xyz"):
         raise BadInput(f"--out {out}: labels are written as extxyz; name it *.extxyz or *.xyz")
+    into = None if into is None else dataset_folder(into)
     with bad_input():
         loaded = frames_named(frames)
     if not loaded:

@@ -161,7 +161,10 @@ def _hashes(models: "dict[str, MaceModel]") -> set[str]:
 
 
 def _forgetting(models: "dict[str, MaceModel]", frames: Path | None, known: str) -> Json | None:
-    """Errors on frames of a file, or else on those that come with the model called ``known``, if it is one of them."""
+    """Errors on frames of a file, or else on those that come with the model called ``known``, if it is one of them.
+
+    None if no such frames come with it, or none of them holds only elements that the models know.
+    """
     from curator.datasets.extxyz import MissingLabelError, read_records
     from curator.datasets.label import Theory
     from curator.learners.probes import forgetting
@@ -177,6 +180,8 @@ def _forgetting(models: "dict[str, MaceModel]", frames: Path | None, known: str)
             raise BadInput(f"--frames: {error.finding}; label them first: curator label") from error
     elements = set.intersection(*(set(model.elements) for model in models.values()))
     records = [record for record in records if set(record.frame.numbers.tolist()) <= elements]
+    if not records and frames is None:
+        return None
     if not records:
         raise BadInput("--frames: none of the frames holds only elements that the models know; give others")
     return {

@@ -56,7 +56,7 @@ def markdown(card: Mapping[str, Any]) -> str:
         )
         + "\n\nThe last two rows: LiF with an interstitial, 65 atoms; the classical potential ran at 600 to 1000 K.",
         "## Lattice constants",
-        _lattice(exam["lattice_constants_A"]),
+        lattice_table(exam["lattice_constants_A"], "CHGNet"),
         "## Barrier of the LiF interstitial",
         "Collinear knock-off hop in 65 atoms; the last column is the teacher's energy difference between the model's "
         "own saddle and minimum. Anchors of this very hop were trained on.",
@@ -75,16 +75,17 @@ def markdown(card: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _lattice(found: Mapping[str, Mapping[str, float]]) -> str:
+def lattice_table(found: Mapping[str, Mapping[str, float]], teacher: str) -> str:
+    """Lattice constants of model and teacher, a row for each salt."""
     rows = [(k, f"{v['model']:.3f}", f"{v['teacher']:.3f}", f"{v['deviation_percent']:+.2f}") for k, v in found.items()]
-    return table(("salt", "model Å", "CHGNet Å", "deviation %"), rows)
+    return table(("salt", "model Å", f"{teacher} Å", "deviation %"), rows)
 
 
 def _barriers(barriers: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         (
             f"{b['lattice_constant_A']:.4f}",
-            *(_number(b[f"{who}_eV"]) for who in ("model", "teacher", "teacher_at_model")),
+            *(energy_text(b[f"{who}_eV"]) for who in ("model", "teacher", "teacher_at_model")),
         )
         for b in barriers
     ]
@@ -125,5 +126,6 @@ def _build(card: Mapping[str, Any]) -> str:
     )
 
 
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
+def energy_text(value_eV: float | None) -> str:
+    """Energy in eV, which there may be none of."""
+    return "none" if value_eV is None else f"{value_eV:.3f}"

@@ -1,4 +1,4 @@
-"""Exam of the embedded foundation model `mini-halides` against its teacher, and the card that reports it."""
+"""Exam of the embedded foundation model `mini-halides` against its teacher."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations_with_replacement
@@ -20,7 +20,7 @@ from curator.datasets.contacts import closest_distance, contact
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.label import Provenance, Record
 from curator.datasets.mini_halides.structures import CHGNET_LATTICE_CONSTANTS_A, knock_off
-from curator.datasets.sources import build_seed
+from curator.datasets.sources import Hop, build_seed
 from curator.distil.card import cpu_s_per_step, errors_by_kind, errors_of
 from curator.learners.dimers import falls
 from curator.learners.mace import MaceModel
@@ -141,32 +141,38 @@ def errors_on(model: MaceModel, drawn: Iterable[Frame], teacher: LabellerSpec) -
 
 
 def barriers(model: MaceModel, reference: Calculator, lattice_constant_A: float) -> dict[str, Any]:
-    """Barrier of the knock-off hop of the interstitial in LiF (65 atoms) by model and teacher.
+    """Barrier of the knock-off hop of the interstitial in LiF (65 atoms) by model and teacher, as JSON values."""
+    theirs = find_barrier(_knock_off_hop(lattice_constant_A), reference, fmax_eV_per_A=0.02)
+    own, teacher_at_model_eV = own_barrier(model, reference, lattice_constant_A)
+    return {
+        "lattice_constant_A": lattice_constant_A,
+        "model_eV": own.barrier_eV,
+        "teacher_eV": theirs.barrier_eV,
+        "teacher_at_model_eV": teacher_at_model_eV,
+        "method": {"model": own.method, "teacher": theirs.method},
+        "reasons": {"the model": list(own.reasons), "CHGNet": list(theirs.reasons)},
+    }
 
-    ``teacher_at_model_eV`` is the teacher's energy difference between the model's own saddle and minimum.
+
+def own_barrier(model: MaceModel, reference: Calculator, lattice_constant_A: float) -> tuple[Barrier, float | None]:
+    """Barrier of the knock-off hop by the model alone, in double precision, and what its teacher says there.
+
+    That is the teacher's energy difference in eV between the model's saddle and minimum; None if there is no saddle.
     """
-    hop = build_seed("lif-interstitial", lattice_constant_A).hop
-    assert hop is not None
-    own = find_barrier(hop, model.double().calculator())
-    theirs = find_barrier(hop, reference, fmax_eV_per_A=0.02)
+    own = find_barrier(_knock_off_hop(lattice_constant_A), model.double().calculator())
     energies = []
     for frame in (own.minimum, own.saddle):
         if frame is not None:
             atoms = atoms_from_frame(frame)
             atoms.calc = reference
             energies.append(float(atoms.get_potential_energy()))
-    return {
-        "lattice_constant_A": lattice_constant_A,
-        "model_eV": own.barrier_eV,
-        "teacher_eV": theirs.barrier_eV,
-        "teacher_at_model_eV": energies[1] - energies[0] if len(energies) == 2 else None,
-        "method": _methods(own, theirs),
-        "reasons": {"the model": list(own.reasons), "CHGNet": list(theirs.reasons)},
-    }
+    return own, energies[1] - energies[0] if len(energies) == 2 else None
 
 
-def _methods(own: Barrier, theirs: Barrier) -> dict[str, str]:
-    return {"model": own.method, "teacher": theirs.method}
+def _knock_off_hop(lattice_constant_A: float) -> Hop:
+    hop = build_seed("lif-interstitial", lattice_constant_A).hop
+    assert hop is not None
+    return hop
 
 
 def speed(model: MaceModel, n_steps: int = 8) -> dict[str, float]:

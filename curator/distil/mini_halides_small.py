@@ -10,20 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase.calculators.calculator import Calculator
 
 from curator.backends.base import LabellerSpec
 from curator.backends.labellers import labeller_calculator
-from curator.barriers.barrier import find_barrier
-from curator.datasets.frame import atoms_from_frame
 from curator.datasets.label import Record, Split, Theory
 from curator.datasets.mini_halides.frames import probe_records, replay_records
 from curator.datasets.mini_halides.structures import CHGNET_LATTICE_CONSTANTS_A
 from curator.datasets.sources import build_seed
 from curator.datasets.variations import Structure
 from curator.distil.card import describe, errors_by_kind, errors_table, frames_table, make_card, table, write_card
-from curator.distil.mini_halides_card import LICENCES, LIMITS
-from curator.distil.mini_halides_exam import lattice_constants, thermal_and_condensed
+from curator.distil.mini_halides_card import LICENCES, LIMITS, energy_text, lattice_table
+from curator.distil.mini_halides_exam import lattice_constants, own_barrier, thermal_and_condensed
 from curator.learners.mace import MaceModel
 from curator.md import run_md
 from curator.trajectory import MDSettings
@@ -59,6 +56,7 @@ def examine_small(model: MaceModel, probes: Sequence[Record], teacher: LabellerS
     settings = MDSettings(temperature_K=SURVIVAL_TEMPERATURE_K, duration_ps=SURVIVAL_PS)
     folder = work / f"survival-{model.hash[:12]}"
     trajectory = run_md(seed.frame, model.calculator(), settings, seed=1, folder=folder, model=model.hash)
+    barrier, teacher_at_model_eV = own_barrier(model, reference, CHGNET_LATTICE_CONSTANTS_A["LiF"])
     return {
         "errors_by_kind": errors_by_kind(model, probes, thermal_and_condensed(probes)),
         "forces_against_chgnet_0.3.0": {
@@ -66,7 +64,13 @@ def examine_small(model: MaceModel, probes: Sequence[Record], teacher: LabellerS
             for kind, errors in errors_by_kind(model, best, thermal_and_condensed(best)).items()
         },
         "lattice_constants_A": lattice_constants(model, reference),
-        "barrier": _barrier(model, reference),
+        "barrier": {
+            "lattice_constant_A": CHGNET_LATTICE_CONSTANTS_A["LiF"],
+            "model_eV": barrier.barrier_eV,
+            "teacher_at_model_eV": teacher_at_model_eV,
+            "method": barrier.method,
+            "reasons": list(barrier.reasons),
+        },
         "survival": {
             "temperature_K": SURVIVAL_TEMPERATURE_K,
             "duration_ps": SURVIVAL_PS,
@@ -105,10 +109,6 @@ def markdown(card: Mapping[str, Any]) -> str:
     """Card as a page for people."""
     exam, theory = card["exam"], card["theory"]
     survival, barrier = exam["survival"], exam["barrier"]
-    lattice = [
-        (salt, f"{row['model']:.3f}", f"{row['teacher']:.3f}", f"{row['deviation_percent']:+.2f}")
-        for salt, row in exam["lattice_constants_A"].items()
-    ]
     best = [
         (kind, e["n_frames"], f"{e['force_rmse_meV_per_A']:.0f}", f"{100 * e['force_rmse_relative']:.1f}")
         for kind, e in exam["forces_against_chgnet_0.3.0"].items()
@@ -128,11 +128,11 @@ def markdown(card: Mapping[str, Any]) -> str:
         "The same frames. The level of theory differs for an edition of another teacher.",
         table(("kind", "frames", "force meV/Å", "relative %"), best),
         "## Lattice constants",
-        table(("salt", "model Å", "teacher Å", "deviation %"), lattice),
+        lattice_table(exam["lattice_constants_A"], "teacher"),
         "## Barrier and stability",
         f"Knock-off hop of the LiF interstitial, 65 atoms at {barrier['lattice_constant_A']} Å: "
-        f"{_number(barrier['model_eV'])} eV; its teacher at the same geometries "
-        f"{_number(barrier['teacher_at_model_eV'])} eV. A trajectory of {survival['duration_ps']:g} ps at "
+        f"{energy_text(barrier['model_eV'])} eV; its teacher at the same geometries "
+        f"{energy_text(barrier['teacher_at_model_eV'])} eV. A trajectory of {survival['duration_ps']:g} ps at "
         f"{survival['temperature_K']:g} K {ended}.",
         "## Frames",
         "Those of `train` and `valid` are what a strategy with replay goes on learning, with the labels of the "
@@ -148,27 +148,3 @@ def markdown(card: Mapping[str, Any]) -> str:
 
 def _structure(record: Record) -> Structure:
     return Structure(record.frame, record.provenance.source, record.provenance.group)
-
-
-def _barrier(model: MaceModel, reference: Calculator) -> dict[str, Any]:
-    """Barrier by the model, and the teacher's energy difference between the same two geometries."""
-    hop = build_seed("lif-interstitial", CHGNET_LATTICE_CONSTANTS_A["LiF"]).hop
-    assert hop is not None
-    own = find_barrier(hop, model.double().calculator())
-    energies = []
-    for frame in (own.minimum, own.saddle):
-        if frame is not None:
-            atoms = atoms_from_frame(frame)
-            atoms.calc = reference
-            energies.append(float(atoms.get_potential_energy()))
-    return {
-        "lattice_constant_A": CHGNET_LATTICE_CONSTANTS_A["LiF"],
-        "model_eV": own.barrier_eV,
-        "teacher_at_model_eV": energies[1] - energies[0] if len(energies) == 2 else None,
-        "method": own.method,
-        "reasons": list(own.reasons),
-    }
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"

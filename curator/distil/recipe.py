@@ -37,7 +37,7 @@ class Recipe:
         Copies in which two neighbours are pushed together, each pair of elements in turn.
     temperatures_K, duration_ps, replicas, timestep_fs
         Molecular dynamics of the students: temperatures, length, trajectories of each structure, supercell and
-        temperature, and time step.
+        temperature, and time step, which suits the lightest atom of each structure if None.
     loops
         How often a student's dynamics is harvested and another student trained.
     crude_epochs, epochs
@@ -61,7 +61,7 @@ class Recipe:
     temperatures_K: tuple[float, ...] = (500.0, 1000.0)
     duration_ps: float = 1.5
     replicas: int = 2
-    timestep_fs: float = 2.0
+    timestep_fs: float | None = None
     loops: int = 2
     crude_epochs: int = 24
     epochs: int = 80
@@ -78,8 +78,8 @@ class Recipe:
             "epochs",
             "max_force_eV_per_A",
         ):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive; got {getattr(self, name):g}")
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name} must be positive; got {value:g}")
         for name in ("strain", "shear", "vacancies", "contacts"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative; got {getattr(self, name):g}")

@@ -24,6 +24,7 @@ from curator.datasets.variations import Structure, rattled
 from curator.distil.recipe import Recipe, variations
 from curator.distil.stages import Distillation, Start, deal, harvest, label, labelled, train, training
 from curator.learners.mace import MaceModel, export_model
+from curator.trajectory import timestep_for
 
 FRACTIONS: dict[Split, float] = {"train": 0.9, "test": 0.1}
 START_RATTLE_A = 0.02
@@ -80,11 +81,10 @@ def starts(given: Sequence[Frame], recipe: Recipe, rng: np.random.Generator, kin
     """Where trajectories begin: each structure and supercell, rattled a little, at each temperature."""
     for (idx, frame), repeats in product(enumerate(given), recipe.supercells):
         for temperature_K, replica in product(recipe.temperatures_K, range(recipe.replicas)):
-            atoms = rattled(atoms_from_frame(frame).repeat(repeats), START_RATTLE_A, rng)
-            name = f"{idx}-{len(atoms)}-atoms-{temperature_K:g}K-{replica}"
-            yield Start(
-                kind, name, frame_from_atoms(atoms), temperature_K, recipe.duration_ps, timestep_fs=recipe.timestep_fs
-            )
+            begin = frame_from_atoms(rattled(atoms_from_frame(frame).repeat(repeats), START_RATTLE_A, rng))
+            name = f"{idx}-{len(begin)}-atoms-{temperature_K:g}K-{replica}"
+            step_fs = recipe.timestep_fs or timestep_for(frame)
+            yield Start(kind, name, begin, temperature_K, recipe.duration_ps, timestep_fs=step_fs)
 
 
 def _visited(

@@ -188,6 +188,20 @@ def test_one_process_until_it_dies_or_takes_too_long(cell: Atoms, wayward: Label
     assert len(pids.read_text().split()) == 2
 
 
+def test_no_frame_is_blamed_for_a_death_between_two(cell: Atoms, wayward: LabellerSpec, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    labeller = make_labeller(replace(wayward, settings=json.dumps(PARAMETERS | {"pid_file": str(pids)})))
+    assert isinstance(labeller.label(cell), Label)
+    server = psutil.Process(int(pids.read_text()))
+    leash = server.parent()
+    assert leash is not None
+    server.kill()
+    while _alive(leash.pid):
+        time.sleep(0.05)
+    assert isinstance(labeller.label(_at(cell, 1)), Label)
+    assert len(pids.read_text().split()) == 2
+
+
 def test_an_answer_that_was_not_waited_for_is_never_taken_for_another(
     cell: Atoms, wayward: LabellerSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:

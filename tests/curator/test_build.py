@@ -46,6 +46,22 @@ def test_the_stopping_rule_is_that_of_the_file(tmp_path: Path):
     assert rule == StopRule(0.08, 4, 3, 1.5, None, min_new_labels=5)
 
 
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"lora_rank": 4}, "learn.lora_rank: naive has no adapters; drop it, or take lora or replay_lora"),
+        ({"lora_alpha": 4.0}, "learn.lora_alpha: naive has no adapters"),
+        ({"replay_per_epoch": 8}, "learn.replay_per_epoch: naive replays nothing; drop it, or take multihead_replay"),
+    ],
+)
+def test_what_a_strategy_has_no_use_for_is_refused(tmp_path: Path, given: dict[str, float], complaint: str):
+    file = CampaignFile.model_validate(
+        {"system": {"structure": "lif-interstitial"}, "learn": {"strategy": "naive", **given}}
+    )
+    with pytest.raises(BadInput, match=complaint):
+        build_plan(file, tmp_path)
+
+
 def test_budget_must_pay_for_a_round(tmp_path: Path):
     file = CampaignFile.model_validate({"system": {"structure": "lif-interstitial"}, "stop": {"max_labels": 10}})
     with pytest.raises(BadInput, match=r"stop.max_labels: 10.*at least 41"):

@@ -75,6 +75,10 @@ def test_every_default_survives_a_round_trip(tmp_path: Path):
             "system: {structure: x}\nmeasure: {diffusion: {duration_ps: [20, 10]}}",
             ["measure.diffusion:", "holds 2 lengths for 3 temperatures"],
         ),
+        (
+            "system: {structure: x}\nselect: {method: random, hop_share: 0.9}",
+            ["select: hop_share means nothing to method random", "drop it"],
+        ),
         ("name: ../up\nsystem: {structure: x}", ["name", "../up"]),
         ("system:", ["system"]),
         ("name: x", ["system", "missing"]),

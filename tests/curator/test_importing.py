@@ -259,3 +259,17 @@ def test_imports_are_kept_apart_from_what_was_calculated_here(tmp_path: Path, im
     apart = import_here(espresso)
     assert apart.theory.key != here.key
     assert any("with more settings than these files tell" in note for note in apart.notes)
+
+
+def test_only_the_store_of_a_data_set_stands_for_its_folder(tmp_path: Path, import_here: Import):
+    path = run_folder(tmp_path, "run", walk(3))
+    import_here(path)
+    data = tmp_path / "data"
+    assert len(read_dataset(data / "frames.h5").records) == 3
+    with pytest.raises(BadInput, match=r"no-such-file\.h5: no such data set"):
+        read_dataset(data / "no-such-file.h5")
+    with pytest.raises(BadInput, match=r"new\.h5: labels are kept in a folder, with its frames\.h5"):
+        import_files([path], tmp_path / "new.h5", ImportSettings("pbe"))
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["data", "run"]
+    assert import_files([path], tmp_path / "other" / "frames.h5", ImportSettings("pbe")).n_imported == 3
+    assert len(read_dataset(tmp_path / "other").records) == 3

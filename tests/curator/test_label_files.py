@@ -59,6 +59,10 @@ def test_an_ase_calculator_may_be_of_any_kind(tmp_path: Path, kind: str) -> None
         ("kind: dft\ncode: ase\nmethod: pbe", ("ase needs calculator", "method")),
         ("code: ase\ncalculator: gpaw:GPAW", ("ase needs calculator", "method")),
         (f"{ASE}model: chgnet:r2scan\ncutoff_Ry: 40", ("cutoff_Ry means nothing to ase", "calculator, parameters")),
+        (
+            "kind: classical\nmodel: lif-fumi-tosi\nwalltime_h: 2",
+            ("walltime_h means nothing", "leave it out"),
+        ),
         ("kind: pseudolabel\nparameters: {a: 1}", ("parameters means nothing to pseudolabel",)),
         ("kind: semiempirical\nmodel: gfn1-xtb\nmethod: xtb", ("method means nothing to semiempirical",)),
         (ASE.replace("deepmd.calculator:DP", "deepmd.calculator"), ("label.calculator",)),

@@ -8,13 +8,14 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import write
 
+from curator.dataset import open_dataset
 from curator.datasets.extxyz import write_records
 from curator.datasets.frame import frame_from_atoms
-from curator.datasets.label import Label, Provenance, Record
+from curator.datasets.label import Label, Provenance, Record, Split
 from curator.datasets.notice import Notice
 from curator.errors import BadInput
 from curator.labelled import training_records
-from curator.learners.e0 import is_isolated_atom
+from curator.learners.e0 import is_isolated_atom, isolated_atom
 
 KEYS = {"energy_key": None, "forces_key": None, "use_calculator": False}
 
@@ -97,6 +98,34 @@ def test_frames_to_train_on_are_not_validated_with(tmp_path: Path) -> None:
     write(tmp_path / "valid.xyz", images(range(3, 7)), format="extxyz")
     with pytest.raises(BadInput, match=r"valid\.xyz: 2 of its 4 frames are in .*train\.xyz too"):
         training_records(tmp_path / "train.xyz", tmp_path / "valid.xyz", None, KEYS)
+
+
+def dataset(path: Path, *records: Record) -> Path:
+    with open_dataset(path) as journal:
+        journal.publish_many(records)
+    return path
+
+
+def records_of(seeds: range, split: Split) -> list[Record]:
+    frames = [frame_from_atoms(image(seed)) for seed in seeds]
+    origin = Provenance(-1, "s", split, split, "import")
+    return [Record(frame, Label(-1.0, np.zeros((8, 3)), None, "pbe@1"), origin) for frame in frames]
+
+
+def test_all_of_a_data_set_named_to_validate_with_is_taken(tmp_path: Path) -> None:
+    train = dataset(tmp_path / "train", *records_of(range(3), "train"), *records_of(range(3, 4), "valid"))
+    valid = dataset(tmp_path / "valid", *records_of(range(4, 6), "train"), *records_of(range(6, 7), "test"))
+    assert [len(part) for part in training_records(train, None, None, KEYS)] == [3, 1]
+    training, validation = training_records(train, valid, None, KEYS)
+    assert [record.provenance.split for record in training] == ["train"] * 3
+    assert {r.frame.hash for r in validation} == {frame_from_atoms(image(seed)).hash for seed in range(4, 7)}
+
+
+def test_a_data_set_without_frames_to_validate_with_is_refused(tmp_path: Path) -> None:
+    train = dataset(tmp_path / "train", *records_of(range(3), "train"), *records_of(range(3, 4), "valid"))
+    valid = dataset(tmp_path / "valid", isolated_atom(3, -5.07, "pbe@1"))
+    with pytest.raises(BadInput, match=r"valid: holds isolated atoms only; give frames to validate with"):
+        training_records(train, valid, None, KEYS)
 
 
 def test_the_remedy_for_missing_labels_is_an_option(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_pseudopotentials_by_name_and_in_doubt(pseudos: Path, tmp_path: Path):
 
 
 def test_every_key_belongs_to_a_kind():
-    told = {key for keys in KEYS.values() for key in keys} | {"kind", "also", "walltime_h"}
+    told = {key for keys in KEYS.values() for key in keys} | {"kind", "also"}
     assert told == set(Label.model_fields)
 
 

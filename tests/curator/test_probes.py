@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.io import write
 from rich.console import Console
 from typer.testing import CliRunner
 
 from curator.backends.executor import SerialExecutor
 from curator.backends.labellers import make_labeller
 from curator.build import build_plan
-from curator.commands.probe import app
+from curator.commands.probe import _forgetting, app
 from curator.config import CampaignFile
 from curator.context import Context
 from curator.datasets.fence import acquire
@@ -162,6 +163,17 @@ def test_bad_input_is_told(options: tuple[str, str], complaint: str, model: Mace
     model.save(tmp_path)
     with pytest.raises(BadInput, match=complaint):
         CliRunner().invoke(app, ["probe", str(tmp_path), *options], catch_exceptions=False)
+
+
+def test_frames_of_a_foundation_that_no_model_knows_are_not_asked_for(model: MaceModel, tmp_path: Path) -> None:
+    silicon = dataclasses.replace(TINY, atomic_numbers=(14,), heads=(Head("target", (0.0,)),))
+    models = {"model": MaceModel(silicon, build_module(silicon, seed=0)), "foundation": load_foundation("mini-halides")}
+    assert _forgetting(models, None, "mini-halides") is None
+    atoms = bulk("LiF", "rocksalt", a=4.0)
+    atoms.info["REF_energy"], atoms.arrays["REF_forces"] = -1.0, np.zeros((2, 3))
+    write(tmp_path / "lif.extxyz", atoms)
+    with pytest.raises(BadInput, match="--frames: none of the frames holds only elements that the models know"):
+        _forgetting(models, tmp_path / "lif.extxyz", "mini-halides")
 
 
 def test_probes_may_be_switched_off() -> None:

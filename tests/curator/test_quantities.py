@@ -2,7 +2,7 @@
 
 import pytest
 
-from curator.quantities import duration, factor, gap, picoseconds, scientific, significant, with_error
+from curator.quantities import DASH, duration, factor, gap, picoseconds, scientific, significant, with_error
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,22 @@ def test_powers_of_ten(value: float, error: float | None, text: str) -> None:
 )
 def test_significant_digits(value: float, text: str) -> None:
     assert significant(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.13124, "0.13"),
+        (1.234e-9, "1.2 × 10⁻⁹"),
+        (9.96e-9, "1.0 × 10⁻⁸"),
+        (1.234e7, "1.2 × 10⁷"),
+        (float("inf"), "∞"),
+        (float("-inf"), "−∞"),
+        (float("nan"), DASH),
+    ],
+)
+def test_two_digits_are_two_at_any_size(value: float, text: str) -> None:
+    assert significant(value, 2) == text
 
 
 @pytest.mark.parametrize(

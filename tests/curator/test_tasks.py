@@ -143,3 +143,13 @@ def test_divergence_leaves_the_last_good_weights_beside(model: ModelAt, train_fi
 def test_there_may_be_nothing_to_validate_with(model: ModelAt, train_file: Path, tmp_path: Path) -> None:
     member = train_member(naive(model, train_file, tmp_path, epochs=2))
     assert (member.epochs, member.valid_force_rmse) == (2, {})
+
+
+def test_a_member_is_read_again_only_if_it_was_trained_so(model: ModelAt, train_file: Path, tmp_path: Path) -> None:
+    job = naive(model, train_file, tmp_path, epochs=2)
+    member = train_member(job)
+    written = (job.out / "model.safetensors").stat().st_mtime_ns
+    assert train_member(job) == member
+    assert (job.out / "model.safetensors").stat().st_mtime_ns == written
+    other = train_member(naive(model, train_file, tmp_path, epochs=1))
+    assert (other.epochs, load_model(job.out).metadata["strategy"]["max_epochs"]) == (1, 1)

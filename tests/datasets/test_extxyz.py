@@ -157,6 +157,16 @@ def test_calculator_results_of_any_format_can_be_asked_for(tmp_path: Path) -> No
     assert np.array_equal(record.label.stress, stress)
 
 
+def test_energy_of_a_calculator_is_the_one_that_its_forces_are_the_gradient_of(tmp_path: Path) -> None:
+    crystal = Atoms("LiF", [[0, 0, 0], [0, 0, 2]], cell=np.eye(3) * 9, pbc=True)
+    for name, atoms in (("crystal", crystal), ("atom", Atoms("Li"))):
+        atoms.calc = SinglePointCalculator(atoms, energy=-1.5, free_energy=-1.75, forces=np.zeros((len(atoms), 3)))
+        ase.io.write(tmp_path / f"{name}.traj", atoms)
+    (record,) = read_records(tmp_path / "crystal.traj", theory=PBE, use_calculator=True)
+    assert record.label.energy == -1.75
+    assert read_isolated_atoms(tmp_path / "atom.traj", use_calculator=True) == {3: -1.75}
+
+
 def test_stress_of_nine_numbers_is_put_in_voigt_order(tmp_path: Path) -> None:
     path = tmp_path / "a.xyz"
     path.write_text(dimer(more='REF_stress="1 6 5 6 2 4 5 4 3"'))
@@ -227,8 +237,9 @@ def test_blank_lines_between_frames_lose_nothing(tmp_path: Path) -> None:
         (dimer(z=float("nan")), "frame 0: positions and cell must be finite"),
         (dimer().replace("R:3:REF_forces:R:3", "R:3:REF_forces:R:2"), r"frame 0: 'REF_forces' must be .*\(2, 3\)"),
         (dimer().replace("Li", "Qq"), "frame 0, line 1: .*Qq"),
-        (dimer(more='REF_stress="1 2 3"'), "'REF_stress' must be 6 or 9 finite numbers"),
-        (dimer(more="REF_virial=nan"), "'REF_virial' must be 6 or 9 finite numbers"),
+        (dimer(more='REF_stress="1 2 3"'), "'REF_stress' must be 6 or 9 numbers"),
+        (dimer(more="REF_virial=nan"), "'REF_virial' must be 6 or 9 numbers"),
+        (dimer(more='REF_stress="1 2 3 4 5 nan"'), "frame 0: the stress is not finite"),
         (
             dimer(more='REF_virial="1 0 0 0 1 0 0 0 1"').replace('"9 0 0 0 9 0 0 0 9"', '"0 0 0 0 0 0 0 0 0"'),
             "'REF_virial' needs a cell with a volume",

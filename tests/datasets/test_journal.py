@@ -306,6 +306,17 @@ def test_reader_needs_no_lock_and_cannot_write(make_record: MakeRecord, tmp_path
             reader.publish(make_record(1))
 
 
+def test_each_record_has_its_theory_or_none_is_written(make_record: MakeRecord, tmp_path: Path) -> None:
+    theory = Theory("pbe", "vasp")
+    records = [make_record(seed, theory=theory.key) for seed in range(3)]
+    with opened(tmp_path) as journal:
+        for n in (2, 4):
+            with pytest.raises(ValueError, match=r"argument 2 is (shorter|longer)"):
+                journal.publish_many(records, [theory] * n)
+        assert not journal.published
+        assert journal.publish_many(records, [theory] * 3) == 3
+
+
 def test_bulk_import_is_one_segment_or_none(make_record: MakeRecord, tmp_path: Path) -> None:
     def broken() -> Iterator[Record]:
         yield make_record(1)

@@ -66,8 +66,6 @@ def test_is_a_sequence(make_record: MakeRecord, tmp_path: Path) -> None:
         for idx in (7, -8):
             with pytest.raises(IndexError, match="holds 7"):
                 store[idx]
-        with pytest.raises(ValueError, match="not in the store"):
-            store.index(make_record(99).frame)
 
 
 def test_levels_of_theory_are_kept_apart(make_record: MakeRecord, tmp_path: Path) -> None:

@@ -83,6 +83,16 @@ def test_labels_of_two_sources_stand_side_by_side_in_a_data_set(curator_here, fr
     assert len(read_labelled(data, "mini-halides")) == 3
 
 
+def test_a_data_set_may_be_named_by_its_store(curator_here, frames: Path, tmp_path: Path):
+    data = tmp_path / "data"
+    done = curator_here("label", frames, "--with", "lif-fumi-tosi", "--into", data / "frames.h5", "--json")
+    assert json.loads(done.stdout)["out"] == str(data)
+    assert len(read_labelled(data, "lif-fumi-tosi")) == 3
+    done = curator_here("label", frames, "--with", "lif-fumi-tosi", "--into", data / "more.h5")
+    assert done.returncode == 2
+    assert "more.h5: labels are kept in a folder, with its frames.h5" in done.stderr
+
+
 def test_other_commands_ask_which_of_two_sources_is_meant(curator_here, tmp_path: Path):
     (tmp_path / "both.yaml").write_text(BOTH)
     done = curator_here("barrier", "lif-vacancy", "--model", tmp_path / "both.yaml")

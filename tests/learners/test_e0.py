@@ -35,7 +35,6 @@ def test_known_shifts_are_recovered(model: MaceModel, make_record: MakeRecord) -
     naf = bulk("NaF", "rocksalt", a=4.6, cubic=True)
     estimate = estimated(model, shifted(model, [lif(0), lif(1), naf], make_record))
     assert estimate.values == pytest.approx({z: e0 + SHIFT[z] for z, e0 in model.e0s().items()}, abs=1e-9)
-    assert not estimate.rank_deficient
     assert estimate.message is None
 
 
@@ -48,7 +47,6 @@ def test_absent_element_keeps_its_value(model: MaceModel, make_record: MakeRecor
 def test_one_composition_gets_the_shift_of_least_norm(model: MaceModel, make_record: MakeRecord) -> None:
     records = shifted(model, [lif(1, seed=0), lif(1, seed=1)], make_record)
     estimate = estimated(model, records)
-    assert estimate.rank_deficient
     assert estimate.message == (
         "all 2 frames have the composition ratio Li:F 5:4, so only the sum 5 E0(Li) + 4 E0(F) is determined; "
         "the shift of least norm from the model's own E0s was taken"
@@ -65,7 +63,6 @@ def test_two_compositions_of_three_elements_are_told(model: MaceModel, make_reco
     mixed.numbers[mixed.numbers == 3] = [11, 11, 3, 3]
     records = shifted(model, [mixed, lif(0)], make_record)
     estimate = estimated(model, records)
-    assert estimate.rank_deficient
     assert estimate.message is not None
     assert "2 independent compositions for 3 elements (Li, F, Na)" in estimate.message
     for record in records:
@@ -78,7 +75,7 @@ def test_given_value_takes_precedence(model: MaceModel, make_record: MakeRecord)
     records = shifted(model, [lif(1, seed=0), lif(1, seed=1)], make_record)
     estimate = choose_e0s({3: -0.25}, records, model=model, elements=model.elements)
     assert estimate.values[3] == -0.25
-    assert not estimate.rank_deficient
+    assert estimate.message is None
     # What the known atom leaves over is the other's.
     rest = 5 * SHIFT[3] + 4 * SHIFT[9] - 5 * (-0.25 - model.e0s()[3])
     assert estimate.values[9] == pytest.approx(model.e0s()[9] + rest / 4, abs=1e-9)

@@ -21,6 +21,7 @@ from curator.build import build_plan
 from curator.config import CampaignFile
 from curator.datasets.frame import Frame, atoms_from_frame
 from curator.errors import BadInput
+from curator.learners.architecture import with_heads
 from curator.learners.foundation import load_foundation
 from curator.learners.mace import MaceModel, from_module, keep_head
 from curator.learners.replay import foundation_hash
@@ -128,8 +129,8 @@ def test_only_head_may_be_named() -> None:
 
 def test_kept_head_is_its_own_foundation(whole: MaceModel) -> None:
     """A head called `replay` and kept alone is what is replayed, whatever it was once fine-tuned from."""
-    tuned = MaceModel(whole.architecture, whole.module, {"foundation": "f" * 64})
-    alone = keep_head(tuned, "pbe", "replay")
+    module, architecture = with_heads(whole.module, whole.architecture, [0, 0], ["target", "replay"])
+    alone = keep_head(MaceModel(architecture, module, {"foundation": "f" * 64}), "replay")
     assert foundation_hash(alone) == alone.hash
 
 

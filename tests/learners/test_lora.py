@@ -192,7 +192,7 @@ def test_adapters_by_themselves_rebuild_the_merged_model(tmp_path: Path) -> None
 
 def test_what_cannot_be_adapted_is_told() -> None:
     module = plain()
-    with pytest.raises(ValueError, match="'naive' has no adapters; give it a lora_rank"):
+    with pytest.raises(ValueError, match="'naive' has no adapters; take lora or replay_lora"):
         attach(module, strategy("naive"))
     with pytest.raises(ValueError, match="no linear layer to adapt"):
         attach(module, lora(2, trainable=("atomic",)))

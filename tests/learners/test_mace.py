@@ -93,14 +93,22 @@ def test_truncated_weights_are_named(model: MaceModel, tmp_path: Path) -> None:
 
 
 def test_missing_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"no model in {tmp_path}"):
+    with pytest.raises(ValueError, match=rf"no model in {tmp_path}: model\.safetensors and model\.json are expected"):
+        load_model(tmp_path)
+
+
+def test_members_of_a_committee_are_named(model: MaceModel, tmp_path: Path) -> None:
+    for member in range(2):
+        model.save(tmp_path / f"member-{member}")
+    inside = f"{tmp_path}/member-0, {tmp_path}/member-1"
+    with pytest.raises(ValueError, match=f"no model in {tmp_path}: name one of those inside, {inside}"):
         load_model(tmp_path)
 
 
 def test_heads_have_their_own_energies(two_heads: MaceModel, frames: list[Frame]) -> None:
     assert two_heads.head == "target"
     assert two_heads.e0s() == {3: -1.0, 9: -3.0, 11: -0.5}
-    assert two_heads.e0s("replay") == {3: -2.0, 9: -4.0, 11: -1.5}
+    assert two_heads.with_head("replay").e0s() == {3: -2.0, 9: -4.0, 11: -1.5}
     target, replay = two_heads.predict(frames)[0], two_heads.with_head("replay").predict(frames)[0]
     assert abs(target.energy - replay.energy) > 1
     with pytest.raises(ValueError, match="no head 'other'; the model has target, replay"):
@@ -144,7 +152,8 @@ def test_imported_module_predicts_the_same(two_heads: MaceModel, frames: list[Fr
     module = torch.load(tmp_path / "exported.model", weights_only=False)
     imported = from_module(module)
     assert imported.heads == ("Default",)
-    assert imported.architecture == keep_head(two_heads, "target", "Default").architecture
+    (head,) = keep_head(two_heads, "target").architecture.heads
+    assert imported.architecture == dataclasses.replace(TWO_HEADS, heads=(dataclasses.replace(head, name="Default"),))
     for prediction, expected in zip(imported.predict(frames), two_heads.predict(frames), strict=True):
         assert prediction.energy == pytest.approx(expected.energy, abs=1e-10)
         np.testing.assert_allclose(prediction.forces, expected.forces, atol=1e-10)

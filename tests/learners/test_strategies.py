@@ -1,6 +1,6 @@
 import pytest
 
-from curator.learners.strategies import STRATEGIES, LossWeights, strategy
+from curator.learners.strategies import STRATEGIES, LossWeights, UnusedOverrideError, strategy
 
 
 def test_paper_column_is_table_7_of_the_paper() -> None:
@@ -46,6 +46,16 @@ def test_overrides_replace_values() -> None:
 def test_unknown_values_are_listed(arguments: tuple[str, ...], options: dict[str, object], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         strategy(*arguments, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [{"lora_rank": 4}, {"lora_alpha": 2.0}, {"replay_per_epoch": 8}])
+def test_what_a_row_has_no_use_for_is_refused(given: dict[str, float]) -> None:
+    (key,) = given
+    for name in ("scratch", "naive", "freeze_products"):
+        with pytest.raises(UnusedOverrideError, match=f"{name} .*; drop it, or take") as told:
+            strategy(name, **given)
+        assert told.value.key == key
+    assert getattr(strategy("replay_lora", **given), key) == given[key]
 
 
 def test_schedules() -> None:

@@ -113,7 +113,7 @@ def test_multihead_replay_learns_the_target_and_keeps_the_foundation(
     model, report = fit(base, shifted[:8], shifted[12:], plan, seed=0, **replay)
     assert model.heads == ("target", "replay")
     assert model.head == "target"
-    assert model.e0s("replay") == base.e0s()
+    assert model.with_head("replay").e0s() == base.e0s()
     assert report.start_force_rmse["replay"] == pytest.approx(base_report.valid_force_rmse["target"], rel=1e-4)
     assert report.valid_force_rmse["target"] < 0.9 * report.start_force_rmse["target"]
     assert report.valid_force_rmse["replay"] < 1.2 * report.start_force_rmse["replay"]
@@ -131,7 +131,7 @@ def test_multihead_replay_learns_the_target_and_keeps_the_foundation(
     )
     assert again.heads == ("target", "replay")
     assert again.e0s() == model.e0s()
-    assert again.e0s("replay") == base.e0s()
+    assert again.with_head("replay").e0s() == base.e0s()
     assert warm.start_force_rmse == pytest.approx(report.valid_force_rmse, rel=1e-4)
 
 

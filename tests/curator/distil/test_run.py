@@ -24,7 +24,7 @@ from curator.datasets.store import Store
 from curator.datasets.variations import Structure
 from curator.distil.card import markdown
 from curator.distil.recipe import Recipe, variations
-from curator.distil.run import FRACTIONS, distil
+from curator.distil.run import FRACTIONS, distil, starts
 from curator.distil.stages import Distillation, deal
 from curator.errors import BadInput
 from curator.learners.architecture import Architecture
@@ -238,6 +238,13 @@ def test_molecule_has_no_cell_to_strain() -> None:
     drawn = list(variations([water], recipe, np.random.default_rng(0)))
     assert {s.kind for s in drawn} == {"given", "rattled", "contact"}
     assert not any(s.frame.pbc.any() for s in drawn)
+
+
+def test_dynamics_takes_steps_that_suit_the_lightest_atom() -> None:
+    given = [frame_from_atoms(molecule("H2O")), frame_from_atoms(lif())]
+    for recipe, steps_fs in ((Recipe(), [0.5, 2.0]), (Recipe(timestep_fs=1.0), [1.0, 1.0])):
+        begun = list(starts(given, recipe, np.random.default_rng(0)))
+        assert [start.timestep_fs for start in begun] == [steps_fs[0]] * 4 + [steps_fs[1]] * 4
 
 
 def test_shares_are_kept_over_the_stages() -> None:
