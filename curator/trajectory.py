@@ -216,6 +216,7 @@ def join_chunks(start: Frame, settings: MDSettings, seed: tuple[int, ...], chunk
     keep = steps <= settings.n_steps
     columns = np.concatenate([chunk.columns for chunk in chunks])[keep]
     last = chunks[-1]
+    began = [0, *(chunk.state.step for chunk in chunks[:-1])]
     exploded = bool(last.reason) and int(steps.max(initial=0)) < settings.n_steps
     return Trajectory(
         start=start,
@@ -231,7 +232,7 @@ def join_chunks(start: Frame, settings: MDSettings, seed: tuple[int, ...], chunk
         reason=last.reason if exploded else "",
         last_frames=tuple(replace(start, positions=frame) for frame in last.last_positions) if exploded else (),
         n_steps=int(steps[keep].max(initial=0)),
-        cpu_s=sum(chunk.cpu_s for chunk in chunks),
+        cpu_s=sum(chunk.cpu_s for chunk, step in zip(chunks, began, strict=True) if step < settings.n_steps),
     )
 
 
