@@ -184,6 +184,8 @@ def diffusivity_of_positions(
         raise ValueError(f"hop length {hop_length_A:g} Å must be positive")
     if not interval_ps > 0 or n_carriers < 1:
         raise ValueError(f"frame interval {frame_interval_fs} fs and {n_carriers} carriers must be positive")
+    if not 0 <= equilibration_ps < np.inf:
+        raise ValueError(f"equilibration of {equilibration_ps:g} ps must be zero or more and finite")
 
     if not unwrapped and not pbc.any():
         no_cell = (

@@ -303,6 +303,13 @@ def test_too_short_is_refused():
     assert found.reasons[0].startswith("too short: the longest trajectory has 8 ps")
 
 
+@pytest.mark.parametrize("equilibration_ps", [-15.0, np.nan, np.inf])
+def test_equilibration_is_a_time(equilibration_ps: float):
+    run = kmc.collinear(np.random.default_rng(1), 1.0, 20, 0.1)
+    with pytest.raises(ValueError, match="equilibration of .* ps must be zero or more and finite"):
+        measure([run], equilibration_ps=equilibration_ps)
+
+
 def test_a_replica_too_short_for_the_stride_does_not_matter():
     runs = [kmc.collinear(np.random.default_rng(n), 1.0, time_ps, 0.1) for n, time_ps in enumerate((100.0, 0.6))]
     found = measure(runs, tracer=True)
