@@ -258,6 +258,19 @@ def read_trajectory(folder: Path) -> Trajectory:
     return join_chunks(start, settings, tuple(header["seed"]), chunks)
 
 
+def measuring_seed(origin: Sequence[int], temperature_K: float, replica: int, folder: Path | None) -> tuple[int, ...]:
+    """Seed of a trajectory that measures: ``origin``, temperature in mK, replica, whatever else is measured.
+
+    A trajectory that is in ``folder`` already, of the same ``origin``, keeps the seed that it began with.
+    """
+    if folder is not None and (folder / HEADER).exists():
+        began_with = tuple(json.loads((folder / HEADER).read_text())["seed"])
+        # Temperatures were once numbered by their place in a list.
+        if began_with[: len(origin)] == tuple(origin):
+            return began_with
+    return (*origin, round(1000 * temperature_K), replica)
+
+
 def run_header(
     start: Frame, settings: MDSettings, seed: tuple[int, ...], gates: Gates, model: str
 ) -> dict[str, object]:

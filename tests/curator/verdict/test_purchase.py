@@ -216,10 +216,10 @@ def campaign_file(
     diffusion = {"temperatures_K": temperatures_K, "replicas": 1, "duration_ps": duration_ps, "timestep_fs": 10}
     return CampaignFile.model_validate(
         {
-            "seed": 2,
+            "seed": 19,
             "system": {"structure": "crystal.extxyz", "mobile": "Li", "cell": "given"},
             "label": {"kind": "classical", "model": "lif-fumi-tosi"},
-            "measure": {"barrier": False, "diffusion": diffusion | {"tolerance_eV": 0.1}},
+            "measure": {"barrier": False, "diffusion": diffusion | {"tolerance_eV": 0.085}},
             "stop": {"max_rounds": SETTLED_ROUNDS, "diffusivity_factor": 3, **stop},
         }
     )
@@ -267,6 +267,10 @@ def newest(base: Path) -> Path:
 def trajectories(base: Path) -> dict[str, np.ndarray]:
     places = newest(base).parent.glob("measure/T*")
     return {place.name: read_trajectory(place).positions for place in places}
+
+
+def seeds(base: Path) -> dict[str, list[int]]:
+    return {place.parent.name: read_json(place)["seed"] for place in newest(base).parent.glob("measure/T*/header.json")}
 
 
 def same_trajectories(base: Path, other: Path) -> bool:
@@ -378,3 +382,17 @@ def test_a_temperature_that_joins_leaves_the_others_as_they_are(copied: Path, un
     assert [point["temperature_K"] for point in content["diffusion"]] == [750, 500, 1000]
     assert content["diffusion"][1:] == read_json(newest(undetermined))["diffusion"]
     assert trajectories(copied).keys() - trajectories(undetermined).keys() == {"T750-r0"}
+    # A seed is that of a temperature, not of a place in the list.
+    assert seeds(copied) == {f"T{T}-r0": [19, 0, 5, 1000 * T, 0] for T in (500, 750, 1000)}
+
+
+def test_trajectories_begun_with_seeds_by_place_are_continued(copied: Path, undetermined: Path):
+    by_place = {"T500-r0": [19, 0, 5, 0], "T1000-r0": [19, 0, 5, 1000]}
+    for name, seed in by_place.items():
+        path = newest(copied).parent / "measure" / name / "header.json"
+        write_json(path, read_json(path) | {"seed": seed})
+    content = go_on(copied, campaign_file(duration_ps=20))
+    assert seeds(copied) == by_place
+    assert [point["time_ps"] for point in content["diffusion"]] == pytest.approx([20, 20], abs=0.2)
+    before, after = trajectories(undetermined), trajectories(copied)
+    assert all(np.array_equal(after[name][: len(before[name])], before[name]) for name in by_place)
