@@ -306,7 +306,7 @@ def test_too_short_is_refused():
 @pytest.mark.parametrize("equilibration_ps", [-15.0, np.nan, np.inf])
 def test_equilibration_is_a_time(equilibration_ps: float):
     run = kmc.collinear(np.random.default_rng(1), 1.0, 20, 0.1)
-    with pytest.raises(ValueError, match="equilibration of .* ps must be zero or more and finite"):
+    with pytest.raises(ValueError, match=r"equilibration of .* ps must be zero or more and finite"):
         measure([run], equilibration_ps=equilibration_ps)
 
 
