@@ -112,6 +112,19 @@ def test_what_trajectories_do_not_gain_by_is_not_measured_again(change: Json):
     assert more_md(rounds_with(), THERE.model_copy(update=change), None) is None
 
 
+def test_temperatures_in_another_order_are_the_same_measurement():
+    given = THERE.model_dump(mode="json")
+    hot_first = given | {"temperatures_K": given["temperatures_K"][::-1]}
+    rounds = rounds_with()
+    assert more_md(rounds, Diffusion.model_validate(hot_first), None) is None
+    # As campaigns wrote them that had been given so.
+    plan = rounds[-1]["md_plan"]
+    assert isinstance(plan["duration_ps"], list)
+    reverse = {"temperatures": plan["temperatures"][::-1], "duration_ps": plan["duration_ps"][::-1]}
+    there = rounds[-1] | {"measured_with": hot_first, "md_plan": plan | reverse}
+    assert planned_md(there) == planned_md(rounds[-1])
+
+
 def test_a_round_that_became_due_is_measured_as_the_file_says():
     rounds = rounds_with(diffusion=[], arrhenius=None)
     assert rounds[-1]["verdict"] == "undetermined"
@@ -342,7 +355,8 @@ def test_trajectories_are_continued_and_what_was_found_is_kept(undetermined: Pat
 def test_status_report_and_log_tell_what_was_bought_and_what_it_brought(undetermined: Path, bought: Path, plan: Json):
     before, after = read_json(newest(undetermined)), read_json(newest(bought))
     told = status_lines(read_json(undetermined / "campaign.json"))
-    write_this = f"write measure.diffusion.duration_ps: {plan['duration_ps']}, or stop.max_md_ps: {plan['max_md_ps']}"
+    write_this = f"measure.diffusion.duration_ps: {plan['duration_ps']} with temperatures_K: [500, 1000]"
+    write_this += f", or stop.max_md_ps: {plan['max_md_ps']}"
     assert any(line.endswith(write_this) for line in told)
     told = status_lines(read_json(bought / "campaign.json"))
     assert f"  MD of round 2: {in_words(before)}; then {in_words(after)}" in told
@@ -379,8 +393,8 @@ def test_a_budget_that_does_not_pay_for_the_plan_buys_nothing(copied: Path, plan
 
 def test_a_temperature_that_joins_leaves_the_others_as_they_are(copied: Path, undetermined: Path):
     content = go_on(copied, campaign_file(temperatures_K=(750, 500, 1000)))
-    assert [point["temperature_K"] for point in content["diffusion"]] == [750, 500, 1000]
-    assert content["diffusion"][1:] == read_json(newest(undetermined))["diffusion"]
+    assert [point["temperature_K"] for point in content["diffusion"]] == [500, 750, 1000]
+    assert content["diffusion"][::2] == read_json(newest(undetermined))["diffusion"]
     assert trajectories(copied).keys() - trajectories(undetermined).keys() == {"T750-r0"}
     # A seed is that of a temperature, not of a place in the list.
     assert seeds(copied) == {f"T{T}-r0": [19, 0, 5, 1000 * T, 0] for T in (500, 750, 1000)}
