@@ -70,10 +70,8 @@ def test_md_comes_with_the_durations_to_write():
     purchase = {"kind": "md", "amount": 139.0, "unit": "ps"}
     bought = "  next purchase: 139 ps of MD, all temperatures and replicas together"
     lines = told(purchase, plan=PLAN)
-    assert (
-        f"{bought}, on top of what there is: write measure.diffusion.duration_ps: [81, 29] with temperatures_K: [700, 1000]"
-        in lines
-    )
+    write = "write measure.diffusion.duration_ps: [81, 29] with temperatures_K: [700, 1000]"
+    assert f"{bought}, on top of what there is: {write}" in lines
     assert bought in told(purchase, plan=None)
 
 

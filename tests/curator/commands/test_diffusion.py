@@ -216,5 +216,6 @@ def test_a_temperature_that_joins_leaves_the_md_of_the_others(tmp_path: Path):
     run(*at(500, 700), "--duration-ps", 0.2)
     assert seed("T700-r0") == [0, 0, 0]
     assert len(read_trajectory(tmp_path / "T700-r0")) == 3
-    with pytest.raises(BadInput, match=r"T500-r0 holds a trajectory with another seed \(\[0, 500000, 0\] there"):
+    other = pytest.raises(BadInput, match=r"T500-r0 holds a trajectory with another seed \(\[0, 500000, 0\] there")
+    with pytest.warns(Notice, match="lengthen the MD"), other:
         invoke("lif-interstitial", *MD, *LI, *short, *at(500), "--seed", 1)
