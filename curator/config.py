@@ -221,7 +221,7 @@ class Learn(Section):
 
 
 class Diffusion(Section):
-    """Molecular dynamics that measures."""
+    """Molecular dynamics that measures; its temperatures are ascending, however they were given."""
 
     temperatures_K: Temperatures = Field((500.0, 700.0, 1000.0), description="Temperatures in K.")
     tolerance_eV: float = Field(0.05, gt=0, description="Ea has converged when it is known to agree within this.")
@@ -245,6 +245,16 @@ class Diffusion(Section):
                 f"duration_ps holds {len(self.duration_ps)} lengths for {len(self.temperatures_K)} temperatures; "
                 "give one for all, or one for each"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        # Rounds are compared by their temperatures. A section is frozen only once it has been checked.
+        points = sorted(zip(self.temperatures_K, self.durations_ps, strict=True))
+        temperatures_K, durations_ps = zip(*points, strict=True)
+        object.__setattr__(self, "temperatures_K", temperatures_K)
+        if isinstance(self.duration_ps, tuple):
+            object.__setattr__(self, "duration_ps", durations_ps)
         return self
 
     @property

@@ -29,7 +29,7 @@ from curator.learners.metrics import energy_rmse_per_atom, force_rmse, median_fr
 from curator.positions import hop_length
 from curator.state import Json, Stage
 from curator.tasks import ModelAt, TrainedMember, last_layer_spread_of, predict_frames, run_trajectory
-from curator.trajectory import MDSettings, Trajectory
+from curator.trajectory import MDSettings, Trajectory, measuring_seed
 from curator.uncertainty import Calibration, committee_spread, force_error
 
 Arrays = dict[str, NDArray[Any]]
@@ -212,10 +212,10 @@ def measure_diffusion_of(
         How to measure.
     """
     folder = context.folder.round(round_) / "measure"
-    began = context.plan.file.measure.diffusion
+    # The same seeds in every round: what changes between rounds is the model.
+    origin = context.plan.seed_of(-1, Stage.MEASURE)[:3]
     tasks, folders, temperatures = [], [], []
     for temperature_K, duration_ps in zip(settings.temperatures_K, settings.durations_ps, strict=True):
-        first_index = 1000 * _place(temperature_K, () if began is None else began.temperatures_K)
         for replica in range(settings.replicas):
             md = MDSettings(
                 temperature_K=temperature_K,
@@ -223,8 +223,7 @@ def measure_diffusion_of(
                 timestep_fs=settings.timestep_fs,
             )
             where = folder / f"T{temperature_K:g}-r{replica}"
-            # The same seeds in every round: what changes between rounds is the model.
-            seed = context.plan.seed_of(-1, Stage.MEASURE, first_index + replica)
+            seed = measuring_seed(origin, temperature_K, replica, where)
             tasks.append(
                 Task(run_trajectory, (context.members(round_)[0], start, md, seed, where), f"MD {temperature_K:g} K")
             )
@@ -256,11 +255,6 @@ def measure_diffusion_of(
         cpu_s=sum(trajectory.cpu_s for trajectory in everything),
         time_ps=sum(t.n_steps * t.settings.timestep_fs / 1000 for t in everything),
     )
-
-
-def _place(temperature_K: float, at_first: Sequence[float]) -> int:
-    """Place of a temperature in the list that the round began with; of its own where it came later."""
-    return at_first.index(temperature_K) if temperature_K in at_first else round(1000 * temperature_K)
 
 
 def round_numbers(context: Context, round_: int, members: Sequence[TrainedMember], anchor: Anchor | None) -> Json:

@@ -1,7 +1,4 @@
-"""Which candidates to label: a random share, then the uncertain and the different ones. Pure NumPy.
-
-Farthest-point sampling is the greedy k-center rule (Gonzalez, Theor. Comput. Sci. 38, 293, 1985).
-"""
+"""Which candidates to label: a random share, then the uncertain and the different ones. Pure NumPy."""
 
 import math
 from collections import Counter
@@ -15,9 +12,13 @@ from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
+from curator.learners.farthest import farthest_points
+
 Reason = Literal["random", "hop", "uncertain", "diverse"]
 N_RANDOM_MIN = 4
 """Fewest frames drawn at random: fewer tell next to nothing about the error."""
+SHORTLIST_FACTOR = 4
+"""Length of the uncertain shortlist over the number wanted from it; 1 would ignore diversity."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +33,8 @@ class Selection:
         Why each was chosen.
     scores
         Shape ``(k,)``. With predicted errors: the predicted force error in eV/Å. Without: the distance, in scaled
-        descriptor space, to the nearest frame labelled or chosen before.
+        descriptor space, to the nearest frame labelled or chosen before; with nothing labelled, that of random ones
+        and of the first to the mean.
     """
 
     idx: NDArray[np.intp]
@@ -101,38 +103,6 @@ def frame_descriptor(
     return np.concatenate(means + deviations + largest)
 
 
-def farthest_points(points: ArrayLike, labelled: ArrayLike, n: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Farthest-point sampling: each pick is the point farthest from everything labelled or picked before.
-
-    Ties go to the lowest index. A copy of a labelled or picked point is never picked, so there may be fewer than
-    ``n``. With nothing labelled the first pick is the point farthest from the mean.
-
-    Parameters
-    ----------
-    points, labelled
-        Shapes ``(n_points, d)`` and ``(m, d)``.
-    n
-        How many to pick.
-
-    Returns
-    -------
-    idx, distance
-        Picks in order, and how far each was from the rest when picked.
-    """
-    x = np.asarray(points, dtype=np.float64)
-    distance = _distance(x, np.asarray(labelled, dtype=np.float64))
-    picks: list[int] = []
-    distances: list[float] = []
-    while len(picks) < n and len(x):
-        best = int(np.argmax(distance))
-        if distance[best] <= 0:
-            break
-        picks.append(best)
-        distances.append(float(distance[best]))
-        distance = np.minimum(distance, cdist(x, x[best : best + 1])[:, 0])
-    return np.array(picks, dtype=np.intp), np.array(distances)
-
-
 def select(
     descriptors: ArrayLike,
     labelled: ArrayLike,
@@ -145,18 +115,18 @@ def select(
     near_hop: ArrayLike | None = None,
     hop_share: float = 0.0,
     n_random_min: int = N_RANDOM_MIN,
-    shortlist_factor: float = 4.0,
     groups: Sequence[str] | None = None,
 ) -> Selection:
     """Choose candidates to label.
 
-    1. A random share, drawn uniformly from all candidates but those of the hop, before anything else: the control arm.
-       Its errors are an unbiased sample of the candidates', and it calibrates the predicted errors.
+    1. A random share, drawn uniformly from all candidates but those of the hop and copies of what is labelled, before
+       anything else: the control arm. Its errors are an unbiased sample of the candidates', and it calibrates the
+       predicted errors.
     2. A share from around the hop that the campaign follows, different from what is labelled and from each other
        ("hop"): the frames on which the property depends most. No other share takes from them.
-    3. With predicted errors: the ``shortlist_factor`` times as many candidates as are still wanted that are predicted
-       worst, thinned by farthest-point sampling against the labelled frames and the random share ("uncertain"). Those
-       ``outside`` come first: where a model extrapolates, its predicted error is worth little.
+    3. With predicted errors: four times as many candidates as are still wanted, those that are predicted worst, thinned
+       by farthest-point sampling against the labelled frames and the random share ("uncertain"). Those ``outside`` come
+       first: where a model extrapolates, its predicted error is worth little.
     4. Whatever is still wanted: farthest-point sampling among the rest ("diverse"). In the first round, without
        predicted errors, that is everything but the random share.
 
@@ -178,8 +148,6 @@ def select(
         Which candidates lie beyond what the model was trained on, shape ``(n,)``; none by default.
     near_hop, hop_share
         Which candidates were drawn from around the hop, shape ``(n,)`` (none by default), and the share they get.
-    shortlist_factor
-        Length of the uncertain shortlist over the number wanted from it; 1 ignores diversity.
     groups
         Trajectory of each candidate. None fills more than twice its even share of the shortlist, so that one wild
         trajectory does not take all.
@@ -199,11 +167,8 @@ def select(
     error = None if predicted_error is None else np.asarray(predicted_error, dtype=np.float64)
     if error is not None and (error.shape != (n,) or not np.isfinite(error).all()):
         raise ValueError(f"predicted errors must be {n} finite numbers, one per candidate; got shape {error.shape}")
-    if n_select < 0 or not 0 <= random_share <= 1 or shortlist_factor < 1:
-        raise ValueError(
-            f"n_select={n_select} must not be negative, random_share={random_share} must lie in [0, 1] and "
-            f"shortlist_factor={shortlist_factor} be at least 1"
-        )
+    if n_select < 0 or not 0 <= random_share <= 1:
+        raise ValueError(f"n_select={n_select} must not be negative and random_share={random_share} lie in [0, 1]")
     if groups is not None and len(groups) != n:
         raise ValueError(f"{len(groups)} groups for {n} candidates")
 
@@ -211,15 +176,16 @@ def select(
     strange = np.zeros(n, dtype=bool) if outside is None else np.asarray(outside, dtype=bool)
     if strange.shape != (n,):
         raise ValueError(f"outside must say yes or no of each of {n} candidates; got shape {strange.shape}")
-    ordinary = np.flatnonzero(~special)
+    scaled = _scaled(np.concatenate([x, known]))
+    x, known = scaled[:n], scaled[n:]
+    from_known = cdist(x, known).min(axis=1) if len(known) else np.linalg.norm(x, axis=1)
+    is_new = from_known > 0 if len(known) else np.ones(n, dtype=bool)
+    ordinary = np.flatnonzero(~special & is_new)
     n_select = min(n_select, n)
     n_random = min(n_select, len(ordinary), max(n_random_min, round(random_share * n_select))) if random_share else 0
     idx = rng.choice(ordinary, size=n_random, replace=False).astype(np.intp)
     reasons: list[Reason] = ["random"] * n_random
-
-    scaled = _scaled(np.concatenate([x, known]))
-    x, known = scaled[:n], scaled[n:]
-    distance = list(_distance(x[idx], known)) if n_random else []
+    distance = list(from_known[idx])
     for reason in ("hop", "uncertain", "diverse"):
         n_wanted = n_select - len(idx)
         rest = np.setdiff1d(np.flatnonzero(special) if reason == "hop" else ordinary, idx)
@@ -228,7 +194,7 @@ def select(
         elif reason == "uncertain":
             if error is None:
                 continue
-            rest = _shortlist(error, strange, rest, math.ceil(shortlist_factor * n_wanted), groups)
+            rest = _shortlist(error, strange, rest, SHORTLIST_FACTOR * n_wanted, groups)
         picks, far = farthest_points(x[rest], np.concatenate([known, x[idx]]), n_wanted)
         idx = np.concatenate([idx, rest[picks]])
         reasons += [reason] * len(picks)
@@ -278,14 +244,6 @@ def _shortlist(
             short.append(i)
             taken[groups[i]] += 1
     return np.array(sorted(short), dtype=np.intp)
-
-
-def _distance(points: NDArray[np.float64], labelled: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance of each point to the nearest labelled one; with none, to the mean of the points."""
-    if not len(points):
-        return np.zeros(0)
-    anchors = labelled if len(labelled) else points.mean(axis=0, keepdims=True)
-    return np.asarray(cdist(points, anchors).min(axis=1))
 
 
 def _scaled(rows: NDArray[np.float64]) -> NDArray[np.float64]:

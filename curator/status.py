@@ -122,6 +122,9 @@ def _purchase(purchase: Json, content: Json) -> str:
     if plan is None:
         return bought
     write = f"{bought}, on top of what there is: write measure.diffusion.duration_ps: {plan['duration_ps']}"
+    if isinstance(plan["duration_ps"], list):
+        temperatures_K = ", ".join(f"{time['temperature_K']:g}" for time in plan["temperatures"])
+        write += f" with temperatures_K: [{temperatures_K}]"
     if plan.get("max_md_ps") is None:
         return write
     limit_ps = (content.get("budget") or {}).get("max_md_ps")

@@ -216,6 +216,7 @@ def join_chunks(start: Frame, settings: MDSettings, seed: tuple[int, ...], chunk
     keep = steps <= settings.n_steps
     columns = np.concatenate([chunk.columns for chunk in chunks])[keep]
     last = chunks[-1]
+    began = [0, *(chunk.state.step for chunk in chunks[:-1])]
     exploded = bool(last.reason) and int(steps.max(initial=0)) < settings.n_steps
     return Trajectory(
         start=start,
@@ -231,7 +232,7 @@ def join_chunks(start: Frame, settings: MDSettings, seed: tuple[int, ...], chunk
         reason=last.reason if exploded else "",
         last_frames=tuple(replace(start, positions=frame) for frame in last.last_positions) if exploded else (),
         n_steps=int(steps[keep].max(initial=0)),
-        cpu_s=sum(chunk.cpu_s for chunk in chunks),
+        cpu_s=sum(chunk.cpu_s for chunk, step in zip(chunks, began, strict=True) if step < settings.n_steps),
     )
 
 
@@ -255,6 +256,19 @@ def read_trajectory(folder: Path) -> Trajectory:
         n_steps += settings.steps_per_frame
     settings = replace(settings, duration_ps=n_steps * settings.timestep_fs / 1000)
     return join_chunks(start, settings, tuple(header["seed"]), chunks)
+
+
+def measuring_seed(origin: Sequence[int], temperature_K: float, replica: int, folder: Path | None) -> tuple[int, ...]:
+    """Seed of a trajectory that measures: ``origin``, temperature in mK, replica, whatever else is measured.
+
+    A trajectory that is in ``folder`` already, of the same ``origin``, keeps the seed that it began with.
+    """
+    if folder is not None and (folder / HEADER).exists():
+        began_with = tuple(json.loads((folder / HEADER).read_text())["seed"])
+        # Temperatures were once numbered by their place in a list.
+        if began_with[: len(origin)] == tuple(origin):
+            return began_with
+    return (*origin, round(1000 * temperature_K), replica)
 
 
 def run_header(

@@ -22,6 +22,7 @@ from curator.datasets.label import Label, Provenance, Record, Theory
 from curator.datasets.mini_halides.frames import GENERATIONS, folder_of, theory
 from curator.datasets.store import Store
 from curator.datasets.theories import method_of
+from curator.learners.farthest import farthest_points
 from curator.learners.mace import REPLAY, TARGET, MaceModel
 from curator.learners.metrics import energy_rmse_per_atom
 from curator.learners.reference import MINI_HALIDES, own_frames
@@ -256,9 +257,6 @@ def _farthest(records: Sequence[Record], n: int, rng: np.random.Generator, model
     predictions = model.predict([record.frame for record in records], ("energy", "node_features"))
     features = [p.node_features.mean(axis=0) for p in predictions if p.node_features is not None]
     points = np.stack(features).astype(np.float64)
-    idx = [int(rng.integers(len(points)))]
-    distance = np.linalg.norm(points - points[idx[0]], axis=1)
-    while len(idx) < min(n, len(points)):
-        idx.append(int(distance.argmax()))
-        distance = np.minimum(distance, np.linalg.norm(points - points[idx[-1]], axis=1))
-    return np.array(idx)
+    first = int(rng.integers(len(points)))
+    idx, _ = farthest_points(points, points[first : first + 1], n - 1)
+    return np.concatenate([[first], idx])

@@ -233,25 +233,25 @@ def _check_long_enough(md: _MD) -> None:
 def _run(frame: Frame, md: _MD, temperatures_K: Sequence[float], equilibration_ps: float) -> "list[list[Trajectory]]":
     """Trajectories at each temperature."""
     from curator.md import run_md
-    from curator.trajectory import MDSettings, timestep_for
+    from curator.trajectory import MDSettings, measuring_seed, timestep_for
 
     step_fs = md.timestep_fs or timestep_for(frame)
     total_ps = md.duration_ps + equilibration_ps
     calculator, identity = potential_named(md.model, md.trust, frame)
     everything = []
     with Progress(console=Console(stderr=True), transient=True) as bar, bad_input():
-        for i, temperature_K in enumerate(temperatures_K):
+        for temperature_K in temperatures_K:
             trajectories = []
             for replica in range(md.replicas):
-                name = f"T{temperature_K:g}-r{replica}"
+                folder = None if md.out is None else md.out / f"T{temperature_K:g}-r{replica}"
                 row = bar.add_task(f"MD {temperature_K:g} K, replica {replica}", total=total_ps)
                 trajectories.append(
                     run_md(
                         frame,
                         calculator,
                         MDSettings(temperature_K, total_ps, step_fs),
-                        seed=[md.seed, i, replica],
-                        folder=None if md.out is None else md.out / name,
+                        seed=measuring_seed([md.seed], temperature_K, replica, folder),
+                        folder=folder,
                         model=identity,
                         on_progress=lambda done, total, row=row: bar.update(row, completed=done, total=total),  # type: ignore[misc]
                     )

@@ -1,6 +1,6 @@
 """What ``curator diffusion`` makes of trajectories in files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +71,14 @@ def of_files(
     options: dict[str, Any],
 ) -> "list[Diffusivity]":
     """Diffusivity at each temperature, from the trajectories that have it."""
-    from curator.diffusion.measurement import diffusivity_of_positions
+    from curator.diffusion.measurement import diffusivity_of_positions, liquid_diffusivity_of_positions
     from curator.diffusion.trajectory_files import SAME_CELL_A
 
+    measure: Callable[..., Diffusivity] = diffusivity_of_positions
+    others = {"liquid", "viscosity_mPa_s"}
+    if options["liquid"]:
+        measure, others = liquid_diffusivity_of_positions, {"liquid", "host", "n_carriers"}
+    own = {name: value for name, value in options.items() if name not in others}
     measured = []
     for temperature_K in dict.fromkeys(temperatures_K):
         here = [path for path, own_K in zip(loaded, temperatures_K, strict=True) if own_K == temperature_K]
@@ -88,7 +93,7 @@ def of_files(
         positions = [_followed(path, loaded[path], unwrapped) for path in here]
         is_unwrapped = unwrapped or all(loaded[path].is_unwrapped for path in here)
         try:
-            found = diffusivity_of_positions(
+            found = measure(
                 positions,
                 first.numbers,
                 first.cell,
@@ -96,7 +101,7 @@ def of_files(
                 pbc=first.pbc,
                 unwrapped=is_unwrapped or bool(first.pbc.any()),
                 temperature_K=temperature_K,
-                **options,
+                **own,
             )
         except ValueError as error:
             raise BadInput(f"{', '.join(map(str, here))}: {error}") from error

@@ -1,5 +1,6 @@
 """The command line: which frames are worth a label."""
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from curator.cli import AsJson, Trust, app
 from curator.commands.arguments import Seed, Theory, check_known, load, show
 from curator.datasets.frame import Frame
+from curator.datasets.notice import Notice
 from curator.errors import BadInput, bad_input
 
 
@@ -23,10 +25,13 @@ def select(
         typer.Option("--model", help="One model, or each member of a committee; mini-halides by default."),
     ] = None,
     labelled: Annotated[
-        Path | None, typer.Option("--labelled", help="Frames to be different from; of a data set, those of --theory.")
+        Path | None,
+        typer.Option("--labelled", help="Frames that have a label, to be different from; of a data set, of --theory."),
     ] = None,
     theory: Theory = None,
-    random_share: Annotated[float, typer.Option("--random-share", min=0.0, max=1.0)] = 0.125,
+    random_share: Annotated[
+        float, typer.Option("--random-share", min=0.0, max=1.0, help="Drawn at random, at least 4 frames unless 0.")
+    ] = 0.125,
     seed: Seed = 0,
     as_json: AsJson = False,
     trust: Trust = False,
@@ -37,21 +42,28 @@ def select(
     from curator.dataset import frames_named, is_dataset, read_labelled
     from curator.datasets.atomic import atomic_path
     from curator.datasets.frame import atoms_from_frame
-    from curator.selection import frame_descriptor
+    from curator.selection import N_RANDOM_MIN, frame_descriptor
     from curator.selection import select as choose
     from curator.uncertainty import committee_spread, frame_score
 
     with bad_input():
         frames = frames_named(candidates)
-        places = list(range(len(frames)))
         known = [] if labelled is None else frames_named(labelled)
         if labelled is not None and is_dataset(labelled):
             has_label = {record.frame.hash for record in read_labelled(labelled, theory)}
             known = [frame for frame in known if frame.hash in has_label]
-            places = [i for i in places if frames[i].hash not in has_label]
-            frames = [frames[i] for i in places]
-            if not frames:
-                raise BadInput(f"{candidates}: every frame has such a label in {labelled} already")
+        hashes = {frame.hash for frame in known}
+        places = [i for i, frame in enumerate(frames) if frame.hash not in hashes]
+        frames = [frames[i] for i in places]
+        if not frames:
+            raise BadInput(f"{candidates}: every frame is labelled in {labelled} already")
+    n = min(n, len(frames))
+    if 0 < random_share < 1 and round(random_share * n) < N_RANDOM_MIN and n < 2 * N_RANDOM_MIN:
+        text = (
+            f"at least {N_RANDOM_MIN} frames are drawn at random, so {min(n, N_RANDOM_MIN)} of {n} will be; "
+            f"give --n {2 * N_RANDOM_MIN} or more, or --random-share 0"
+        )
+        warnings.warn(Notice(text), stacklevel=2)
     references = model or ["mini-halides"]
     members = [load(reference, trust) for reference in references]
     for reference, member in zip(references, members, strict=True):
@@ -73,7 +85,7 @@ def select(
             descriptors(frames),
             descriptors(known) if known else [],
             scores,
-            n_select=min(n, len(frames)),
+            n_select=n,
             random_share=random_share,
             rng=np.random.default_rng(seed),
         )

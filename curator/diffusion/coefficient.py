@@ -194,6 +194,13 @@ def measure_sum(
     return None if longer is None else replace(longer, remembers=True)
 
 
+def upper_bound(walk: MeasuredWalk, hop_length_A: float, time_ps: float, n_walks: int) -> float:
+    """Upper bound at 97.5 %: that of a Poisson count of hops, or of the fit if that is higher."""
+    # At most this many hops are compatible with those seen; 3.7 if there was none.
+    most = float(chi2.ppf(0.975, 2 * (walk.n_hops + 1)) / 2)
+    return max(most * hop_length_A**2 / (6 * time_ps * n_walks), walk.coefficient.ci95_A2_per_ps[1])
+
+
 def chi2_coefficient(D: float, error: float) -> Coefficient:
     """Coefficient whose estimate, a scaled chi-squared variable, came out as ``D`` with the standard error ``error``.
 

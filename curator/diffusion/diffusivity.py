@@ -113,6 +113,7 @@ def as_json(result: Diffusivity | Arrhenius) -> dict[str, object]:
         "replica_error_A2_per_ps": d.replica_error_A2_per_ps,
         "hops": d.n_hops,
         "hop_length_A": d.hop_length_A,
+        "stride_ps": d.stride_ps,
         "time_ps": d.time_ps,
         "n_trajectories": d.n_trajectories,
         "pressure_GPa": d.pressure_GPa,

@@ -41,7 +41,8 @@ def read_h5md(path: Path, *, has_elements: bool = False) -> Written:
         positions = np.asarray(group["position/value"], dtype=np.float64) * A_per_unit
         species = np.asarray(group["species/value"] if "value" in group["species"] else group["species"])
         edges = group["box/edges"]
-        cells = np.asarray(edges["value"] if isinstance(edges, h5py.Group) else edges, dtype=np.float64) * A_per_unit
+        of_each_frame = isinstance(edges, h5py.Group)
+        cells = np.asarray(edges["value"] if of_each_frame else edges, dtype=np.float64) * A_per_unit
         images = np.asarray(group["image/value"], dtype=np.float64) if "image/value" in group else None
         periodic = [
             "periodic" in (side.decode() if isinstance(side, bytes) else side)
@@ -54,7 +55,7 @@ def read_h5md(path: Path, *, has_elements: bool = False) -> Written:
         species = species[0]
     n_frames = len(positions)
     # Edges are three lengths or three vectors, once or for every frame.
-    if cells.shape in ((3,), (n_frames, 3)):
+    if cells.ndim == 1 + of_each_frame:
         cells = cells[..., None] * np.eye(3)
     cells = np.broadcast_to(cells, (n_frames, 3, 3))
     if images is not None:

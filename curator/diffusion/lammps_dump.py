@@ -181,7 +181,8 @@ def _species(columns: dict[str, NDArray[np.str_]]) -> tuple[NDArray[np.int32], b
         return np.array([atomic_number(symbol) for symbol in symbols], dtype=np.int32)[inverse], False
     if "mass" in columns:
         masses = columns["mass"].astype(np.float64)
-        return np.abs(atomic_masses - masses[:, None]).argmin(axis=1).astype(np.int32), False
+        # The first of them, 1.0, is no element's.
+        return 1 + np.abs(atomic_masses[1:] - masses[:, None]).argmin(axis=1).astype(np.int32), False
     if "type" not in columns:
         raise ValueError("it tells no elements and no types of atoms; dump the columns id and element")
     return columns["type"].astype(np.int32), True

@@ -1,16 +1,92 @@
-"""Liquids: what a periodic cell does to their diffusivity."""
+"""Liquids: their self-diffusivity, and what a periodic cell does to it."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from curator.datasets.units import KB_J_PER_K
-from curator.diffusion.coefficient import Coefficient
+from curator.diffusion import refusals
+from curator.diffusion.coefficient import Coefficient, measure_walk, upper_bound
+from curator.diffusion.diffusivity import Diffusivity, refused
+from curator.diffusion.runs import length_of_a_hop, prepare, seen, too_short
+from curator.diffusion.tensor import diffusivity_tensor, raised
 from curator.diffusion.walk import Floats
+from curator.positions import in_mass_frame
 
 XI_CUBIC = 2.837297
 """Of a cubic lattice of point forces; Yeh and Hummer, eq. 11."""
 A2_PER_PS_PER_M2_PER_S = 1e8
+
+
+def liquid_diffusivity_of_positions(
+    positions: Floats | Sequence[Floats],
+    numbers: ArrayLike,
+    cell: ArrayLike,
+    frame_interval_fs: float,
+    *,
+    mobile: str,
+    pbc: ArrayLike = (True, True, True),
+    unwrapped: bool = False,
+    temperature_K: float | None = None,
+    hop_length_A: float | None = None,
+    equilibration_ps: float = 2.0,
+    viscosity_mPa_s: float | None = None,
+) -> Diffusivity:
+    """Self-diffusivity in a liquid, where nothing stays: the centre of mass is the frame of reference.
+
+    Parameters
+    ----------
+    viscosity_mPa_s
+        Shear viscosity of the model's liquid, by which the size of the cell is corrected for.
+
+    The others are those of `curator.diffusion.measurement.diffusivity_of_positions`, and so are the errors.
+    """
+    runs = prepare(
+        positions,
+        numbers,
+        cell,
+        frame_interval_fs,
+        mobile=mobile,
+        host=[],
+        pbc=pbc,
+        unwrapped=unwrapped,
+        temperature_K=temperature_K,
+        hop_length_A=hop_length_A,
+        equilibration_ps=equilibration_ps,
+    )
+    if isinstance(runs, Diffusivity):
+        return runs
+    kept = [in_mass_frame(run, runs.numbers) for run in runs.kept]
+    if reason := refusals.exploded(kept, runs.numbers, runs.interval_ps, temperature_K):
+        return refused(runs.nothing_known, reason)
+    length_A = length_of_a_hop(runs)
+    paths = [(run - run[0])[:, runs.is_mobile].reshape(len(run), -1) for run in kept]
+    walk = measure_walk(paths, runs.interval_ps, length_A) if paths else None
+    if walk is None:
+        return too_short(runs)
+    known = seen(runs, walk, paths, length_A)
+    not_diffusive = refusals.not_diffusive(paths, walk.plateau, runs.interval_ps)
+    if refusals.BALLISTIC in not_diffusive:
+        return refused(known, not_diffusive)
+    if reason := refusals.too_few_hops(walk, runs.time_ps):
+        bound = upper_bound(walk, length_A, runs.time_ps, runs.n_mobile)
+        return replace(known, status="bound", reasons=(reason,), bound_A2_per_ps=bound)
+    if reason := not_diffusive or refusals.not_stationary(paths, walk, runs.interval_ps):
+        return refused(known, reason)
+    tracer, added, uncorrected = correct_for_finite_size(walk.coefficient, runs.cell, temperature_K, viscosity_mPa_s)
+    reasons = refusals.cautions(walk, runs.interval_ps)
+    return replace(
+        known,
+        status="measured",
+        reasons=(*reasons, uncorrected) if uncorrected else reasons,
+        tracer=tracer,
+        tracer_tensor=raised(diffusivity_tensor(paths, runs.interval_ps, walk), added or 0.0),
+        finite_size_A2_per_ps=added,
+        replica_error_A2_per_ps=walk.replica_error_A2_per_ps,
+    )
 
 
 def finite_size_correction(temperature_K: float, viscosity_mPa_s: float, length_A: float) -> float:

@@ -2,27 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import chi2
+from numpy.typing import ArrayLike
 
 from curator.diffusion import refusals
 from curator.diffusion.arrhenius import Arrhenius, fit_arrhenius
-from curator.diffusion.coefficient import N_RESIDENCES, MeasuredWalk, measure_sum, measure_tracer, shared
+from curator.diffusion.coefficient import N_RESIDENCES, MeasuredWalk, measure_sum, measure_tracer, shared, upper_bound
 from curator.diffusion.diffusivity import Diffusivity, as_json, refused
-from curator.diffusion.liquid import correct_for_finite_size
-from curator.diffusion.tensor import describe, diffusivity_tensor, raised
-from curator.diffusion.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS, Floats, msd_curve
-from curator.positions import (
-    hop_length,
-    in_host_frame,
-    in_mass_frame,
-    neighbour_distance,
-    species_masks,
-    unwrap,
-)
+from curator.diffusion.liquid import liquid_diffusivity_of_positions
+from curator.diffusion.runs import length_of_a_hop, prepare, seen, too_short
+from curator.diffusion.tensor import describe, diffusivity_tensor
+from curator.diffusion.walk import Floats
+from curator.positions import hop_length, in_host_frame
 from curator.trajectory import Trajectory
 
 __all__ = [
@@ -32,13 +25,9 @@ __all__ = [
     "diffusivity_of_positions",
     "fit_arrhenius",
     "hop_length",
+    "liquid_diffusivity_of_positions",
     "measure_diffusion",
 ]
-
-N_AVERAGED = 10
-"""Frames whose mean position tells the distance of sites; in a single one vibrations bring the nearest ion nearer."""
-SOME_HOPS = 30
-"""Below this many hops the error is large and said to be."""
 
 
 def measure_diffusion(
@@ -99,23 +88,22 @@ def measure_diffusion(
             raise ValueError("trajectories of one diffusivity must share atoms, cell, temperature and frame interval")
     pressures = [t.pressure_GPa for t in trajectories if t.pressure_GPa is not None]
     exploded = [t for t in trajectories if t.status == "exploded"]
-    measured = diffusivity_of_positions(
-        [t.positions for t in trajectories if t.status == "completed"] or [first.start.positions[None]],
-        first.numbers,
-        first.cell,
-        _interval_fs(first),
-        mobile=mobile,
-        pbc=first.pbc,
-        unwrapped=True,
-        temperature_K=first.settings.temperature_K,
-        host=host,
-        hop_length_A=hop_length_A,
-        n_carriers=n_carriers,
-        equilibration_ps=equilibration_ps,
-        tracer=tracer and not exploded,
-        liquid=liquid,
-        viscosity_mPa_s=viscosity_mPa_s,
-    )
+    given: dict[str, Any] = {
+        "positions": [t.positions for t in trajectories if t.status == "completed"] or [first.start.positions[None]],
+        "numbers": first.numbers,
+        "cell": first.cell,
+        "frame_interval_fs": _interval_fs(first),
+        "mobile": mobile,
+        "pbc": first.pbc,
+        "unwrapped": True,
+        "temperature_K": first.settings.temperature_K,
+        "hop_length_A": hop_length_A,
+        "equilibration_ps": equilibration_ps,
+    }
+    if liquid:
+        measured = liquid_diffusivity_of_positions(**given, viscosity_mPa_s=viscosity_mPa_s)
+    else:
+        measured = diffusivity_of_positions(**given, host=host, n_carriers=n_carriers, tracer=tracer and not exploded)
     measured = replace(measured, pressure_GPa=float(np.mean(pressures)) if pressures else None)
     if exploded:
         reason = (
@@ -141,13 +129,12 @@ def diffusivity_of_positions(
     n_carriers: int | None = None,
     equilibration_ps: float = 2.0,
     tracer: bool = True,
-    liquid: bool = False,
-    viscosity_mPa_s: float | None = None,
 ) -> Diffusivity:
-    """Diffusivity from the positions of one or several trajectories, wrapped or not.
+    """Diffusivity in a solid from the positions of one or several trajectories, wrapped or not.
 
-    See `curator.diffusion.walk.fit_walk` for the estimate, `curator.diffusion.coefficient.measure_walk` for its error
-    and ``curator/diffusion/refusals.py`` for what leads to a bound or a refusal.
+    That in a liquid is `liquid_diffusivity_of_positions`. See `curator.diffusion.walk.fit_walk` for the estimate,
+    `curator.diffusion.coefficient.measure_walk` for its error and ``curator/diffusion/refusals.py`` for what leads to a
+    bound or a refusal.
 
     Parameters
     ----------
@@ -162,7 +149,7 @@ def diffusivity_of_positions(
     unwrapped
         Whether the positions are known to be unwrapped; if not, they are followed across the boundaries, which asks
         for frames close enough in time.
-    mobile, temperature_K, host, hop_length_A, n_carriers, equilibration_ps, tracer, liquid, viscosity_mPa_s
+    mobile, temperature_K, host, hop_length_A, n_carriers, equilibration_ps, tracer
         As for `measure_diffusion`.
 
     Raises
@@ -171,77 +158,55 @@ def diffusivity_of_positions(
         If there is no mobile or no host atom, there are more carriers than mobile ions, a number is not finite, two
         trajectories are the same, or an atom moves too far between two frames to be followed.
     """
-    runs = [positions] if isinstance(positions, np.ndarray) and positions.ndim == 3 else list(positions)
-    numbers, cell, pbc = np.asarray(numbers), np.asarray(cell, dtype=np.float64), np.asarray(pbc, dtype=bool)
-    interval_ps = frame_interval_fs / 1000
-    is_mobile, is_host = species_masks(numbers, mobile, [] if liquid else host)
-    _check(runs, len(numbers))
-    n_mobile, given = int(is_mobile.sum()), n_carriers is not None
-    n_carriers = 1 if liquid or n_carriers is None else n_carriers
+    runs = prepare(
+        positions,
+        numbers,
+        cell,
+        frame_interval_fs,
+        mobile=mobile,
+        host=host,
+        pbc=pbc,
+        unwrapped=unwrapped,
+        temperature_K=temperature_K,
+        hop_length_A=hop_length_A,
+        equilibration_ps=equilibration_ps,
+    )
+    if isinstance(runs, Diffusivity):
+        return runs
+    n_mobile, interval_ps, time_ps = runs.n_mobile, runs.interval_ps, runs.time_ps
+    assumed = () if n_carriers is not None or n_mobile == 1 else (_one_carrier(n_mobile),)
+    n_carriers = 1 if n_carriers is None else n_carriers
     if n_carriers > n_mobile:
         raise ValueError(f"{n_carriers} carriers are more than the {n_mobile} {mobile} ions there are")
-    if hop_length_A is not None and not hop_length_A > 0:
-        raise ValueError(f"hop length {hop_length_A:g} Å must be positive")
-    if not interval_ps > 0 or n_carriers < 1:
-        raise ValueError(f"frame interval {frame_interval_fs} fs and {n_carriers} carriers must be positive")
-
-    if not unwrapped and not pbc.any():
-        no_cell = (
-            "no cell: positions that may be wrapped cannot be followed; give the cell, or say that they are unwrapped"
-        )
-        return refused(Diffusivity(mobile, temperature_K, "refused", (), n_trajectories=len(runs)), no_cell)
-    skip = round(equilibration_ps / interval_ps)
-    whole = runs if unwrapped else [_followed(idx, run, cell, pbc) for idx, run in enumerate(runs)]
-    long_enough = [run[skip:] for run in whole if len(run) > skip + 1]
-    kept = [in_mass_frame(run, numbers) if liquid else in_host_frame(run, is_host) for run in long_enough]
-    time_ps = sum(len(run) - 1 for run in kept) * interval_ps
-    empty = Diffusivity(mobile, temperature_K, "refused", (), time_ps=time_ps, n_trajectories=len(runs))
-    if reason := refusals.exploded(kept, numbers, interval_ps, temperature_K):
-        return refused(empty, reason)
-    if not liquid and (reason := refusals.melted(kept, numbers, is_mobile, is_host, interval_ps)):
-        return refused(empty, reason)
-    if hop_length_A is None:
-        length_A = neighbour_distance(whole[0][:N_AVERAGED].mean(axis=0), is_mobile, cell, pbc)
-    else:
-        length_A = hop_length_A
-    ions = [(run - run[0])[:, is_mobile] for run in kept]
-    each = [run.reshape(len(run), -1) for run in ions]
-    paths = each if liquid else [run.sum(axis=1) for run in ions]
+    if n_carriers < 1:
+        raise ValueError(f"{n_carriers} carriers must be positive")
+    kept = [in_host_frame(run, runs.is_host) for run in runs.kept]
+    for reason in (
+        refusals.exploded(kept, runs.numbers, interval_ps, temperature_K),
+        refusals.melted(kept, runs.numbers, runs.is_mobile, runs.is_host, interval_ps),
+    ):
+        if reason:
+            return refused(runs.nothing_known, reason)
+    length_A = length_of_a_hop(runs)
+    ions = [(run - run[0])[:, runs.is_mobile] for run in kept]
+    each, paths = [run.reshape(len(run), -1) for run in ions], [run.sum(axis=1) for run in ions]
     walk = measure_sum(paths, each, interval_ps, length_A, n_carriers) if paths else None
     if walk is None:
-        longest_ps = max((len(run) - 1 for run in kept), default=0) * interval_ps
-        return refused(
-            empty,
-            f"too short: the longest trajectory has {longest_ps:g} ps after {equilibration_ps:g} ps of equilibration, "
-            f"all have {time_ps:g} ps; give {LONGEST_AT_LEAST_PS:g} ps each and {ALL_AT_LEAST_PS:g} ps "
-            "in all, or more",
-        )
-    stride = walk.plateau.fit.stride
-    known = replace(
-        empty,
-        n_hops=walk.n_hops,
-        hop_length_A=length_A,
-        stride_ps=stride * interval_ps,
-        msd=msd_curve([path / np.sqrt(n_carriers) for path in paths], interval_ps),
-    )
+        return too_short(runs)
+    known = seen(runs, walk, paths, length_A, n_carriers)
     residence_ps = n_carriers * time_ps / max(walk.n_hops, 1.0)
-    by_ion = None
-    if not liquid:  # A sum of one ion is its own tracer.
-        by_ion = walk if n_mobile == 1 else measure_tracer(each, interval_ps, length_A, residence_ps)
-    assumed = () if given or liquid or n_mobile == 1 else (_one_carrier(n_mobile),)
+    # A sum of one ion is its own tracer.
+    by_ion = walk if n_mobile == 1 else measure_tracer(each, interval_ps, length_A, residence_ps)
     not_diffusive = refusals.not_diffusive(paths, walk.plateau, interval_ps)
     if refusals.BALLISTIC in not_diffusive:
         return refused(known, not_diffusive)
     if reason := refusals.too_few_hops(walk, time_ps):
-        n_walks = paths[0].shape[1] // 3
         return replace(
             known,
             status="bound",
             reasons=(reason, *assumed),
-            bound_A2_per_ps=_upper_bound(walk, length_A, time_ps, n_walks) / n_carriers,
-            tracer_bound_A2_per_ps=None
-            if by_ion is None or not tracer
-            else _upper_bound(by_ion, length_A, time_ps, n_mobile),
+            bound_A2_per_ps=upper_bound(walk, length_A, time_ps, 1) / n_carriers,
+            tracer_bound_A2_per_ps=upper_bound(by_ion, length_A, time_ps, n_mobile) if by_ion and tracer else None,
         )
     for reason in (
         not_diffusive,
@@ -250,8 +215,6 @@ def diffusivity_of_positions(
     ):
         if reason:
             return refused(known, reason)
-    if liquid:
-        return _measured_liquid(known, walk, paths, interval_ps, cell, viscosity_mPa_s)
 
     by_ion = by_ion if tracer else None
     collective_tensor = diffusivity_tensor(paths, interval_ps, walk, n_carriers)
@@ -259,13 +222,17 @@ def diffusivity_of_positions(
     haven_ratio = None
     if by_ion is not None:
         haven_ratio = by_ion.coefficient.D_A2_per_ps * n_mobile / walk.coefficient.D_A2_per_ps
-    guessed_A = length_A if hop_length_A is None else None
-    reasons = (*_cautions(walk, by_ion, interval_ps, residence_ps, n_carriers, guessed_A), *assumed)
+    reasons = [
+        *refusals.cautions(walk, interval_ps),
+        *_correlated(walk, by_ion, interval_ps, residence_ps, n_carriers),
+        *(() if hop_length_A is not None else (_guessed(length_A),)),
+        *assumed,
+    ]
     plane = describe(tracer_tensor or collective_tensor)
     return replace(
         known,
         status="measured",
-        reasons=(*reasons, plane) if plane else reasons,
+        reasons=(*reasons, plane) if plane else tuple(reasons),
         collective=shared(walk.coefficient, n_carriers),
         tracer=None if by_ion is None else by_ion.coefficient,
         collective_tensor=collective_tensor,
@@ -275,33 +242,8 @@ def diffusivity_of_positions(
     )
 
 
-def _followed(idx: int, positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
-    """Unwrapped positions of one of several trajectories; an error names it."""
-    try:
-        return unwrap(positions, cell, pbc)
-    except ValueError as error:
-        raise ValueError(f"trajectory {idx}, counted from 0: {error}") from None
-
-
 def _interval_fs(trajectory: Trajectory) -> float:
     return trajectory.settings.steps_per_frame * trajectory.settings.timestep_fs
-
-
-def _check(runs: Sequence[Floats], n_atoms: int) -> None:
-    """Positions of the right shape, finite, and of trajectories that differ."""
-    for idx, run in enumerate(runs):
-        if run.ndim != 3 or run.shape[1:] != (n_atoms, 3):
-            raise ValueError(f"positions of shape {run.shape} do not go with {n_atoms} atoms")
-        if not np.isfinite(run).all():
-            frame, atom, _ = np.argwhere(~np.isfinite(run))[0]
-            raise ValueError(f"trajectory {idx}, frame {frame}, atom {atom}: positions must be finite numbers")
-    for (i, one), (j, other) in combinations(enumerate(runs), 2):
-        n = min(len(one), len(other))
-        if n > 1 and np.array_equal(one[n - 1], other[n - 1]) and np.array_equal(one[:n], other[:n]):
-            raise ValueError(
-                f"trajectories {i} and {j}, counted from 0, are the same: its hops would count twice; give it once, or "
-                "run replicas with other seeds"
-            )
 
 
 def _one_carrier(n_mobile: int) -> str:
@@ -311,68 +253,24 @@ def _one_carrier(n_mobile: int) -> str:
     )
 
 
-def _upper_bound(walk: MeasuredWalk, hop_length_A: float, time_ps: float, n_walks: int) -> float:
-    """Upper bound at 97.5 %: that of a Poisson count of hops, or of the fit if that is higher."""
-    # At most this many hops are compatible with those seen; 3.7 if there was none.
-    most = float(chi2.ppf(0.975, 2 * (walk.n_hops + 1)) / 2)
-    return max(most * hop_length_A**2 / (6 * time_ps * n_walks), walk.coefficient.ci95_A2_per_ps[1])
+def _guessed(length_A: float) -> str:
+    return f"hop length not given: taken as the distance of neighbouring mobile ions, {length_A:.2f} Å"
 
 
-def _measured_liquid(
-    known: Diffusivity,
-    walk: MeasuredWalk,
-    paths: Sequence[Floats],
-    interval_ps: float,
-    cell: Floats,
-    viscosity_mPa_s: float | None,
-) -> Diffusivity:
-    tracer, added, reason = correct_for_finite_size(walk.coefficient, cell, known.temperature_K, viscosity_mPa_s)
-    reasons = _cautions(walk, None, interval_ps, 0.0, 1, None)
-    return replace(
-        known,
-        status="measured",
-        reasons=(*reasons, reason) if reason else reasons,
-        tracer=tracer,
-        tracer_tensor=raised(diffusivity_tensor(paths, interval_ps, walk), added or 0.0),
-        finite_size_A2_per_ps=added,
-        replica_error_A2_per_ps=walk.replica_error_A2_per_ps,
-    )
-
-
-def _cautions(
-    walk: MeasuredWalk,
-    tracer: MeasuredWalk | None,
-    interval_ps: float,
-    residence_ps: float,
-    n_carriers: int,
-    guessed_length_A: float | None,
+def _correlated(
+    walk: MeasuredWalk, tracer: MeasuredWalk | None, interval_ps: float, residence_ps: float, n_carriers: int
 ) -> tuple[str, ...]:
-    """What to be careful about in a diffusivity that was measured."""
-    reasons = []
-    stride_ps = walk.plateau.fit.stride * interval_ps
-    if walk.n_hops < SOME_HOPS:
-        reasons.append(f"only about {walk.n_hops:.0f} hops: the error is large; run longer")
-    if walk.plateau.n_agree < 2:
-        reasons.append(
-            f"too short to see that the diffusivity does not depend on the stride of {stride_ps:g} ps; run longer"
-        )
-    if walk.replicas_disagree:
-        reasons.append(
-            "replicas disagree: they scatter more than their hops explain, and the error is that scatter; run longer, "
-            "or look for states that are rarely left"
-        )
-    seen_ps = {"collective": stride_ps} if n_carriers > 1 and walk.remembers is not False else {}
+    """What there is to say of hops that may remember the one before."""
+    seen_ps = {}
+    if n_carriers > 1 and walk.remembers is not False:
+        seen_ps["collective"] = walk.plateau.fit.stride * interval_ps
     if tracer:
         seen_ps["tracer"] = tracer.plateau.fit.stride * interval_ps
     short = [name for name, ps in seen_ps.items() if ps < N_RESIDENCES * residence_ps]
-    if short:
-        reasons.append(
-            f"hops may be correlated: the {' and the '.join(short)} diffusivity was seen over "
-            f"{min(seen_ps[name] for name in short):g} ps, less than two residence times ({residence_ps:.2g} ps each), "
-            "and is too high if ions hop back; run longer"
-        )
-    if guessed_length_A is not None:
-        reasons.append(
-            f"hop length not given: taken as the distance of neighbouring mobile ions, {guessed_length_A:.2f} Å"
-        )
-    return tuple(reasons)
+    if not short:
+        return ()
+    return (
+        f"hops may be correlated: the {' and the '.join(short)} diffusivity was seen over "
+        f"{min(seen_ps[name] for name in short):g} ps, less than two residence times ({residence_ps:.2g} ps each), "
+        "and is too high if ions hop back; run longer",
+    )

@@ -1,6 +1,6 @@
 """What makes a diffusivity meaningless, and what to do about it.
 
-Each gate gives a reason, which begins with its name, or nothing.
+Each gate gives a reason, which begins with its name, or nothing. Cautions refuse nothing.
 """
 
 from collections.abc import Sequence
@@ -28,6 +28,8 @@ from curator.diffusion.walk import (
 
 FEW_HOPS = 10
 """Below this many hops there is a bound and no diffusivity."""
+SOME_HOPS = 30
+"""Below this many hops the error is large and said to be."""
 MAX_RELATIVE_ERROR = 0.45
 """Nor is there one above this: too few hops to tell them from motion in place."""
 EXPLODED_T_RATIO = 3.0
@@ -180,6 +182,24 @@ def ions_caged(paths: Sequence[Floats], ions: Sequence[Floats], tracer: Measured
         f"{fit.stride * interval_ps:g} ps to {D:.2g} Å²/ps over {tracer.plateau.fit.stride * interval_ps:g} ps, and "
         "the sum of all may fall as far; run longer"
     )
+
+
+def cautions(walk: MeasuredWalk, interval_ps: float) -> tuple[str, ...]:
+    """What to be careful about in a walk that is not refused."""
+    reasons = []
+    if walk.n_hops < SOME_HOPS:
+        reasons.append(f"only about {walk.n_hops:.0f} hops: the error is large; run longer")
+    if walk.plateau.n_agree < 2:
+        stride_ps = walk.plateau.fit.stride * interval_ps
+        reasons.append(
+            f"too short to see that the diffusivity does not depend on the stride of {stride_ps:g} ps; run longer"
+        )
+    if walk.replicas_disagree:
+        reasons.append(
+            "replicas disagree: they scatter more than their hops explain, and the error is that scatter; run longer, "
+            "or look for states that are rarely left"
+        )
+    return tuple(reasons)
 
 
 def _slowest_modes(whole: Spectrum, fit: WalkFit, interval_ps: float) -> tuple[Floats, float]:

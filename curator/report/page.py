@@ -260,6 +260,9 @@ def _purchase(purchase: object, campaign: Tree) -> str:
     time = picoseconds(amount) if unit == "ps" else f"{amount:g} {unit}"
     duration_ps, max_md_ps = lookup(plan, "duration_ps"), number(plan, "max_md_ps")
     write = "" if duration_ps is None else f" Write measure.diffusion.duration_ps: {duration_ps}"
+    if isinstance(duration_ps, list):
+        temperatures_K = [number(time, "temperature_K") for time in items(plan, "temperatures")]
+        write += f" with temperatures_K: [{', '.join(f'{T:g}' for T in temperatures_K if T is not None)}]"
     write += "" if max_md_ps is None else f", or stop.max_md_ps: {max_md_ps:.0f}"
     write += "." if write else ""
     return f"Next purchase: {time} of molecular dynamics, all temperatures and replicas together.{write}"

@@ -60,7 +60,7 @@ class FinishedRound:
     n_explosions
         Trajectories that exploded.
     points
-        Diffusivities, one a temperature; empty if none was to be measured.
+        Diffusivities, one a temperature, coldest first; empty if none was to be measured.
     Ea
         Activation energy in eV with its statistical error, which the fit inflates where chi² asks for it.
     fit_reasons
@@ -106,6 +106,7 @@ def read_round(content: Mapping[str, Any]) -> FinishedRound:
     if gap is None and barrier is not None and reference is not None:
         gap = barrier - reference
     fit = content.get("arrhenius") or {}
+    points = [_read_point(entry) for entry in content.get("diffusion") or ()]
     return FinishedRound(
         round=int(content.get("round", 0)),
         n_new_labels=_number(content.get("n_new_labels")) or 0.0,
@@ -115,7 +116,7 @@ def read_round(content: Mapping[str, Any]) -> FinishedRound:
         barrier_reasons=tuple(content.get("barrier_reasons") or ()),
         fresh_eV_per_A=_number(content.get("fresh_force_rmse_eV_per_A")),
         n_explosions=_number(content.get("n_explosions")),
-        points=tuple(_read_point(entry) for entry in content.get("diffusion") or ()),
+        points=tuple(sorted(points, key=lambda point: point.temperature_K)),
         Ea=_estimate(_number(fit.get("Ea_eV")), _number(fit.get("error_eV"))),
         fit_reasons=tuple(fit.get("reasons") or ()),
         md_cpu_s_per_ps=_number(content.get("md_cpu_s_per_ps")),

@@ -64,8 +64,10 @@ def planned_md(last: Json) -> Diffusion | None:
     plan = last["md_plan"]
     if last["next_purchase"]["kind"] != "md" or plan is None or len(measurements(last)) >= N_MEASUREMENTS:
         return None
-    there, length_ps = Diffusion.model_validate(last["measured_with"]), plan["duration_ps"]
-    duration_ps = tuple(length_ps) if isinstance(length_ps, list) else length_ps
+    there, duration_ps = Diffusion.model_validate(last["measured_with"]), plan["duration_ps"]
+    if isinstance(duration_ps, list):
+        length_ps = dict(zip((t["temperature_K"] for t in plan["temperatures"]), duration_ps, strict=True))
+        duration_ps = tuple(length_ps[T] for T in there.temperatures_K)
     planned = _continued(there, there.model_copy(update={"duration_ps": duration_ps}))
     return None if planned.durations_ps == there.durations_ps else planned
 

@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curator.config import CampaignFile, read_campaign_file
+from curator.config import CampaignFile, Diffusion, read_campaign_file
 from curator.errors import BadInput
 
 
@@ -33,6 +33,16 @@ def test_durations_are_one_for_all_temperatures_or_one_for_each():
     default = CampaignFile.model_validate({"system": {"structure": "x"}}).measure.diffusion
     assert default is not None
     assert default.durations_ps == (20.0, 20.0, 20.0)
+
+
+def test_temperatures_are_sorted_with_their_durations():
+    hot_first = {"temperatures_K": [900, 500, 700], "duration_ps": [5, 80, 20]}
+    found = Diffusion.model_validate(hot_first)
+    assert (found.temperatures_K, found.duration_ps) == ((500, 700, 900), (80, 20, 5))
+    assert found == Diffusion(temperatures_K=(500, 700, 900), duration_ps=(80, 20, 5))
+    assert Diffusion.model_validate(found.model_dump(mode="json")) == found
+    one = Diffusion.model_validate(hot_first | {"duration_ps": 10})
+    assert (one.temperatures_K, one.duration_ps) == ((500, 700, 900), 10)
 
 
 @pytest.mark.parametrize("template", ["lif", "own", "classical"])

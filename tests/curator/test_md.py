@@ -179,6 +179,19 @@ def test_a_longer_duration_continues_and_a_shorter_one_is_cut_out(tmp_path: Path
     assert same(run_md(start, Einstein(start.positions, 3.0), part, seed=1, folder=tmp_path), first)
 
 
+def test_what_is_cut_out_cost_no_more_than_its_own_chunks(tmp_path: Path):
+    start = copper(2)
+    whole, part = (MDSettings(500, t, timestep_fs=4, frame_interval_fs=20, chunk_ps=0.2) for t in (1.0, 0.4))
+    run_md(start, Einstein(start.positions, 3.0), whole, seed=1, folder=tmp_path)
+    for path in sorted(tmp_path.glob("chunk-*.npz")):
+        with np.load(path) as stored:
+            arrays = dict(stored)
+        np.savez(path, **arrays | {"cpu_s": np.array(3.0)})
+    for settings, n_chunks in ((whole, 5), (part, 2)):
+        run = run_md(start, Einstein(start.positions, 3.0), settings, seed=1, folder=tmp_path)
+        assert run.cpu_s == 3.0 * n_chunks
+
+
 def test_a_run_that_is_made_longer_twice_is_that_of_one_go(tmp_path: Path):
     """Neighbour lists of the potential remember where a chunk began, so a chunk that was cut short is run again."""
     lengths_ps = (0.05, 0.31, 0.7)

@@ -1,28 +1,7 @@
 import numpy as np
 import pytest
 
-from curator.selection import farthest_points, frame_descriptor, pca_map, select
-
-
-def test_farthest_points_covers_clusters_before_it_refines():
-    rng = np.random.default_rng(0)
-    centres = np.array([[0, 0], [10, 0], [0, 10], [10, 10]])
-    points = np.concatenate([c + 0.1 * rng.standard_normal((50, 2)) for c in centres])
-    idx, distance = farthest_points(points, centres[:1], 3)
-    assert sorted(idx // 50) == [1, 2, 3]
-    assert (distance > 9).all()
-    assert (np.diff(distance) <= 0).all()
-
-
-def test_farthest_points_breaks_ties_by_lowest_index_and_never_picks_copies():
-    points = np.array([[1.0], [-1.0], [1.0], [0.0], [-1.0]])
-    idx, _ = farthest_points(points, np.array([[0.0]]), 5)
-    assert idx.tolist() == [0, 1]
-
-
-def test_farthest_points_without_labelled_frames_starts_far_from_the_mean():
-    idx, _ = farthest_points(np.array([[0.0], [1.0], [10.0], [2.0]]), np.empty((0, 1)), 2)
-    assert idx.tolist() == [2, 0]
+from curator.selection import frame_descriptor, pca_map, select
 
 
 def test_random_share_depends_on_nothing_but_the_generator():
@@ -40,7 +19,7 @@ def test_random_share_is_uniform():
     error = np.arange(20.0)
     counts = np.zeros(20)
     for seed in range(500):
-        chosen = select(x, x[:1], error, n_select=8, random_share=0.5, rng=np.random.default_rng(seed))
+        chosen = select(x, x[:1] - 1, error, n_select=8, random_share=0.5, rng=np.random.default_rng(seed))
         counts[chosen.idx[:4]] += 1
     expected = 500 * 4 / 20
     chi2 = np.sum((counts - expected) ** 2 / expected)
@@ -60,10 +39,10 @@ def test_uncertain_ones_come_from_the_worst_and_differ_from_each_other():
     quiet = rng.standard_normal((80, 4))
     # Two kinds of bad frame; forty near-copies of the worst kind must not crowd out the other.
     first = 8 + 0.01 * rng.standard_normal((15, 4))
-    second = -8 + 0.01 * rng.standard_normal((5, 4))
+    second = -8 + 0.01 * rng.standard_normal((8, 4))
     x = np.concatenate([quiet, first, second])
-    error = np.concatenate([np.full(80, 0.1), np.full(15, 0.9), np.full(5, 0.8)])
-    chosen = select(x, quiet[:5], error, n_select=9, random_share=0.1, rng=np.random.default_rng(0))
+    error = np.concatenate([np.full(80, 0.1), np.full(15, 0.9), np.full(8, 0.8)])
+    chosen = select(x, quiet[:5] + 0.1, error, n_select=9, random_share=0.1, rng=np.random.default_rng(0))
     uncertain = [i for i, reason in zip(chosen.idx, chosen.reasons, strict=True) if reason == "uncertain"]
     assert len(uncertain) == 5
     assert all(i >= 80 for i in uncertain)
@@ -85,18 +64,24 @@ def test_no_trajectory_takes_the_whole_shortlist():
 def test_what_lies_outside_comes_first_however_small_its_predicted_error():
     rng = np.random.default_rng(6)
     x, error = rng.standard_normal((200, 3)), 1 + rng.random(200)
-    outside = np.arange(200) >= 190
-    error[outside] = 0.01
-    arguments = {"n_select": 12, "random_share": 0.1, "shortlist_factor": 1.0}
-    chosen = select(x, x[:0], error, outside=outside, rng=np.random.default_rng(0), **arguments)
-    assert chosen.reasons == ("random",) * 4 + ("uncertain",) * 8
-    assert outside[chosen.idx[4:]].all()
-    few = outside & (np.arange(200) >= 197)
-    chosen = select(x, x[:0], error, outside=few, rng=np.random.default_rng(0), **arguments)
-    worst = np.setdiff1d(np.argsort(-error), chosen.idx[:4], assume_unique=True)[:5]
-    assert set(chosen.idx[4:]) == {197, 198, 199, *worst}
-    nothing = select(x, x[:0], error, outside=np.zeros(200, dtype=bool), rng=np.random.default_rng(0), **arguments)
-    assert nothing.idx.tolist() == select(x, x[:0], error, rng=np.random.default_rng(0), **arguments).idx.tolist()
+    x[197:] += 10 * np.eye(3)
+    error[150:] = 0.01
+
+    def chosen(outside):
+        found = select(x, x[:0], error, n_select=12, random_share=0.1, outside=outside, rng=np.random.default_rng(0))
+        assert found.reasons == ("random",) * 4 + ("uncertain",) * 8
+        return found.idx[:4], found.idx[4:]
+
+    random, uncertain = chosen(np.arange(200) >= 150)
+    assert (uncertain >= 150).all()
+    few = np.arange(197, 200)
+    assert not np.isin(random, few).any()
+    _, uncertain = chosen(np.isin(np.arange(200), few))
+    worst = np.setdiff1d(np.argsort(-error), random, assume_unique=True)[: 4 * 8 - 3]
+    assert set(few) < set(uncertain) < {*few, *worst}
+    _, uncertain = chosen(None)
+    assert not np.isin(uncertain, few).any()
+    assert uncertain.tolist() == chosen(np.zeros(200, dtype=bool))[1].tolist()
 
 
 def test_selection_is_deterministic_and_has_no_repeats():
@@ -108,9 +93,13 @@ def test_selection_is_deterministic_and_has_no_repeats():
 
 
 def test_what_is_labelled_already_is_not_bought_again():
-    x = np.repeat(np.eye(3), 4, axis=0)
-    chosen = select(x, np.eye(3), np.ones(12), n_select=6, random_share=0, n_random_min=0, rng=np.random.default_rng(0))
-    assert len(chosen.idx) == 0
+    x = np.repeat(np.eye(4), 4, axis=0)
+    for random_share in (0.0, 0.125, 1.0):
+        options = {"n_select": 6, "random_share": random_share}
+        assert not len(select(x, np.eye(4), np.ones(16), rng=np.random.default_rng(0), **options).idx)
+        chosen = select(x, np.eye(4)[:3], np.ones(16), rng=np.random.default_rng(0), **options)
+        assert 1 <= len(chosen.idx) <= 4
+        assert (chosen.idx >= 12).all()
 
 
 def test_no_candidates_gives_an_empty_selection():

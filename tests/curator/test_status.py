@@ -70,14 +70,17 @@ def test_md_comes_with_the_durations_to_write():
     purchase = {"kind": "md", "amount": 139.0, "unit": "ps"}
     bought = "  next purchase: 139 ps of MD, all temperatures and replicas together"
     lines = told(purchase, plan=PLAN)
-    assert f"{bought}, on top of what there is: write measure.diffusion.duration_ps: [81, 29]" in lines
+    write = "write measure.diffusion.duration_ps: [81, 29] with temperatures_K: [700, 1000]"
+    assert f"{bought}, on top of what there is: {write}" in lines
     assert bought in told(purchase, plan=None)
 
 
 def test_md_comes_with_the_budget_that_pays_for_it():
     purchase = {"kind": "md", "amount": 139.0, "unit": "ps"}
     (line,) = [line for line in told(purchase, plan=PLAN | {"max_md_ps": 220}) if "next purchase" in line]
-    assert line.endswith("write measure.diffusion.duration_ps: [81, 29], or stop.max_md_ps: 220")
+    assert line.endswith("duration_ps: [81, 29] with temperatures_K: [700, 1000], or stop.max_md_ps: 220")
+    (line,) = [line for line in told(purchase, plan=PLAN | {"duration_ps": 81}) if "next purchase" in line]
+    assert line.endswith("write measure.diffusion.duration_ps: 81")
 
 
 def test_the_plan_tells_what_the_tolerance_takes_and_where_the_error_is_from():

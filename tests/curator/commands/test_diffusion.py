@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from curator.commands.diffusion import app
 from curator.datasets.notice import Notice
 from curator.errors import BadInput
+from curator.trajectory import read_trajectory
 
 TEMPERATURES_K = (600.0, 800.0, 1000.0)
 EA_EV, PREFACTOR_PER_PS = 0.1, 8.0
@@ -190,3 +191,31 @@ def test_short_md_that_is_kept_can_be_lengthened(tmp_path: Path):
     (point,) = json.loads(text)["diffusion"]
     assert (point["status"], point["frame_interval_fs"]) == ("refused", 100)
     assert (tmp_path / "T700-r0" / "header.json").exists()
+
+
+def test_a_temperature_that_joins_leaves_the_md_of_the_others(tmp_path: Path):
+    short = ("--duration-ps", 0.1, "--equilibration-ps", 0, "--replicas", 1, "--out", tmp_path)
+
+    def run(*arguments: str | float) -> None:
+        with pytest.warns(Notice, match="lengthen the MD"):
+            assert invoke("lif-interstitial", *MD, *LI, *short, *arguments)[0] == 0
+
+    def header(name: str) -> Path:
+        return tmp_path / name / "header.json"
+
+    def seed(name: str) -> list[int]:
+        found: list[int] = json.loads(header(name).read_text())["seed"]
+        return found
+
+    run(*at(700))
+    run(*at(500, 700))
+    assert (seed("T500-r0"), seed("T700-r0")) == ([0, 500_000, 0], [0, 700_000, 0])
+    # Of a folder whose seeds were made another way, what is there is continued.
+    content = json.loads(header("T700-r0").read_text())
+    header("T700-r0").write_text(json.dumps(content | {"seed": [0, 0, 0]}))
+    run(*at(500, 700), "--duration-ps", 0.2)
+    assert seed("T700-r0") == [0, 0, 0]
+    assert len(read_trajectory(tmp_path / "T700-r0")) == 3
+    other = pytest.raises(BadInput, match=r"T500-r0 holds a trajectory with another seed \(\[0, 500000, 0\] there")
+    with pytest.warns(Notice, match="lengthen the MD"), other:
+        invoke("lif-interstitial", *MD, *LI, *short, *at(500), "--seed", 1)

@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from curator.diffusion.coefficient import Coefficient
-from curator.diffusion.liquid import correct_for_finite_size, finite_size_correction
-from curator.diffusion.measurement import as_json, diffusivity_of_positions
+from curator.diffusion.liquid import (
+    correct_for_finite_size,
+    finite_size_correction,
+    liquid_diffusivity_of_positions,
+)
+from curator.diffusion.measurement import as_json
 
 LENGTH_A = 18.6
 
@@ -17,14 +21,13 @@ def brownian(rng: np.random.Generator, D: float, n_frames: int = 600, n_atoms: i
 
 def measure(positions: np.ndarray, numbers: np.ndarray | None = None, cell: np.ndarray | None = None, **options):
     n_atoms = positions.shape[1]
-    return diffusivity_of_positions(
+    return liquid_diffusivity_of_positions(
         positions,
         np.full(n_atoms, 3) if numbers is None else numbers,
         np.eye(3) * LENGTH_A if cell is None else cell,
         100.0,
         mobile="Li",
         unwrapped=True,
-        liquid=True,
         hop_length_A=2.5,
         equilibration_ps=0.0,
         **options,

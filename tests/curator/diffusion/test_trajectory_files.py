@@ -158,6 +158,29 @@ def test_images_of_h5md(tmp_path: Path, positions: np.ndarray):
     np.testing.assert_allclose(loaded.positions, positions, atol=1e-9)
 
 
+def test_vectors_of_a_cell_are_not_the_lengths_of_three_frames(tmp_path: Path, positions: np.ndarray):
+    path, cell = tmp_path / "run.h5", np.array([[8.0, 0, 0], [2.0, 8, 0], [0, 1, 9]])
+    for n_frames in (3, 4):
+        write_h5md(path, images_of(positions[:n_frames]), species=kmc.NUMBERS)
+        with h5py.File(path, "a") as file:
+            del file["particles/all/box/edges"]
+            file["particles/all/box/edges"] = cell
+        np.testing.assert_array_equal(load_positions(path).cell, cell)
+        with h5py.File(path, "a") as file:
+            del file["particles/all/box/edges"]
+            file["particles/all/box/edges"] = np.array([8.0, 8, 9])
+        np.testing.assert_array_equal(load_positions(path).cell, np.diag([8.0, 8, 9]))
+
+
+def test_elements_of_a_dump_are_told_by_their_masses(tmp_path: Path):
+    masses = [1.0, 1.008, 2.014, 6.94, 16.0, 238.03]
+    frame = ["ITEM: NUMBER OF ATOMS", str(len(masses)), "ITEM: BOX BOUNDS pp pp pp", *["0 9"] * 3]
+    frame += ["ITEM: ATOMS id mass x y z", *(f"{i} {mass} {i} 0 0" for i, mass in enumerate(masses))]
+    lines = [line for step in "01" for line in ("ITEM: TIMESTEP", step, *frame)]
+    (tmp_path / "run.lammpstrj").write_text("\n".join(lines) + "\n")
+    assert load_positions(tmp_path / "run.lammpstrj").numbers.tolist() == [1, 1, 1, 3, 8, 92]
+
+
 def test_time_in_the_file(tmp_path: Path, positions: np.ndarray):
     images = images_of(positions[:5])
     path = tmp_path / "run.lammpstrj"

@@ -144,7 +144,11 @@ def test_the_verdict_and_the_headline_numbers_come_first(finished: Path) -> None
     ("verdict", "word", "purchase"),
     [
         ("not_yet", "Not converged yet", "Next purchase: 16 labels."),
-        ("undetermined", "Undetermined", "Write measure.diffusion.duration_ps: [750, 250, 350]."),
+        (
+            "undetermined",
+            "Undetermined",
+            "Write measure.diffusion.duration_ps: [750, 250, 350] with temperatures_K: [500, 700, 1000].",
+        ),
     ],
 )
 def test_an_open_campaign_says_what_to_buy_next(

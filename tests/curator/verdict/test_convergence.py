@@ -242,6 +242,14 @@ def test_other_temperatures_are_no_comparison():
     assert judge(rounds, RULE).verdict == "not_yet"
 
 
+def test_temperatures_in_another_order_are_compared():
+    rounds = settled()
+    for r in rounds[:-1]:
+        r["diffusion"].reverse()
+    assert judge(rounds, RULE) == judge(settled(), RULE)
+    assert judge(rounds, RULE).verdict == "converged"
+
+
 def test_the_first_rounds_are_never_enough():
     rounds = settled()
     assert judge([], RULE).verdict == "not_yet"

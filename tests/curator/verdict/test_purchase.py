@@ -112,6 +112,19 @@ def test_what_trajectories_do_not_gain_by_is_not_measured_again(change: Json):
     assert more_md(rounds_with(), THERE.model_copy(update=change), None) is None
 
 
+def test_temperatures_in_another_order_are_the_same_measurement():
+    given = THERE.model_dump(mode="json")
+    hot_first = given | {"temperatures_K": given["temperatures_K"][::-1]}
+    rounds = rounds_with()
+    assert more_md(rounds, Diffusion.model_validate(hot_first), None) is None
+    # As campaigns wrote them that had been given so.
+    plan = rounds[-1]["md_plan"]
+    assert isinstance(plan["duration_ps"], list)
+    reverse = {"temperatures": plan["temperatures"][::-1], "duration_ps": plan["duration_ps"][::-1]}
+    there = rounds[-1] | {"measured_with": hot_first, "md_plan": plan | reverse}
+    assert planned_md(there) == planned_md(rounds[-1])
+
+
 def test_a_round_that_became_due_is_measured_as_the_file_says():
     rounds = rounds_with(diffusion=[], arrhenius=None)
     assert rounds[-1]["verdict"] == "undetermined"
@@ -213,13 +226,13 @@ SETUP = Setup(CRYSTAL, None, None, None)
 def campaign_file(
     duration_ps: float | list[float] = 18,
     temperatures_K: tuple[float, ...] = (500, 1000),
-    tolerance_eV: float = 0.1,
+    tolerance_eV: float = 0.085,
     **stop: Any,
 ) -> CampaignFile:
     diffusion = {"temperatures_K": temperatures_K, "replicas": 1, "duration_ps": duration_ps, "timestep_fs": 10}
     return CampaignFile.model_validate(
         {
-            "seed": 2,
+            "seed": 19,
             "system": {"structure": "crystal.extxyz", "mobile": "Li", "cell": "given"},
             "label": {"kind": "classical", "model": "lif-fumi-tosi"},
             "measure": {"barrier": False, "diffusion": diffusion | {"tolerance_eV": tolerance_eV}},
@@ -270,6 +283,10 @@ def newest(base: Path) -> Path:
 def trajectories(base: Path) -> dict[str, np.ndarray]:
     places = newest(base).parent.glob("measure/T*")
     return {place.name: read_trajectory(place).positions for place in places}
+
+
+def seeds(base: Path) -> dict[str, list[int]]:
+    return {place.parent.name: read_json(place)["seed"] for place in newest(base).parent.glob("measure/T*/header.json")}
 
 
 def same_trajectories(base: Path, other: Path) -> bool:
@@ -341,7 +358,8 @@ def test_trajectories_are_continued_and_what_was_found_is_kept(undetermined: Pat
 def test_status_report_and_log_tell_what_was_bought_and_what_it_brought(undetermined: Path, bought: Path, plan: Json):
     before, after = read_json(newest(undetermined)), read_json(newest(bought))
     told = status_lines(read_json(undetermined / "campaign.json"))
-    write_this = f"write measure.diffusion.duration_ps: {plan['duration_ps']}, or stop.max_md_ps: {plan['max_md_ps']}"
+    write_this = f"measure.diffusion.duration_ps: {plan['duration_ps']} with temperatures_K: [500, 1000]"
+    write_this += f", or stop.max_md_ps: {plan['max_md_ps']}"
     assert any(line.endswith(write_this) for line in told)
     told = status_lines(read_json(bought / "campaign.json"))
     assert f"  MD of round 2: {in_words(before)}; then {in_words(after)}" in told
@@ -377,13 +395,27 @@ def test_a_budget_that_does_not_pay_for_the_plan_buys_nothing(copied: Path, plan
 
 
 def test_a_tolerance_holds_at_once(copied: Path, plan: Json):
-    content = go_on(copied, campaign_file(tolerance_eV=0.2))
+    content = go_on(copied, campaign_file(tolerance_eV=0.17))
     assert content["md_plan"]["wanted_error_eV"] == pytest.approx(2 * plan["wanted_error_eV"], rel=0.01)
-    assert content["measured_with"]["tolerance_eV"] == 0.1
+    assert content["measured_with"]["tolerance_eV"] == 0.085
 
 
 def test_a_temperature_that_joins_leaves_the_others_as_they_are(copied: Path, undetermined: Path):
     content = go_on(copied, campaign_file(temperatures_K=(750, 500, 1000)))
-    assert [point["temperature_K"] for point in content["diffusion"]] == [750, 500, 1000]
-    assert content["diffusion"][1:] == read_json(newest(undetermined))["diffusion"]
+    assert [point["temperature_K"] for point in content["diffusion"]] == [500, 750, 1000]
+    assert content["diffusion"][::2] == read_json(newest(undetermined))["diffusion"]
     assert trajectories(copied).keys() - trajectories(undetermined).keys() == {"T750-r0"}
+    # A seed is that of a temperature, not of a place in the list.
+    assert seeds(copied) == {f"T{T}-r0": [19, 0, 5, 1000 * T, 0] for T in (500, 750, 1000)}
+
+
+def test_trajectories_begun_with_seeds_by_place_are_continued(copied: Path, undetermined: Path):
+    by_place = {"T500-r0": [19, 0, 5, 0], "T1000-r0": [19, 0, 5, 1000]}
+    for name, seed in by_place.items():
+        path = newest(copied).parent / "measure" / name / "header.json"
+        write_json(path, read_json(path) | {"seed": seed})
+    content = go_on(copied, campaign_file(duration_ps=20))
+    assert seeds(copied) == by_place
+    assert [point["time_ps"] for point in content["diffusion"]] == pytest.approx([20, 20], abs=0.2)
+    before, after = trajectories(undetermined), trajectories(copied)
+    assert all(np.array_equal(after[name][: len(before[name])], before[name]) for name in by_place)
