@@ -16,7 +16,7 @@ from curator.backends.labellers import make_labeller
 from curator.build import build_plan, n_anchor_labels, n_exam_labels, read_plan
 from curator.choose import calibration_before, choose
 from curator.config import CampaignFile
-from curator.config import Diffusion as DiffusionSettings
+from curator.config_measure import Diffusion as DiffusionSettings
 from curator.context import Context, count_labels
 from curator.datasets.fence import acquire
 from curator.datasets.frame import Frame

@@ -5,7 +5,8 @@ from typing import cast
 
 from curator.anchor import anchor_frames
 from curator.build import build_plan, n_carriers
-from curator.config import Diffusion, read_campaign_file
+from curator.config import read_campaign_file
+from curator.config_measure import Diffusion
 from curator.dataset import read_dataset, read_labelled
 from curator.datasets.extxyz import write_records
 from curator.datasets.label import Record

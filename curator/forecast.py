@@ -11,7 +11,7 @@ from ase.geometry import complete_cell
 from curator.backends.base import LabelFailed
 from curator.backends.labellers import label_frame, make_labeller
 from curator.build import Plan, n_anchor_labels, n_exam_labels, read_plan
-from curator.config import Diffusion
+from curator.config_measure import Diffusion
 from curator.datasets.frame import Frame
 from curator.diffusion.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS
 from curator.errors import BadInput, bad_input

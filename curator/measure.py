@@ -14,7 +14,7 @@ from curator.anchor import Anchor
 from curator.backends.executor import Task
 from curator.build import n_carriers
 from curator.choose import Chosen, last_layer_after
-from curator.config import Diffusion as DiffusionSettings
+from curator.config_measure import Diffusion as DiffusionSettings
 from curator.context import Context, labelled, run_tasks, values_of
 from curator.datasets.atomic import atomic_path
 from curator.datasets.extxyz import read_own_records

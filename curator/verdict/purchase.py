@@ -7,7 +7,7 @@ for a round that is undetermined, and for no other: a model that explodes, or th
 import math
 from collections.abc import Sequence
 
-from curator.config import Diffusion
+from curator.config_measure import Diffusion
 from curator.state import Json
 
 MEASUREMENT = (

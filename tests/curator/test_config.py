@@ -5,7 +5,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curator.config import CampaignFile, Diffusion, read_campaign_file
+from curator.config import CampaignFile, read_campaign_file
+from curator.config_measure import Diffusion
 from curator.errors import BadInput
 
 

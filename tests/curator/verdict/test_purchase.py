@@ -18,7 +18,8 @@ from curator.backends.executor import SerialExecutor
 from curator.backends.labellers import make_labeller
 from curator.build import build_plan
 from curator.campaign import _brought_up_to_date, _write_campaign
-from curator.config import CampaignFile, Diffusion
+from curator.config import CampaignFile
+from curator.config_measure import Diffusion
 from curator.context import Context
 from curator.datasets.fence import acquire
 from curator.datasets.frame import Frame, atoms_from_frame
