@@ -111,14 +111,21 @@ def of_files(
 
 def _followed(path: Path, loaded: "Positions", unwrapped: bool) -> NDArray[np.float64]:
     """Unwrapped positions of a file; an error names it."""
+    from curator.diffusion.trajectory_files import are_wrapped
     from curator.positions import unwrap
 
-    if unwrapped or loaded.is_unwrapped:
+    if loaded.is_unwrapped:
+        return loaded.positions
+    wrapped = are_wrapped(loaded)
+    if unwrapped and wrapped:
+        raise BadInput(f"{path}: positions are wrapped; leave out --unwrapped, or write frames more often")
+    if unwrapped:
         return loaded.positions
     try:
         return unwrap(loaded.positions, loaded.cell, loaded.pbc)
     except ValueError as error:
-        raise BadInput(f"{path}: {error}; if its positions were never wrapped, say --unwrapped") from error
+        remedy = "" if wrapped else "; if its positions were never wrapped, say --unwrapped"
+        raise BadInput(f"{path}: {error}{remedy}") from error
 
 
 def check_species(numbers: NDArray[np.int32], place: str, mobile: str, host: Sequence[str] | None) -> None:

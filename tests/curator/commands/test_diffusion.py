@@ -112,6 +112,25 @@ def test_positions_that_were_never_wrapped(tmp_path: Path):
     assert low < 2.5**2 / 2 < high
 
 
+def test_positions_that_are_wrapped_are_not_taken_for_unwrapped(folder: Path, tmp_path: Path):
+    """Read as unwrapped, hops to the other end of the cell and back would hide the walk, or look like an explosion."""
+    message = r"positions are wrapped; leave out --unwrapped, or write frames more often"
+    with pytest.raises(BadInput, match=rf"800\.extxyz: {message}"):
+        invoke(folder / "800.extxyz", *LI, *at(800), *EVERY, "--unwrapped")
+    rng = np.random.default_rng(0)
+    walk = np.cumsum(rng.normal(scale=2.5, size=(400, 3)), axis=0)
+    host = np.stack(np.meshgrid(*[np.arange(3) * 4.0] * 3), axis=-1).reshape(-1, 3)
+    # About the origin, as some codes wrap.
+    places = [(np.vstack([host, place]) + 6) % 12 - 6 for place in walk]
+    write(tmp_path / "wide.extxyz", [Atoms("F27Li", place, cell=12 * np.eye(3), pbc=True) for place in places])
+    flags = (tmp_path / "wide.extxyz", *LI, *at(800), "--frame-interval-fs", 1000)
+    with pytest.raises(BadInput, match=message):
+        invoke(*flags, "--unwrapped")
+    with pytest.raises(BadInput, match=r"atom 27 moves .* store frames more often") as error:
+        invoke(*flags)
+    assert "--unwrapped" not in str(error.value)
+
+
 def test_the_file_knows_its_time(folder: Path, tmp_path: Path):
     file = tmp_path / "run.h5"
     positions = kmc.collinear(np.random.default_rng(4), 1.0, 20, 0.1)
