@@ -269,7 +269,8 @@ def _lines(found: "Diffusivity", carriers: int) -> list[str]:
         line = f"D{of} < {found.bound_A2_per_ps:.3g} Å²/ps"
     else:
         line = "refused"
-    lines = [f"{found.temperature_K:g} K: {line}, {found.n_hops:.0f} hops in {found.time_ps:.0f} ps"]
+    hops = "" if found.n_hops is None else f"{found.n_hops:.0f} hops in "
+    lines = [f"{found.temperature_K:g} K: {line}, {hops}{found.time_ps:.0f} ps"]
     if found.collective is not None and found.tracer is not None:
         lines.append(f"D of an ion, the tracer's = {_with_interval(found.tracer)}")
     if found.finite_size_A2_per_ps is not None:

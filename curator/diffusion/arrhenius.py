@@ -33,7 +33,7 @@ class _Measurement(Protocol):
     @property
     def bound_A2_per_ps(self) -> float | None: ...
     @property
-    def n_hops(self) -> float: ...
+    def n_hops(self) -> float | None: ...
     @property
     def time_ps(self) -> float: ...
     @property
@@ -163,7 +163,7 @@ def fit_arrhenius(diffusivities: Sequence[_Measurement]) -> Arrhenius | None:
         n_temperatures=n_temperatures,
         temperatures_K=(float(temperature_K.min()), float(temperature_K.max())),
         n_trajectories=sum(d.n_trajectories for d in measured),
-        n_hops=sum(d.n_hops for d in measured),
+        n_hops=sum(d.n_hops or 0.0 for d in measured),
         time_ps=sum(d.time_ps for d in measured),
         reasons=tuple(reasons),
     )

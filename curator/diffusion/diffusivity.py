@@ -41,7 +41,7 @@ class Diffusivity:
     haven_ratio
         Self-diffusivity summed over the mobile ions over the collective one.
     n_hops
-        Hops worth of collective displacement, ``6 D t / l²``.
+        Hops worth of collective displacement, ``6 D t / l²``, or None where they were not counted.
     hop_length_A
         Length l of a hop of the summed displacement in Å.
     replica_error_A2_per_ps
@@ -68,7 +68,7 @@ class Diffusivity:
     tracer_tensor: Tensor | None = None
     finite_size_A2_per_ps: float | None = None
     haven_ratio: float | None = None
-    n_hops: float = 0.0
+    n_hops: float | None = None
     hop_length_A: float | None = None
     replica_error_A2_per_ps: float | None = None
     stride_ps: float | None = None

@@ -83,6 +83,13 @@ def test_what_a_person_and_a_program_read(folder: Path):
     assert again["n_trajectories"] == 2
 
 
+def test_hops_that_were_not_counted_are_not_told(folder: Path):
+    flags = (folder / "1000.extxyz", *LI, *at(1000), *EVERY, "--equilibration-ps", 35)
+    content = told(*flags)
+    assert (content["status"], content["hops"]) == ("refused", None)
+    assert invoke(*flags)[1].startswith("1000 K: refused, 5 ps\ntoo short: ")
+
+
 def test_the_correction_of_a_liquid_is_told(tmp_path: Path):
     rng = np.random.default_rng(0)
     walk = rng.uniform(0, 12, (40, 3)) + np.cumsum(rng.normal(scale=0.2, size=(600, 40, 3)), axis=0)
