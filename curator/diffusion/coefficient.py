@@ -1,5 +1,6 @@
 """A diffusion coefficient and its error: that of the fit, that of counting hops, and that of replicas."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -7,7 +8,18 @@ import numpy as np
 from scipy.special import digamma
 from scipy.stats import chi2, norm, t
 
-from curator.diffusion.walk import MIN_PERIODS, SHORTEST_PS, STRIDES, Floats, Plateau, fall, fit_walk, plateau, spectrum
+from curator.diffusion.walk import (
+    MIN_MODES,
+    MIN_PERIODS,
+    SHORTEST_PS,
+    STRIDES,
+    Floats,
+    Plateau,
+    fall,
+    fit_walk,
+    plateau,
+    spectrum,
+)
 
 MIN_REPLICAS = 4
 """Fewest trajectories whose scatter is believed as an error."""
@@ -151,6 +163,24 @@ def measure_tracer(
             D = found.coefficient.D_A2_per_ps * half_way
             return replace(found, coefficient=replace(found.coefficient, D_A2_per_ps=D))
     return None
+
+
+def length_for_memory(residence_ps: float, interval_ps: float, n_coordinates: int, n_paths: int) -> float:
+    """Length in ps that each of some paths needs for a diffusivity over two residence times.
+
+    A stride that long must fit `MIN_PERIODS` times into a path, and modes of that and slower motion be there, times
+    coordinates, three times `MIN_MODES`: more paths give more modes, and no longer ones.
+
+    Parameters
+    ----------
+    residence_ps, interval_ps
+        Time between two hops of a carrier, and between frames, in ps.
+    n_coordinates, n_paths
+        Coordinates of a path, and paths.
+    """
+    wanted_ps = max(SHORTEST_PS, N_RESIDENCES * residence_ps)
+    stride_ps = next((stride * interval_ps for stride in STRIDES if stride * interval_ps > wanted_ps - 1e-9), wanted_ps)
+    return max(MIN_PERIODS, math.ceil(3 * MIN_MODES / (n_coordinates * n_paths))) * stride_ps
 
 
 def measure_sum(

@@ -9,10 +9,18 @@ from numpy.typing import ArrayLike
 
 from curator.diffusion import refusals
 from curator.diffusion.arrhenius import Arrhenius, fit_arrhenius
-from curator.diffusion.coefficient import N_RESIDENCES, MeasuredWalk, measure_sum, measure_tracer, shared, upper_bound
+from curator.diffusion.coefficient import (
+    N_RESIDENCES,
+    MeasuredWalk,
+    length_for_memory,
+    measure_sum,
+    measure_tracer,
+    shared,
+    upper_bound,
+)
 from curator.diffusion.diffusivity import Diffusivity, as_json, refused
 from curator.diffusion.liquid import liquid_diffusivity_of_positions
-from curator.diffusion.runs import length_of_a_hop, prepare, seen, too_short
+from curator.diffusion.runs import Runs, length_of_a_hop, prepare, seen, too_short
 from curator.diffusion.tensor import describe, diffusivity_tensor
 from curator.diffusion.walk import Floats
 from curator.positions import hop_length, in_host_frame
@@ -224,7 +232,7 @@ def diffusivity_of_positions(
         haven_ratio = by_ion.coefficient.D_A2_per_ps * n_mobile / walk.coefficient.D_A2_per_ps
     reasons = [
         *refusals.cautions(walk, interval_ps),
-        *_correlated(walk, by_ion, interval_ps, residence_ps, n_carriers),
+        *_correlated(walk, by_ion, runs, residence_ps, n_carriers),
         *(() if hop_length_A is not None else (_guessed(length_A),)),
         *assumed,
     ]
@@ -258,19 +266,22 @@ def _guessed(length_A: float) -> str:
 
 
 def _correlated(
-    walk: MeasuredWalk, tracer: MeasuredWalk | None, interval_ps: float, residence_ps: float, n_carriers: int
+    walk: MeasuredWalk, tracer: MeasuredWalk | None, runs: Runs, residence_ps: float, n_carriers: int
 ) -> tuple[str, ...]:
     """What there is to say of hops that may remember the one before."""
     seen_ps = {}
     if n_carriers > 1 and walk.remembers is not False:
-        seen_ps["collective"] = walk.plateau.fit.stride * interval_ps
+        seen_ps["collective"] = walk.plateau.fit.stride * runs.interval_ps
     if tracer:
-        seen_ps["tracer"] = tracer.plateau.fit.stride * interval_ps
+        seen_ps["tracer"] = tracer.plateau.fit.stride * runs.interval_ps
     short = [name for name, ps in seen_ps.items() if ps < N_RESIDENCES * residence_ps]
     if not short:
         return ()
+    n_coordinates = 3 if "collective" in short else 3 * runs.n_mobile
+    needed_ps = length_for_memory(residence_ps, runs.interval_ps, n_coordinates, len(runs.kept))
     return (
         f"hops may be correlated: the {' and the '.join(short)} diffusivity was seen over "
         f"{min(seen_ps[name] for name in short):g} ps, less than two residence times ({residence_ps:.2g} ps each), "
-        "and is too high if ions hop back; run longer",
+        f"and is too high if ions hop back; run one trajectory, or each, for about {needed_ps:.3g} ps; more replicas "
+        "of this length do not help",
     )
