@@ -232,7 +232,7 @@ def diffusivity_of_positions(
         haven_ratio = by_ion.coefficient.D_A2_per_ps * n_mobile / walk.coefficient.D_A2_per_ps
     reasons = [
         *refusals.cautions(walk, interval_ps),
-        *_correlated(walk, by_ion, runs, residence_ps, n_carriers),
+        *_correlated(walk, by_ion if n_mobile > 1 else None, runs, residence_ps, n_carriers),
         *(() if hop_length_A is not None else (_guessed(length_A),)),
         *assumed,
     ]

@@ -242,5 +242,7 @@ def test_a_single_ion_is_its_own_tracer():
     )
     assert found.tracer == found.collective
     assert found.haven_ratio == pytest.approx(1.0)
+    # Whose residence time of 5 ps is more than half of the stride of 1 ps.
+    assert not any("correlated" in reason for reason in found.reasons)
     low, high = found.collective.ci95_A2_per_ps
     assert low < 2.0**2 * 0.2 / 6 < high
