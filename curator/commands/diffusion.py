@@ -202,15 +202,18 @@ def _of_model(
     structure: str, md: _MD, temperatures_K: Sequence[float], options: dict[str, Any]
 ) -> "tuple[list[Diffusivity], NDArray[np.int32], float]":
     """Diffusivity at each temperature; atomic numbers, and the time between frames in fs."""
-    from curator.diffusion.measurement import measure_diffusion
+    from curator.diffusion.measurement import coldest_first, measure_diffusion
 
     frame = structure_of(structure)
     check_species(frame.numbers, structure, options["mobile"], options["host"])
     _check_long_enough(md)
     everything = _run(frame, md, temperatures_K, options["equilibration_ps"])
     with bad_input():
-        measured = [measure_diffusion(trajectories, **options) for trajectories in everything]
-    settings = everything[0][0].settings
+        measured = coldest_first(
+            temperatures_K,
+            lambda T, guessed_A: measure_diffusion(everything[T], guessed_hop_length_A=guessed_A, **options),
+        )
+    settings = everything[temperatures_K[0]][0].settings
     return measured, frame.numbers, settings.steps_per_frame * settings.timestep_fs
 
 
@@ -230,7 +233,9 @@ def _check_long_enough(md: _MD) -> None:
     )
 
 
-def _run(frame: Frame, md: _MD, temperatures_K: Sequence[float], equilibration_ps: float) -> "list[list[Trajectory]]":
+def _run(
+    frame: Frame, md: _MD, temperatures_K: Sequence[float], equilibration_ps: float
+) -> "dict[float, list[Trajectory]]":
     """Trajectories at each temperature."""
     from curator.md import run_md
     from curator.trajectory import MDSettings, measuring_seed, timestep_for
@@ -238,7 +243,7 @@ def _run(frame: Frame, md: _MD, temperatures_K: Sequence[float], equilibration_p
     step_fs = md.timestep_fs or timestep_for(frame)
     total_ps = md.duration_ps + equilibration_ps
     calculator, identity = potential_named(md.model, md.trust, frame)
-    everything = []
+    everything = {}
     with Progress(console=Console(stderr=True), transient=True) as bar, bad_input():
         for temperature_K in temperatures_K:
             trajectories = []
@@ -256,7 +261,7 @@ def _run(frame: Frame, md: _MD, temperatures_K: Sequence[float], equilibration_p
                         on_progress=lambda done, total, row=row: bar.update(row, completed=done, total=total),  # type: ignore[misc]
                     )
                 )
-            everything.append(trajectories)
+            everything[temperature_K] = trajectories
     return everything
 
 

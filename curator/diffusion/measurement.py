@@ -1,6 +1,6 @@
 """Diffusivity from molecular dynamics, with an honest error or an honest refusal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +30,7 @@ __all__ = [
     "Arrhenius",
     "Diffusivity",
     "as_json",
+    "coldest_first",
     "diffusivity_of_positions",
     "fit_arrhenius",
     "hop_length",
@@ -44,6 +45,7 @@ def measure_diffusion(
     *,
     host: Sequence[str] | None = None,
     hop_length_A: float | None = None,
+    guessed_hop_length_A: float | None = None,
     n_carriers: int | None = None,
     equilibration_ps: float = 2.0,
     tracer: bool = True,
@@ -61,8 +63,9 @@ def measure_diffusion(
     host
         Symbols of the host, whose mean displacement is the frame of reference; everything else if None.
     hop_length_A
-        Displacement of the summed mobile species in one hop in Å (see `hop_length`); the distance between
-        neighbouring mobile ions if None.
+        Displacement of the summed mobile species in one hop in Å (see `hop_length`); if None, what is guessed.
+    guessed_hop_length_A
+        The guess: if None, the distance between neighbouring mobile ions in the first trajectory.
     n_carriers
         Carriers the summed displacement is shared by: 1 for a single defect, the number of mobile ions where all
         of them conduct. If None, 1, and a reason says so.
@@ -106,6 +109,7 @@ def measure_diffusion(
         "unwrapped": True,
         "temperature_K": first.settings.temperature_K,
         "hop_length_A": hop_length_A,
+        "guessed_hop_length_A": guessed_hop_length_A,
         "equilibration_ps": equilibration_ps,
     }
     if liquid:
@@ -134,6 +138,7 @@ def diffusivity_of_positions(
     temperature_K: float | None = None,
     host: Sequence[str] | None = None,
     hop_length_A: float | None = None,
+    guessed_hop_length_A: float | None = None,
     n_carriers: int | None = None,
     equilibration_ps: float = 2.0,
     tracer: bool = True,
@@ -157,7 +162,7 @@ def diffusivity_of_positions(
     unwrapped
         Whether the positions are known to be unwrapped; if not, they are followed across the boundaries, which asks
         for frames close enough in time.
-    mobile, temperature_K, host, hop_length_A, n_carriers, equilibration_ps, tracer
+    mobile, temperature_K, host, hop_length_A, guessed_hop_length_A, n_carriers, equilibration_ps, tracer
         As for `measure_diffusion`.
 
     Raises
@@ -177,6 +182,7 @@ def diffusivity_of_positions(
         unwrapped=unwrapped,
         temperature_K=temperature_K,
         hop_length_A=hop_length_A,
+        guessed_hop_length_A=guessed_hop_length_A,
         equilibration_ps=equilibration_ps,
     )
     if isinstance(runs, Diffusivity):
@@ -248,6 +254,26 @@ def diffusivity_of_positions(
         haven_ratio=haven_ratio,
         replica_error_A2_per_ps=walk.replica_error_A2_per_ps and walk.replica_error_A2_per_ps / n_carriers,
     )
+
+
+def coldest_first(
+    temperatures_K: Sequence[float], measure: Callable[[float, float | None], Diffusivity]
+) -> list[Diffusivity]:
+    """Diffusivities at several temperatures, in their order, with one guess of the hop length for all.
+
+    Parameters
+    ----------
+    temperatures_K
+        Each of them once.
+    measure
+        From a temperature, and what the length of a hop was guessed to be at a lower one, or None.
+    """
+    found: dict[float, Diffusivity] = {}
+    guessed_A = None
+    for temperature_K in sorted(temperatures_K):
+        found[temperature_K] = measure(temperature_K, guessed_A)
+        guessed_A = guessed_A or found[temperature_K].hop_length_A
+    return [found[temperature_K] for temperature_K in temperatures_K]
 
 
 def _interval_fs(trajectory: Trajectory) -> float:

@@ -61,6 +61,8 @@ def test_activation_energy_of_trajectories(folder: Path):
     content = told(*files, *LI, *at(*TEMPERATURES_K, 800), *EVERY)
     assert [point["temperature_K"] for point in content["diffusion"]] == [600, 800, 1000]
     assert [point["n_trajectories"] for point in content["diffusion"]] == [1, 2, 1]
+    # One guess for all.
+    assert len({point["hop_length_A"] for point in content["diffusion"]}) == 1
     fit = content["arrhenius"]
     assert fit["n_temperatures"] == 3
     assert abs(fit["Ea_eV"] - EA_EV) < 3 * fit["error_eV"] < 0.2

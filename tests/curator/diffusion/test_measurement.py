@@ -12,7 +12,9 @@ from walks import D_PER_RATE, measure
 
 from curator.datasets.sources import build_seed
 from curator.diffusion.measurement import (
+    Diffusivity,
     as_json,
+    coldest_first,
     diffusivity_of_positions,
     hop_length,
     liquid_diffusivity_of_positions,
@@ -199,6 +201,27 @@ def test_hop_length_of_the_seeds():
     assert vacancy is not None
     assert hop_length(interstitial.initial, interstitial.final, "Li") == pytest.approx(np.sqrt(3) / 2 * 4.0)
     assert hop_length(vacancy.initial, vacancy.final, "Na") == pytest.approx(5.6 / np.sqrt(2))
+
+
+@pytest.mark.parametrize(("rate", "interval_ps", "within"), [(0.3, 0.1, 0.04), (0.01, 1.0, 0.04), (30, 0.5, 0.1)])
+def test_a_hop_length_is_guessed_of_slow_ions_and_of_fast_ones(rate: float, interval_ps: float, within: float):
+    """Of fast ones the mean over ten frames is between sites: it would give 2.2 Å, not 2.9."""
+    run = kmc.collinear(np.random.default_rng(2), rate, 200 * interval_ps, interval_ps)
+    known_A = kmc.A / np.sqrt(2)
+    assert known_A * (1 - within) < measure([run], hop_length_A=None, temperature_K=None).hop_length_A < known_A
+
+
+def test_one_guess_serves_all_temperatures():
+    runs = {T: [kmc.collinear(np.random.default_rng(1), T / 500, 30, 0.1)] for T in (1000, 500, 700)}
+
+    def at(T: float, guessed_A: float | None) -> Diffusivity:
+        return measure(runs[T], temperature_K=T, hop_length_A=None, guessed_hop_length_A=guessed_A)
+
+    found = coldest_first([1000, 500, 700], at)
+    assert [d.temperature_K for d in found] == [1000, 500, 700]
+    assert {d.hop_length_A for d in found} == {at(500, None).hop_length_A}
+    assert at(500, None).hop_length_A != at(1000, None).hop_length_A
+    assert all(any(reason.startswith("hop length not given") for reason in d.reasons) for d in found)
 
 
 def test_diffusion_in_a_plane_is_called_so():
