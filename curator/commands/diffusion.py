@@ -275,9 +275,12 @@ def _lines(found: "Diffusivity", carriers: int) -> list[str]:
     else:
         line = "refused"
     hops = "" if found.n_hops is None else f"{found.n_hops:.0f} hops in "
-    lines = [f"{found.temperature_K:g} K: {line}, {hops}{found.time_ps:.0f} ps"]
+    pressure = "" if found.pressure_GPa is None else f", at {found.pressure_GPa:.1f} GPa"
+    lines = [f"{found.temperature_K:g} K: {line}, {hops}{found.time_ps:.0f} ps{pressure}"]
     if found.collective is not None and found.tracer is not None:
         lines.append(f"D of an ion, the tracer's = {_with_interval(found.tracer)}")
+    if found.haven_ratio is not None:
+        lines.append(f"Haven ratio {found.haven_ratio:.2g} ± {found.haven_ratio_error:.2g}")
     if found.finite_size_A2_per_ps is not None:
         lines.append(f"of it {found.finite_size_A2_per_ps:.3g} Å²/ps were added for the size of the cell")
     return [*lines, *found.reasons]

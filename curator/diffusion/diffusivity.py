@@ -39,7 +39,9 @@ class Diffusivity:
     finite_size_A2_per_ps
         What was added to the self-diffusivity of a liquid for the size of its cell, or None.
     haven_ratio
-        Self-diffusivity summed over the mobile ions over the collective one.
+        Self-diffusivity summed over the mobile ions over the collective one, or None.
+    haven_ratio_error
+        Its standard error, or None.
     n_hops
         Hops worth of collective displacement, ``6 D t / l²``, or None where they were not counted.
     hop_length_A
@@ -68,6 +70,7 @@ class Diffusivity:
     tracer_tensor: Tensor | None = None
     finite_size_A2_per_ps: float | None = None
     haven_ratio: float | None = None
+    haven_ratio_error: float | None = None
     n_hops: float | None = None
     hop_length_A: float | None = None
     replica_error_A2_per_ps: float | None = None
@@ -110,6 +113,7 @@ def as_json(result: Diffusivity | Arrhenius) -> dict[str, object]:
         "tracer": d.tracer and _coefficient_as_json(d.tracer, d.tracer_tensor),
         "finite_size_A2_per_ps": d.finite_size_A2_per_ps,
         "haven_ratio": d.haven_ratio,
+        "haven_ratio_error": d.haven_ratio_error,
         "replica_error_A2_per_ps": d.replica_error_A2_per_ps,
         "hops": d.n_hops,
         "hop_length_A": d.hop_length_A,
@@ -136,6 +140,7 @@ def refused(diffusivity: Diffusivity, reason: str) -> Diffusivity:
         tracer_tensor=None,
         finite_size_A2_per_ps=None,
         haven_ratio=None,
+        haven_ratio_error=None,
         replica_error_A2_per_ps=None,
     )
 

@@ -12,6 +12,7 @@ from curator.diffusion.arrhenius import Arrhenius, fit_arrhenius
 from curator.diffusion.coefficient import (
     N_RESIDENCES,
     MeasuredWalk,
+    haven_ratio,
     length_for_memory,
     measure_sum,
     measure_tracer,
@@ -233,9 +234,9 @@ def diffusivity_of_positions(
     by_ion = by_ion if tracer else None
     collective_tensor = diffusivity_tensor(paths, interval_ps, walk, n_carriers)
     tracer_tensor = None if by_ion is None else diffusivity_tensor(each, interval_ps, by_ion)
-    haven_ratio = None
-    if by_ion is not None:
-        haven_ratio = by_ion.coefficient.D_A2_per_ps * n_mobile / walk.coefficient.D_A2_per_ps
+    ratio, ratio_error = None, None
+    if by_ion is not None and by_ion.coefficient.D_A2_per_ps > 0:
+        ratio, ratio_error = haven_ratio(by_ion.coefficient, walk.coefficient, n_mobile)
     reasons = [
         *refusals.cautions(walk, interval_ps),
         *_correlated(walk, by_ion if n_mobile > 1 else None, runs, residence_ps, n_carriers),
@@ -251,7 +252,8 @@ def diffusivity_of_positions(
         tracer=None if by_ion is None else by_ion.coefficient,
         collective_tensor=collective_tensor,
         tracer_tensor=tracer_tensor,
-        haven_ratio=haven_ratio,
+        haven_ratio=ratio,
+        haven_ratio_error=ratio_error,
         replica_error_A2_per_ps=walk.replica_error_A2_per_ps and walk.replica_error_A2_per_ps / n_carriers,
     )
 

@@ -80,6 +80,8 @@ def test_what_a_person_and_a_program_read(folder: Path):
     status, text = invoke(file, *LI, *at(1000), *EVERY, "--equilibration-ps", 1)
     assert status == 0
     assert f" Å²/ps, {low:.3g} to {high:.3g} (" in text
+    assert f"Haven ratio {content['haven_ratio']:.2g} ± {content['haven_ratio_error']:.2g}\n" in text
+    assert "GPa" not in text
     assert text.count("± is one standard error, and the range behind it is the 95 % interval") == 1
     again = told(file, folder / "again.extxyz", *LI, *at(1000, 1000), *EVERY)
     assert again["n_trajectories"] == 2
@@ -218,6 +220,9 @@ def test_short_md_that_is_kept_can_be_lengthened(tmp_path: Path):
     assert status == 0
     (point,) = json.loads(text)["diffusion"]
     assert (point["status"], point["frame_interval_fs"]) == ("refused", 100)
+    with pytest.warns(Notice, match="lengthen the MD"):
+        _, text = invoke("lif-interstitial", *MD, *LI, *at(700), *short)
+    assert text.startswith(f"700 K: refused, 0 ps, at {point['pressure_GPa']:.1f} GPa\n")
     assert (tmp_path / "T700-r0" / "header.json").exists()
 
 

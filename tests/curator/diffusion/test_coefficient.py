@@ -8,6 +8,7 @@ from scipy.stats import chi2
 from curator.diffusion.coefficient import (
     Coefficient,
     chi2_coefficient,
+    haven_ratio,
     length_for_memory,
     measure_sum,
     measure_tracer,
@@ -155,6 +156,14 @@ def test_a_coefficient_of_nothing_is_compatible_with_zero():
 
 def test_a_share_is_a_part_of_everything():
     assert shared(Coefficient(4.0, 1.0, (2.0, 8.0)), 4) == Coefficient(1.0, 0.25, (0.5, 2.0))
+
+
+def test_the_errors_of_a_haven_ratio_add_in_squares():
+    """3 % and 4 % are 5 %; thirty ions of 0.01 Å²/ps against a sum of 0.6."""
+    ratio, error = haven_ratio(Coefficient(0.01, 0.0003, (0, 1)), Coefficient(0.6, 0.024, (0, 1)), 30)
+    assert (ratio, error) == (pytest.approx(0.5), pytest.approx(0.025))
+    one = Coefficient(0.6, 0.024, (0, 1))
+    assert haven_ratio(one, one, 1) == (1.0, 0.0)
 
 
 def test_replicas_that_agree_leave_the_error_alone_and_others_replace_it():
