@@ -22,14 +22,14 @@ from curator.commands.diffusion_files import (
     symbols,
     temperature_of_each,
 )
+from curator.commands.diffusion_lines import arrhenius_lines, legend, lines_of
 from curator.datasets.frame import Frame
 from curator.datasets.notice import Notice
-from curator.datasets.units import CM2_PER_S_PER_A2_PER_PS as CM2
 from curator.errors import BadInput, bad_input
 
 if TYPE_CHECKING:
-    from curator.diffusion.coefficient import Coefficient
-    from curator.diffusion.measurement import Arrhenius, Diffusivity
+    from curator.diffusion.conductivity import Conductivity
+    from curator.diffusion.measurement import Diffusivity
     from curator.trajectory import Trajectory
 
 DURATION_PS = 50.0
@@ -105,6 +105,10 @@ def diffusion(
             help="Defects, or ions, among which the collective diffusion is divided; by default 1.",
         ),
     ] = None,
+    ion_charge: Annotated[
+        float | None,
+        typer.Option("--ion-charge", help="Of a mobile ion, in e: gives the ionic conductivity as well."),
+    ] = None,
     equilibration_ps: Annotated[
         float, typer.Option("--equilibration-ps", help="Left out at the beginning of each trajectory.")
     ] = 2.0,
@@ -122,6 +126,7 @@ def diffusion(
     With several temperatures, an activation energy as well. A refusal is an answer too: its reasons are told, and the
     exit status is 0.
     """
+    from curator.diffusion.conductivity import conductivity_as_json
     from curator.diffusion.measurement import as_json as to_json
     from curator.diffusion.measurement import fit_arrhenius
 
@@ -136,8 +141,11 @@ def diffusion(
         }
     )
     check_positive({"--equilibration-ps": equilibration_ps}, or_zero=True)
+    if ion_charge is not None and not (np.isfinite(ion_charge) and ion_charge):
+        raise BadInput(f"--ion-charge: must not be zero, and finite; got {ion_charge:g}")
     if liquid:
         refuse({"--host": host, "--carriers": carriers}, "a liquid has neither host nor carriers")
+        refuse({"--ion-charge": ion_charge}, "takes the collective diffusivity, which is not measured in a liquid")
     else:
         refuse({"--viscosity-mPa-s": viscosity_mPa_s}, "goes with --liquid")
     options: dict[str, Any] = {
@@ -176,13 +184,31 @@ def diffusion(
         "equilibration_ps": equilibration_ps,
     }
     fit = fit_arrhenius(measured)
-    content = [about | to_json(found) for found in measured]
-    lines = [line for found in measured for line in _lines(found, carriers or 1)]
+    conducting = [_conductivity(found, ion_charge, carriers or 1) for found in measured]
+    content = [
+        about | to_json(found) | {"conductivity": sigma and conductivity_as_json(sigma)}
+        for found, sigma in zip(measured, conducting, strict=True)
+    ]
+    lines = [
+        line
+        for found, sigma in zip(measured, conducting, strict=True)
+        for line in lines_of(found, carriers or 1, sigma)
+    ]
     if model is None and len(measured) == 1:
-        show(as_json, content[0], [*lines, *_legend(measured)])
+        show(as_json, content[0], [*lines, *legend(measured)])
     else:
         several = {"diffusion": content, "arrhenius": None if fit is None else to_json(fit)}
-        show(as_json, several, [*lines, *_arrhenius_lines(fit, measured), *_legend(measured)])
+        show(as_json, several, [*lines, *arrhenius_lines(fit, measured), *legend(measured)])
+
+
+def _conductivity(found: "Diffusivity", ion_charge: float | None, carriers: int) -> "Conductivity | None":
+    """Conductivity where the charge is given."""
+    from curator.diffusion.conductivity import conductivity
+
+    if ion_charge is None:
+        return None
+    with bad_input("--ion-charge"):
+        return conductivity(found, ion_charge, carriers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,53 +289,3 @@ def _run(
                 )
             everything[temperature_K] = trajectories
     return everything
-
-
-def _lines(found: "Diffusivity", carriers: int) -> list[str]:
-    """A diffusivity for a person."""
-    of = "" if found.collective is None else f" of each of {carriers} carriers" if carriers > 1 else " of one carrier"
-    if found.main is not None:
-        line = f"D{of} = {_with_interval(found.main)} ({found.main.D_A2_per_ps * CM2:.3g} cm²/s)"
-    elif found.bound_A2_per_ps is not None:
-        line = f"D{of} < {found.bound_A2_per_ps:.3g} Å²/ps"
-    else:
-        line = "refused"
-    hops = "" if found.n_hops is None else f"{found.n_hops:.0f} hops in "
-    pressure = "" if found.pressure_GPa is None else f", at {found.pressure_GPa:.1f} GPa"
-    lines = [f"{found.temperature_K:g} K: {line}, {hops}{found.time_ps:.0f} ps{pressure}"]
-    if found.collective is not None and found.tracer is not None:
-        lines.append(f"D of an ion, the tracer's = {_with_interval(found.tracer)}")
-    if found.haven_ratio is not None:
-        lines.append(f"Haven ratio {found.haven_ratio:.2g} ± {found.haven_ratio_error:.2g}")
-    if found.finite_size_A2_per_ps is not None:
-        lines.append(f"of it {found.finite_size_A2_per_ps:.3g} Å²/ps were added for the size of the cell")
-    return [*lines, *found.reasons]
-
-
-def _with_interval(found: "Coefficient") -> str:
-    low, high = found.ci95_A2_per_ps
-    return f"{found.D_A2_per_ps:.3g} ± {found.error_A2_per_ps:.2g} Å²/ps, {low:.3g} to {high:.3g}"
-
-
-def _legend(measured: "Sequence[Diffusivity]") -> list[str]:
-    """What the numbers behind a value mean, once."""
-    if all(found.main is None for found in measured):
-        return []
-    return ["± is one standard error, and the range behind it is the 95 % interval"]
-
-
-def _arrhenius_lines(fit: "Arrhenius | None", measured: "Sequence[Diffusivity]") -> list[str]:
-    """An activation energy for a person."""
-    if fit is None:
-        n_measured = len({found.temperature_K for found in measured if found.main is not None})
-        several = len(measured) > 1
-        return [f"no Ea: D was measured at {n_measured} of {len(measured)} temperatures"] if several else []
-    low, high = fit.temperatures_K
-    fitted = "" if fit.p_value is None else f", chi² {fit.chi2:.1f} for {fit.dof}, p = {fit.p_value:.2g}"
-    return [
-        f"Ea = {fit.Ea_eV:.3f} ± {fit.error_eV:.3f} eV, {fit.ci95_eV[0]:.3f} to {fit.ci95_eV[1]:.3f}",
-        f"D0 = {fit.D0_A2_per_ps:.3g} ± {fit.error_D0_A2_per_ps:.2g} Å²/ps",
-        f"from {fit.n_temperatures} temperatures, {low:g} to {high:g} K, {fit.n_trajectories} trajectories, "
-        f"{fit.n_hops:.0f} hops in {fit.time_ps:.0f} ps{fitted}",
-        *fit.reasons,
-    ]

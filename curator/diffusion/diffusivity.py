@@ -54,6 +54,8 @@ class Diffusivity:
         Time after equilibration, and trajectories, that went in.
     pressure_GPa
         Mean pressure, or None.
+    volume_A3
+        Volume of the cell in Å³, or None where it is not periodic in all directions.
     msd
         Mean squared displacement of the summed mobile species in the frame of the host, per carrier, or None.
     """
@@ -78,6 +80,7 @@ class Diffusivity:
     time_ps: float = 0.0
     n_trajectories: int = 0
     pressure_GPa: float | None = None
+    volume_A3: float | None = None
     msd: MSDCurve | None = None
 
     @property
@@ -121,6 +124,7 @@ def as_json(result: Diffusivity | Arrhenius) -> dict[str, object]:
         "time_ps": d.time_ps,
         "n_trajectories": d.n_trajectories,
         "pressure_GPa": d.pressure_GPa,
+        "volume_A3": d.volume_A3,
         "status": d.status,
         "reasons": list(d.reasons),
     }

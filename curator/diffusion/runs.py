@@ -64,8 +64,15 @@ class Runs:
     @property
     def nothing_known(self) -> Diffusivity:
         """A diffusivity before anything was measured."""
-        n = len(self.whole)
-        return Diffusivity(self.mobile, self.temperature_K, "refused", (), time_ps=self.time_ps, n_trajectories=n)
+        return Diffusivity(
+            self.mobile,
+            self.temperature_K,
+            "refused",
+            (),
+            time_ps=self.time_ps,
+            n_trajectories=len(self.whole),
+            volume_A3=float(np.abs(np.linalg.det(self.cell))) if self.pbc.all() else None,
+        )
 
 
 def prepare(

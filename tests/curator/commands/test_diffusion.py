@@ -87,6 +87,20 @@ def test_what_a_person_and_a_program_read(folder: Path):
     assert again["n_trajectories"] == 2
 
 
+def test_the_conductivity_is_told_where_the_charge_is_given(folder: Path):
+    flags = (folder / "1000.extxyz", *LI, *at(1000), *EVERY, "--ion-charge", 1)
+    content = told(*flags)
+    found = content["conductivity"]
+    # n q² D / (V kT) in SI, in mS/cm.
+    D, V_m3 = 1e-8 * content["D_A2_per_ps"], np.linalg.det(kmc.CELL) * 1e-30
+    assert found["mS_per_cm"] == pytest.approx(10 * 1.602176634e-19**2 * D / (V_m3 * 1.380649e-23 * 1000), rel=1e-5)
+    low, high = found["ci95"]
+    _, text = invoke(*flags)
+    value = f"{found['mS_per_cm']:.3g} ± {found['error']:.2g} mS/cm"
+    assert f"conductivity = {value}, {low:.3g} to {high:.3g}\n" in text
+    assert told(*flags[:-2])["conductivity"] is None
+
+
 def test_hops_that_were_not_counted_are_not_told(folder: Path):
     flags = (folder / "1000.extxyz", *LI, *at(1000), *EVERY, "--equilibration-ps", 35)
     content = told(*flags)
@@ -176,6 +190,9 @@ def test_the_same_trajectory_counts_once(folder: Path, tmp_path: Path):
         ([*LI, "--host", "Li"], "--host Li: is the mobile element"),
         ([*LI, "--liquid", "--host", "F"], "--host: a liquid has neither"),
         ([*LI, "--liquid", "--carriers", 1], "--carriers: a liquid has neither"),
+        ([*LI, "--liquid", "--ion-charge", 1], "--ion-charge: takes the collective diffusivity"),
+        ([*LI, "--ion-charge", 0], "--ion-charge: must not be zero"),
+        ([*LI, "--ion-charge", "nan"], "--ion-charge: must not be zero"),
         ([*LI, "--viscosity-mPa-s", 1], "--viscosity-mPa-s: goes with --liquid"),
         ([*LI, "--elements", "Li,F"], "names its elements by itself; leave out --elements"),
         ([*LI, "--out", "md"], "--out: goes with --model"),
