@@ -22,12 +22,13 @@ from curator.commands.diffusion_files import (
     symbols,
     temperature_of_each,
 )
-from curator.commands.diffusion_lines import arrhenius_lines, legend, lines_of
+from curator.commands.diffusion_lines import arrhenius_lines, extrapolated_line, legend, lines_of, no_fit
 from curator.datasets.frame import Frame
 from curator.datasets.notice import Notice
 from curator.errors import BadInput, bad_input
 
 if TYPE_CHECKING:
+    from curator.diffusion.arrhenius import Arrhenius, Extrapolated
     from curator.diffusion.conductivity import Conductivity
     from curator.diffusion.measurement import Diffusivity
     from curator.trajectory import Trajectory
@@ -109,6 +110,10 @@ def diffusion(
         float | None,
         typer.Option("--ion-charge", help="Of a mobile ion, in e: gives the ionic conductivity as well."),
     ] = None,
+    extrapolate_K: Annotated[
+        list[float] | None,
+        typer.Option("--extrapolate-K", help="Any number of temperatures at which the Arrhenius fit is to be read."),
+    ] = None,
     equilibration_ps: Annotated[
         float, typer.Option("--equilibration-ps", help="Left out at the beginning of each trajectory.")
     ] = 2.0,
@@ -126,6 +131,7 @@ def diffusion(
     With several temperatures, an activation energy as well. A refusal is an answer too: its reasons are told, and the
     exit status is 0.
     """
+    from curator.diffusion.arrhenius import extrapolated_as_json
     from curator.diffusion.conductivity import conductivity_as_json
     from curator.diffusion.measurement import as_json as to_json
     from curator.diffusion.measurement import fit_arrhenius
@@ -138,11 +144,14 @@ def diffusion(
             "--timestep-fs": timestep_fs,
             "--hop-length-A": hop_length_A,
             "--viscosity-mPa-s": viscosity_mPa_s,
+            "--extrapolate-K": extrapolate_K,
         }
     )
     check_positive({"--equilibration-ps": equilibration_ps}, or_zero=True)
     if ion_charge is not None and not (np.isfinite(ion_charge) and ion_charge):
         raise BadInput(f"--ion-charge: must not be zero, and finite; got {ion_charge:g}")
+    if extrapolate_K and len(set(temperature_K)) < 2:
+        raise BadInput("--extrapolate-K: takes two temperatures or more; give --temperature-K more than once")
     if liquid:
         refuse({"--host": host, "--carriers": carriers}, "a liquid has neither host nor carriers")
         refuse({"--ion-charge": ion_charge}, "takes the collective diffusivity, which is not measured in a liquid")
@@ -196,9 +205,32 @@ def diffusion(
     ]
     if model is None and len(measured) == 1:
         show(as_json, content[0], [*lines, *legend(measured)])
-    else:
-        several = {"diffusion": content, "arrhenius": None if fit is None else to_json(fit)}
-        show(as_json, several, [*lines, *arrhenius_lines(fit, measured), *legend(measured)])
+        return
+    line = None
+    if fit is not None:
+        elsewhere = [_elsewhere(fit, T, measured, ion_charge, carriers or 1) for T in extrapolate_K or ()]
+        line = to_json(fit) | {
+            "extrapolated": [
+                extrapolated_as_json(found) | {"conductivity": sigma and conductivity_as_json(sigma)}
+                for found, sigma in elsewhere
+            ]
+        }
+        lines += [*arrhenius_lines(fit), *(extrapolated_line(found, sigma) for found, sigma in elsewhere)]
+    show(as_json, {"diffusion": content, "arrhenius": line}, [*lines, *no_fit(fit, measured), *legend(measured)])
+
+
+def _elsewhere(
+    fit: "Arrhenius", temperature_K: float, measured: "Sequence[Diffusivity]", ion_charge: float | None, carriers: int
+) -> "tuple[Extrapolated, Conductivity | None]":
+    """What the fit gives at a temperature, in the cell of the lowest one that was measured."""
+    from curator.diffusion.arrhenius import extrapolate
+    from curator.diffusion.conductivity import conductivity_of
+
+    found = extrapolate(fit, temperature_K)
+    coldest = min((d for d in measured if d.main is not None), key=lambda d: d.temperature_K or 0.0)
+    if ion_charge is None or coldest.volume_A3 is None:
+        return found, None
+    return found, conductivity_of(found, temperature_K, coldest.volume_A3, ion_charge, carriers)
 
 
 def _conductivity(found: "Diffusivity", ion_charge: float | None, carriers: int) -> "Conductivity | None":

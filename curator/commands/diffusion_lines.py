@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from curator.datasets.units import CM2_PER_S_PER_A2_PER_PS as CM2
 
 if TYPE_CHECKING:
+    from curator.diffusion.arrhenius import Extrapolated
     from curator.diffusion.coefficient import Coefficient
     from curator.diffusion.conductivity import Conductivity
     from curator.diffusion.measurement import Arrhenius, Diffusivity
@@ -34,16 +35,31 @@ def lines_of(found: "Diffusivity", carriers: int, conductivity: "Conductivity | 
     return [*lines, *found.reasons]
 
 
-def _with_interval(found: "Coefficient") -> str:
+def extrapolated_line(found: "Extrapolated", conductivity: "Conductivity | None") -> str:
+    """A diffusivity on the line of an Arrhenius fit for a person."""
+    line = f"{found.temperature_K:g} K, by the line: D = {_with_interval(found)}"
+    line += f" ({found.D_A2_per_ps * CM2:.3g} cm²/s)"
+    return "; ".join([line, *([] if conductivity is None else [_conductivity_line(conductivity)]), *found.reasons])
+
+
+def _with_interval(found: "Coefficient | Extrapolated") -> str:
     low, high = found.ci95_A2_per_ps
     return f"{found.D_A2_per_ps:.3g} ± {found.error_A2_per_ps:.2g} Å²/ps, {low:.3g} to {high:.3g}"
 
 
 def _conductivity_line(found: "Conductivity") -> str:
     if found.mS_per_cm is None or found.ci95_mS_per_cm is None:
-        return f"conductivity < {found.bound_mS_per_cm:.3g} mS/cm"
-    low, high = found.ci95_mS_per_cm
-    return f"conductivity = {found.mS_per_cm:.3g} ± {found.error_mS_per_cm:.2g} mS/cm, {low:.3g} to {high:.3g}"
+        return f"conductivity < {_written(found.bound_mS_per_cm)} mS/cm"
+    low, high = map(_written, found.ci95_mS_per_cm)
+    error = _written(found.error_mS_per_cm, digits=2)
+    return f"conductivity = {_written(found.mS_per_cm)} ± {error} mS/cm, {low} to {high}"
+
+
+def _written(value: float | None, digits: int = 3) -> str:
+    """Without an exponent where there are thousands of a small unit."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value >= 10**digits else f"{value:.{digits}g}"
 
 
 def legend(measured: "Sequence[Diffusivity]") -> list[str]:
@@ -53,12 +69,16 @@ def legend(measured: "Sequence[Diffusivity]") -> list[str]:
     return ["± is one standard error, and the range behind it is the 95 % interval"]
 
 
-def arrhenius_lines(fit: "Arrhenius | None", measured: "Sequence[Diffusivity]") -> list[str]:
+def no_fit(fit: "Arrhenius | None", measured: "Sequence[Diffusivity]") -> list[str]:
+    """Why several temperatures have no activation energy."""
+    if fit is not None or len(measured) == 1:
+        return []
+    n_measured = len({found.temperature_K for found in measured if found.main is not None})
+    return [f"no Ea: D was measured at {n_measured} of {len(measured)} temperatures"]
+
+
+def arrhenius_lines(fit: "Arrhenius") -> list[str]:
     """An activation energy for a person."""
-    if fit is None:
-        n_measured = len({found.temperature_K for found in measured if found.main is not None})
-        several = len(measured) > 1
-        return [f"no Ea: D was measured at {n_measured} of {len(measured)} temperatures"] if several else []
     low, high = fit.temperatures_K
     fitted = "" if fit.p_value is None else f", chi² {fit.chi2:.1f} for {fit.dof}, p = {fit.p_value:.2g}"
     return [

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from curator.datasets.units import C_PER_E, KB_EV_PER_K
+from curator.diffusion.arrhenius import Extrapolated
+from curator.diffusion.coefficient import Coefficient
 from curator.diffusion.diffusivity import Diffusivity
 
 MS_PER_CM_PER_E_PER_V_A_PS: float = C_PER_E * 1e10 * 1e12 * 10
@@ -55,13 +57,19 @@ def conductivity(found: Diffusivity, ion_charge_e: float, n_carriers: int) -> Co
         return None
     if found.temperature_K is None or found.volume_A3 is None:
         raise ValueError("a conductivity needs a temperature and a cell that is periodic in all directions")
+    if found.collective is not None:
+        return conductivity_of(found.collective, found.temperature_K, found.volume_A3, ion_charge_e, n_carriers)
     per_D = mS_per_cm_of(1.0, found.temperature_K, found.volume_A3, ion_charge_e, n_carriers)
-    if found.collective is None:
-        return Conductivity(bound_mS_per_cm=found.bound_A2_per_ps and found.bound_A2_per_ps * per_D)
-    low, high = found.collective.ci95_A2_per_ps
-    return Conductivity(
-        found.collective.D_A2_per_ps * per_D, found.collective.error_A2_per_ps * per_D, (low * per_D, high * per_D)
-    )
+    return Conductivity(bound_mS_per_cm=found.bound_A2_per_ps and found.bound_A2_per_ps * per_D)
+
+
+def conductivity_of(
+    D: Coefficient | Extrapolated, temperature_K: float, volume_A3: float, ion_charge_e: float, n_carriers: int
+) -> Conductivity:
+    """Conductivity of a collective diffusivity per carrier with its error; parameters as of `mS_per_cm_of`."""
+    per_D = mS_per_cm_of(1.0, temperature_K, volume_A3, ion_charge_e, n_carriers)
+    low, high = D.ci95_A2_per_ps
+    return Conductivity(D.D_A2_per_ps * per_D, D.error_A2_per_ps * per_D, (low * per_D, high * per_D))
 
 
 def mS_per_cm_of(

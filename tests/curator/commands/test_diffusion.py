@@ -68,6 +68,28 @@ def test_activation_energy_of_trajectories(folder: Path):
     assert abs(fit["Ea_eV"] - EA_EV) < 3 * fit["error_eV"] < 0.2
 
 
+def test_the_line_is_read_at_other_temperatures(folder: Path):
+    files = [folder / f"{name}.extxyz" for name in ("600", "800", "1000")]
+    flags = (*files, *LI, *at(*TEMPERATURES_K), *EVERY)
+    beyond = (*flags, "--extrapolate-K", 300, "--extrapolate-K", 700, "--ion-charge", 1)
+    fit = told(*beyond)["arrhenius"]
+    cold, between = fit["extrapolated"]
+    assert (cold["temperature_K"], between["temperature_K"]) == (300, 700)
+    D = np.exp(fit["ln_D0"] - fit["Ea_eV"] / (8.617333262e-5 * 300))
+    assert cold["D_A2_per_ps"] == pytest.approx(D, rel=1e-4)
+    low, high = cold["ci95_A2_per_ps"]
+    assert low < rate_per_ps(300) * 0.75 * kmc.A**2 / 6 < high
+    assert cold["reasons"] == ["extrapolated by 300 K below the lowest"]
+    assert between["reasons"] == []
+    # n q² D / (V kT) in SI, in mS/cm.
+    per_D = 10 * 1.602176634e-19**2 * 1e-8 / (np.linalg.det(kmc.CELL) * 1e-30 * 1.380649e-23 * 300)
+    assert cold["conductivity"]["ci95"] == pytest.approx([low * per_D, high * per_D], rel=1e-5)
+    _, text = invoke(*beyond)
+    assert f"300 K, by the line: D = {D:.3g} ± " in text
+    assert "; extrapolated by 300 K below the lowest\n" in text
+    assert told(*flags)["arrhenius"]["extrapolated"] == []
+
+
 def test_what_a_person_and_a_program_read(folder: Path):
     file = folder / "1000.extxyz"
     content = told(file, *LI, *at(1000), *EVERY, "--equilibration-ps", 1)
@@ -96,8 +118,8 @@ def test_the_conductivity_is_told_where_the_charge_is_given(folder: Path):
     assert found["mS_per_cm"] == pytest.approx(10 * 1.602176634e-19**2 * D / (V_m3 * 1.380649e-23 * 1000), rel=1e-5)
     low, high = found["ci95"]
     _, text = invoke(*flags)
-    value = f"{found['mS_per_cm']:.3g} ± {found['error']:.2g} mS/cm"
-    assert f"conductivity = {value}, {low:.3g} to {high:.3g}\n" in text
+    # Some thousand, whose error is some hundred.
+    assert f"conductivity = {found['mS_per_cm']:.0f} ± {found['error']:.0f} mS/cm, {low:.0f} to {high:.0f}\n" in text
     assert told(*flags[:-2])["conductivity"] is None
 
 
@@ -191,6 +213,7 @@ def test_the_same_trajectory_counts_once(folder: Path, tmp_path: Path):
         ([*LI, "--liquid", "--host", "F"], "--host: a liquid has neither"),
         ([*LI, "--liquid", "--carriers", 1], "--carriers: a liquid has neither"),
         ([*LI, "--liquid", "--ion-charge", 1], "--ion-charge: takes the collective diffusivity"),
+        ([*LI, "--extrapolate-K", 300], "--extrapolate-K: takes two temperatures or more"),
         ([*LI, "--ion-charge", 0], "--ion-charge: must not be zero"),
         ([*LI, "--ion-charge", "nan"], "--ion-charge: must not be zero"),
         ([*LI, "--viscosity-mPa-s", 1], "--viscosity-mPa-s: goes with --liquid"),
