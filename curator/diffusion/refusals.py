@@ -130,8 +130,8 @@ def too_few_hops(walk: MeasuredWalk, time_ps: float) -> str:
     # The error falls as the root of the time.
     needed_ps = math.ceil(time_ps * (relative / MAX_RELATIVE_ERROR) ** 2)
     return (
-        f"too short to tell hops, {seen}, from motion in place: an error of {math.ceil(100 * relative)}%, above "
-        f"{MAX_RELATIVE_ERROR:.0%}: only an upper bound; run about {needed_ps} ps in all"
+        f"too short to tell hops, {seen}, from motion in place: an error of {relative:.0%}: only an upper bound; run "
+        f"about {needed_ps} ps in all"
     )
 
 

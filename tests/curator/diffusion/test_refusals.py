@@ -38,7 +38,7 @@ def test_hops_enough_in_too_short_a_time_are_told_from_too_few():
 
     # Of fit and counting the root of 0.5² + 1/25, 54 %; with (54 / 45)² of the time it is 45 %: 28.6 ps.
     reason = reason_of(20, 0.5)
-    assert reason.startswith("too short to tell hops, about 25.0 in 20 ps, from motion in place: an error of 54%,")
+    assert reason.startswith("too short to tell hops, about 25.0 in 20 ps, from motion in place: an error of 54%: only")
     assert reason.endswith("only an upper bound; run about 29 ps in all")
     assert reason_of(29, 0.5 * np.sqrt(20 / 29)) == ""
     assert reason_of(28, 0.5 * np.sqrt(20 / 28)).startswith("too short to tell hops")
