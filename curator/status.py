@@ -176,7 +176,8 @@ def _exam_line(item: Json) -> str:
 
 
 def _diffusion_line(point: Json) -> str:
-    about = f"{point['hops']:.0f} hops in {point['time_ps']:.0f} ps"
+    hops = "" if point["hops"] is None else f"{point['hops']:.0f} hops in "
+    about = f"{hops}{point['time_ps']:.0f} ps"
     if point.get("pressure_GPa") is not None:
         about += f", at {point['pressure_GPa']:.1f} GPa"
     if point["status"] == "measured":

@@ -8,6 +8,8 @@ from ase import units as ase_units
 
 KB_EV_PER_K: float = float(ase_units.kB)
 KB_J_PER_K: float = float(ase_units._k)
+C_PER_E: float = float(ase_units._e)
+"""The elementary charge in C."""
 FS: float = float(ase_units.fs)
 """One femtosecond in ASE's own unit of time."""
 GPA: float = float(ase_units.GPa)

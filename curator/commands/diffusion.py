@@ -22,14 +22,15 @@ from curator.commands.diffusion_files import (
     symbols,
     temperature_of_each,
 )
+from curator.commands.diffusion_lines import arrhenius_lines, extrapolated_line, legend, lines_of, no_fit
 from curator.datasets.frame import Frame
 from curator.datasets.notice import Notice
-from curator.datasets.units import CM2_PER_S_PER_A2_PER_PS as CM2
 from curator.errors import BadInput, bad_input
 
 if TYPE_CHECKING:
-    from curator.diffusion.coefficient import Coefficient
-    from curator.diffusion.measurement import Arrhenius, Diffusivity
+    from curator.diffusion.arrhenius import Arrhenius, Extrapolated
+    from curator.diffusion.conductivity import Conductivity
+    from curator.diffusion.measurement import Diffusivity
     from curator.trajectory import Trajectory
 
 DURATION_PS = 50.0
@@ -105,6 +106,14 @@ def diffusion(
             help="Defects, or ions, among which the collective diffusion is divided; by default 1.",
         ),
     ] = None,
+    ion_charge: Annotated[
+        float | None,
+        typer.Option("--ion-charge", help="Of a mobile ion, in e: gives the ionic conductivity as well."),
+    ] = None,
+    extrapolate_K: Annotated[
+        list[float] | None,
+        typer.Option("--extrapolate-K", help="Any number of temperatures at which the Arrhenius fit is to be read."),
+    ] = None,
     equilibration_ps: Annotated[
         float, typer.Option("--equilibration-ps", help="Left out at the beginning of each trajectory.")
     ] = 2.0,
@@ -122,6 +131,8 @@ def diffusion(
     With several temperatures, an activation energy as well. A refusal is an answer too: its reasons are told, and the
     exit status is 0.
     """
+    from curator.diffusion.arrhenius import extrapolated_as_json
+    from curator.diffusion.conductivity import conductivity_as_json
     from curator.diffusion.measurement import as_json as to_json
     from curator.diffusion.measurement import fit_arrhenius
 
@@ -133,11 +144,17 @@ def diffusion(
             "--timestep-fs": timestep_fs,
             "--hop-length-A": hop_length_A,
             "--viscosity-mPa-s": viscosity_mPa_s,
+            "--extrapolate-K": extrapolate_K,
         }
     )
     check_positive({"--equilibration-ps": equilibration_ps}, or_zero=True)
+    if ion_charge is not None and not (np.isfinite(ion_charge) and ion_charge):
+        raise BadInput(f"--ion-charge: must not be zero, and finite; got {ion_charge:g}")
+    if extrapolate_K and len(set(temperature_K)) < 2:
+        raise BadInput("--extrapolate-K: takes two temperatures or more; give --temperature-K more than once")
     if liquid:
         refuse({"--host": host, "--carriers": carriers}, "a liquid has neither host nor carriers")
+        refuse({"--ion-charge": ion_charge}, "takes the collective diffusivity, which is not measured in a liquid")
     else:
         refuse({"--viscosity-mPa-s": viscosity_mPa_s}, "goes with --liquid")
     options: dict[str, Any] = {
@@ -176,13 +193,54 @@ def diffusion(
         "equilibration_ps": equilibration_ps,
     }
     fit = fit_arrhenius(measured)
-    content = [about | to_json(found) for found in measured]
-    lines = [line for found in measured for line in _lines(found, carriers or 1)]
+    conducting = [_conductivity(found, ion_charge, carriers or 1) for found in measured]
+    content = [
+        about | to_json(found) | {"conductivity": sigma and conductivity_as_json(sigma)}
+        for found, sigma in zip(measured, conducting, strict=True)
+    ]
+    lines = [
+        line
+        for found, sigma in zip(measured, conducting, strict=True)
+        for line in lines_of(found, carriers or 1, sigma)
+    ]
     if model is None and len(measured) == 1:
-        show(as_json, content[0], [*lines, *_legend(measured)])
-    else:
-        several = {"diffusion": content, "arrhenius": None if fit is None else to_json(fit)}
-        show(as_json, several, [*lines, *_arrhenius_lines(fit, measured), *_legend(measured)])
+        show(as_json, content[0], [*lines, *legend(measured)])
+        return
+    line = None
+    if fit is not None:
+        elsewhere = [_elsewhere(fit, T, measured, ion_charge, carriers or 1) for T in extrapolate_K or ()]
+        line = to_json(fit) | {
+            "extrapolated": [
+                extrapolated_as_json(found) | {"conductivity": sigma and conductivity_as_json(sigma)}
+                for found, sigma in elsewhere
+            ]
+        }
+        lines += [*arrhenius_lines(fit), *(extrapolated_line(found, sigma) for found, sigma in elsewhere)]
+    show(as_json, {"diffusion": content, "arrhenius": line}, [*lines, *no_fit(fit, measured), *legend(measured)])
+
+
+def _elsewhere(
+    fit: "Arrhenius", temperature_K: float, measured: "Sequence[Diffusivity]", ion_charge: float | None, carriers: int
+) -> "tuple[Extrapolated, Conductivity | None]":
+    """What the fit gives at a temperature, in the cell of the lowest one that was measured."""
+    from curator.diffusion.arrhenius import extrapolate
+    from curator.diffusion.conductivity import conductivity_of
+
+    found = extrapolate(fit, temperature_K)
+    coldest = min((d for d in measured if d.main is not None), key=lambda d: d.temperature_K or 0.0)
+    if ion_charge is None or coldest.volume_A3 is None:
+        return found, None
+    return found, conductivity_of(found, temperature_K, coldest.volume_A3, ion_charge, carriers)
+
+
+def _conductivity(found: "Diffusivity", ion_charge: float | None, carriers: int) -> "Conductivity | None":
+    """Conductivity where the charge is given."""
+    from curator.diffusion.conductivity import conductivity
+
+    if ion_charge is None:
+        return None
+    with bad_input("--ion-charge"):
+        return conductivity(found, ion_charge, carriers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,15 +260,18 @@ def _of_model(
     structure: str, md: _MD, temperatures_K: Sequence[float], options: dict[str, Any]
 ) -> "tuple[list[Diffusivity], NDArray[np.int32], float]":
     """Diffusivity at each temperature; atomic numbers, and the time between frames in fs."""
-    from curator.diffusion.measurement import measure_diffusion
+    from curator.diffusion.measurement import coldest_first, measure_diffusion
 
     frame = structure_of(structure)
     check_species(frame.numbers, structure, options["mobile"], options["host"])
     _check_long_enough(md)
     everything = _run(frame, md, temperatures_K, options["equilibration_ps"])
     with bad_input():
-        measured = [measure_diffusion(trajectories, **options) for trajectories in everything]
-    settings = everything[0][0].settings
+        measured = coldest_first(
+            temperatures_K,
+            lambda T, guessed_A: measure_diffusion(everything[T], guessed_hop_length_A=guessed_A, **options),
+        )
+    settings = everything[temperatures_K[0]][0].settings
     return measured, frame.numbers, settings.steps_per_frame * settings.timestep_fs
 
 
@@ -230,7 +291,9 @@ def _check_long_enough(md: _MD) -> None:
     )
 
 
-def _run(frame: Frame, md: _MD, temperatures_K: Sequence[float], equilibration_ps: float) -> "list[list[Trajectory]]":
+def _run(
+    frame: Frame, md: _MD, temperatures_K: Sequence[float], equilibration_ps: float
+) -> "dict[float, list[Trajectory]]":
     """Trajectories at each temperature."""
     from curator.md import run_md
     from curator.trajectory import MDSettings, measuring_seed, timestep_for
@@ -238,7 +301,7 @@ def _run(frame: Frame, md: _MD, temperatures_K: Sequence[float], equilibration_p
     step_fs = md.timestep_fs or timestep_for(frame)
     total_ps = md.duration_ps + equilibration_ps
     calculator, identity = potential_named(md.model, md.trust, frame)
-    everything = []
+    everything = {}
     with Progress(console=Console(stderr=True), transient=True) as bar, bad_input():
         for temperature_K in temperatures_K:
             trajectories = []
@@ -256,51 +319,5 @@ def _run(frame: Frame, md: _MD, temperatures_K: Sequence[float], equilibration_p
                         on_progress=lambda done, total, row=row: bar.update(row, completed=done, total=total),  # type: ignore[misc]
                     )
                 )
-            everything.append(trajectories)
+            everything[temperature_K] = trajectories
     return everything
-
-
-def _lines(found: "Diffusivity", carriers: int) -> list[str]:
-    """A diffusivity for a person."""
-    of = "" if found.collective is None else f" of each of {carriers} carriers" if carriers > 1 else " of one carrier"
-    if found.main is not None:
-        line = f"D{of} = {_with_interval(found.main)} ({found.main.D_A2_per_ps * CM2:.3g} cm²/s)"
-    elif found.bound_A2_per_ps is not None:
-        line = f"D{of} < {found.bound_A2_per_ps:.3g} Å²/ps"
-    else:
-        line = "refused"
-    lines = [f"{found.temperature_K:g} K: {line}, {found.n_hops:.0f} hops in {found.time_ps:.0f} ps"]
-    if found.collective is not None and found.tracer is not None:
-        lines.append(f"D of an ion, the tracer's = {_with_interval(found.tracer)}")
-    if found.finite_size_A2_per_ps is not None:
-        lines.append(f"of it {found.finite_size_A2_per_ps:.3g} Å²/ps were added for the size of the cell")
-    return [*lines, *found.reasons]
-
-
-def _with_interval(found: "Coefficient") -> str:
-    low, high = found.ci95_A2_per_ps
-    return f"{found.D_A2_per_ps:.3g} ± {found.error_A2_per_ps:.2g} Å²/ps, {low:.3g} to {high:.3g}"
-
-
-def _legend(measured: "Sequence[Diffusivity]") -> list[str]:
-    """What the numbers behind a value mean, once."""
-    if all(found.main is None for found in measured):
-        return []
-    return ["± is one standard error, and the range behind it is the 95 % interval"]
-
-
-def _arrhenius_lines(fit: "Arrhenius | None", measured: "Sequence[Diffusivity]") -> list[str]:
-    """An activation energy for a person."""
-    if fit is None:
-        n_measured = len({found.temperature_K for found in measured if found.main is not None})
-        several = len(measured) > 1
-        return [f"no Ea: D was measured at {n_measured} of {len(measured)} temperatures"] if several else []
-    low, high = fit.temperatures_K
-    fitted = "" if fit.p_value is None else f", chi² {fit.chi2:.1f} for {fit.dof}, p = {fit.p_value:.2g}"
-    return [
-        f"Ea = {fit.Ea_eV:.3f} ± {fit.error_eV:.3f} eV, {fit.ci95_eV[0]:.3f} to {fit.ci95_eV[1]:.3f}",
-        f"D0 = {fit.D0_A2_per_ps:.3g} ± {fit.error_D0_A2_per_ps:.2g} Å²/ps",
-        f"from {fit.n_temperatures} temperatures, {low:g} to {high:g} K, {fit.n_trajectories} trajectories, "
-        f"{fit.n_hops:.0f} hops in {fit.time_ps:.0f} ps{fitted}",
-        *fit.reasons,
-    ]

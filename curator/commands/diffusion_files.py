@@ -71,7 +71,7 @@ def of_files(
     options: dict[str, Any],
 ) -> "list[Diffusivity]":
     """Diffusivity at each temperature, from the trajectories that have it."""
-    from curator.diffusion.measurement import diffusivity_of_positions, liquid_diffusivity_of_positions
+    from curator.diffusion.measurement import coldest_first, diffusivity_of_positions, liquid_diffusivity_of_positions
     from curator.diffusion.trajectory_files import SAME_CELL_A
 
     measure: Callable[..., Diffusivity] = diffusivity_of_positions
@@ -79,8 +79,8 @@ def of_files(
     if options["liquid"]:
         measure, others = liquid_diffusivity_of_positions, {"liquid", "host", "n_carriers"}
     own = {name: value for name, value in options.items() if name not in others}
-    measured = []
-    for temperature_K in dict.fromkeys(temperatures_K):
+
+    def at(temperature_K: float, guessed_hop_length_A: float | None) -> "Diffusivity":
         here = [path for path, own_K in zip(loaded, temperatures_K, strict=True) if own_K == temperature_K]
         first = loaded[here[0]]
         for path in here:
@@ -93,7 +93,7 @@ def of_files(
         positions = [_followed(path, loaded[path], unwrapped) for path in here]
         is_unwrapped = unwrapped or all(loaded[path].is_unwrapped for path in here)
         try:
-            found = measure(
+            return measure(
                 positions,
                 first.numbers,
                 first.cell,
@@ -101,24 +101,32 @@ def of_files(
                 pbc=first.pbc,
                 unwrapped=is_unwrapped or bool(first.pbc.any()),
                 temperature_K=temperature_K,
+                guessed_hop_length_A=guessed_hop_length_A,
                 **own,
             )
         except ValueError as error:
             raise BadInput(f"{', '.join(map(str, here))}: {error}") from error
-        measured.append(found)
-    return measured
+
+    return coldest_first([*dict.fromkeys(temperatures_K)], at)
 
 
 def _followed(path: Path, loaded: "Positions", unwrapped: bool) -> NDArray[np.float64]:
     """Unwrapped positions of a file; an error names it."""
+    from curator.diffusion.trajectory_files import are_wrapped
     from curator.positions import unwrap
 
-    if unwrapped or loaded.is_unwrapped:
+    if loaded.is_unwrapped:
+        return loaded.positions
+    wrapped = are_wrapped(loaded)
+    if unwrapped and wrapped:
+        raise BadInput(f"{path}: positions are wrapped; leave out --unwrapped, or write frames more often")
+    if unwrapped:
         return loaded.positions
     try:
         return unwrap(loaded.positions, loaded.cell, loaded.pbc)
     except ValueError as error:
-        raise BadInput(f"{path}: {error}; if its positions were never wrapped, say --unwrapped") from error
+        remedy = "" if wrapped else "; if its positions were never wrapped, say --unwrapped"
+        raise BadInput(f"{path}: {error}{remedy}") from error
 
 
 def check_species(numbers: NDArray[np.int32], place: str, mobile: str, host: Sequence[str] | None) -> None:

@@ -33,7 +33,7 @@ class _Measurement(Protocol):
     @property
     def bound_A2_per_ps(self) -> float | None: ...
     @property
-    def n_hops(self) -> float: ...
+    def n_hops(self) -> float | None: ...
     @property
     def time_ps(self) -> float: ...
     @property
@@ -88,6 +88,52 @@ class Arrhenius:
     def error_D0_A2_per_ps(self) -> float:
         """Its standard error, ``D0`` times that of ``ln D0``."""
         return self.D0_A2_per_ps * self.error_ln_D0
+
+
+@dataclass(frozen=True, slots=True)
+class Extrapolated:
+    """Diffusivity of an Arrhenius fit at a temperature.
+
+    Attributes
+    ----------
+    temperature_K
+        Temperature in K.
+    D_A2_per_ps, error_A2_per_ps, ci95_A2_per_ps
+        Diffusivity in Å²/ps, its standard error, ``D`` times that of ``ln D``, and its 95 % interval.
+    reasons
+        What to be careful about.
+    """
+
+    temperature_K: float
+    D_A2_per_ps: float
+    error_A2_per_ps: float
+    ci95_A2_per_ps: tuple[float, float]
+    reasons: tuple[str, ...] = ()
+
+
+def extrapolate(fit: Arrhenius, temperature_K: float) -> Extrapolated:
+    """Diffusivity at another temperature, if the line goes on until there.
+
+    ``ln D = g · (ln D0, Ea)`` with ``g = (1, -1/kT)`` has the variance ``g C g`` of the fit's covariance C, and the
+    interval is that of a normal ``ln D``: the errors of the diffusivities, and not their residuals, are behind C.
+
+    Raises
+    ------
+    ValueError
+        If the temperature is not positive.
+    """
+    if not temperature_K > 0:
+        raise ValueError(f"temperature {temperature_K:g} K must be positive")
+    ln_D, error = _on_line(temperature_K, np.array([fit.ln_D0, fit.Ea_eV]), np.array(fit.covariance))
+    lowest_K, highest_K = fit.temperatures_K
+    reasons: tuple[str, ...] = ()
+    if temperature_K < lowest_K:
+        reasons = (f"extrapolated by {lowest_K - temperature_K:g} K below the lowest",)
+    elif temperature_K > highest_K:
+        reasons = (f"extrapolated by {temperature_K - highest_K:g} K above the highest",)
+    D = float(np.exp(ln_D))
+    ends = (float(np.exp(ln_D - 1.96 * error)), float(np.exp(ln_D + 1.96 * error)))
+    return Extrapolated(temperature_K, D, D * error, ends, reasons)
 
 
 def fit_arrhenius(diffusivities: Sequence[_Measurement]) -> Arrhenius | None:
@@ -163,10 +209,22 @@ def fit_arrhenius(diffusivities: Sequence[_Measurement]) -> Arrhenius | None:
         n_temperatures=n_temperatures,
         temperatures_K=(float(temperature_K.min()), float(temperature_K.max())),
         n_trajectories=sum(d.n_trajectories for d in measured),
-        n_hops=sum(d.n_hops for d in measured),
+        n_hops=sum(d.n_hops or 0.0 for d in measured),
         time_ps=sum(d.time_ps for d in measured),
         reasons=tuple(reasons),
     )
+
+
+def extrapolated_as_json(found: Extrapolated) -> dict[str, object]:
+    """Extrapolated diffusivity as JSON values, with the unit in the name of each key."""
+    return {
+        "temperature_K": found.temperature_K,
+        "D_A2_per_ps": found.D_A2_per_ps,
+        "error_A2_per_ps": found.error_A2_per_ps,
+        "ci95_A2_per_ps": list(found.ci95_A2_per_ps),
+        "D_cm2_per_s": found.D_A2_per_ps * CM2_PER_S_PER_A2_PER_PS,
+        "reasons": list(found.reasons),
+    }
 
 
 def arrhenius_as_json(fit: Arrhenius) -> dict[str, object]:
@@ -193,13 +251,18 @@ def arrhenius_as_json(fit: Arrhenius) -> dict[str, object]:
     }
 
 
+def _on_line(temperature_K: float, solution: Floats, covariance: Floats) -> tuple[float, float]:
+    """Value of ln D on the line at a temperature, and its standard error."""
+    row = np.array([1.0, -1 / (KB_EV_PER_K * temperature_K)])
+    return float(row @ solution), float(np.sqrt(row @ covariance @ row))
+
+
 def _above_bounds(diffusivities: Sequence[_Measurement], solution: Floats, covariance: Floats) -> list[str]:
     """Bounds on D that the line lies above, by more than 1.96 of its standard errors there."""
     reasons = []
     for d in diffusivities:
         if d.status == "bound" and d.temperature_K and d.bound_A2_per_ps:
-            row = np.array([1.0, -1 / (KB_EV_PER_K * d.temperature_K)])
-            ln_D, error = float(row @ solution), float(np.sqrt(row @ covariance @ row))
+            ln_D, error = _on_line(d.temperature_K, solution, covariance)
             if ln_D - 1.96 * error > np.log(d.bound_A2_per_ps):
                 reasons.append(
                     f"above a bound: the line gives {np.exp(ln_D):.3g} Å²/ps at {d.temperature_K:g} K, where D is "

@@ -1,5 +1,6 @@
 """A diffusion coefficient and its error: that of the fit, that of counting hops, and that of replicas."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -7,7 +8,18 @@ import numpy as np
 from scipy.special import digamma
 from scipy.stats import chi2, norm, t
 
-from curator.diffusion.walk import MIN_PERIODS, SHORTEST_PS, STRIDES, Floats, Plateau, fall, fit_walk, plateau, spectrum
+from curator.diffusion.walk import (
+    MIN_MODES,
+    MIN_PERIODS,
+    SHORTEST_PS,
+    STRIDES,
+    Floats,
+    Plateau,
+    fall,
+    fit_walk,
+    plateau,
+    spectrum,
+)
 
 MIN_REPLICAS = 4
 """Fewest trajectories whose scatter is believed as an error."""
@@ -153,6 +165,24 @@ def measure_tracer(
     return None
 
 
+def length_for_memory(residence_ps: float, interval_ps: float, n_coordinates: int, n_paths: int) -> float:
+    """Length in ps that each of some paths needs for a diffusivity over two residence times.
+
+    A stride that long must fit `MIN_PERIODS` times into a path, and modes of that and slower motion be there, times
+    coordinates, three times `MIN_MODES`: more paths give more modes, and no longer ones.
+
+    Parameters
+    ----------
+    residence_ps, interval_ps
+        Time between two hops of a carrier, and between frames, in ps.
+    n_coordinates, n_paths
+        Coordinates of a path, and paths.
+    """
+    wanted_ps = max(SHORTEST_PS, N_RESIDENCES * residence_ps)
+    stride_ps = next((stride * interval_ps for stride in STRIDES if stride * interval_ps > wanted_ps - 1e-9), wanted_ps)
+    return max(MIN_PERIODS, math.ceil(3 * MIN_MODES / (n_coordinates * n_paths))) * stride_ps
+
+
 def measure_sum(
     paths: Sequence[Floats], ions: Sequence[Floats], interval_ps: float, hop_length_A: float, n_carriers: int
 ) -> MeasuredWalk | None:
@@ -219,6 +249,20 @@ def shared(coefficient: Coefficient, n: int) -> Coefficient:
     """A coefficient of a sum as that of each of its ``n`` parts."""
     low, high = coefficient.ci95_A2_per_ps
     return Coefficient(coefficient.D_A2_per_ps / n, coefficient.error_A2_per_ps / n, (low / n, high / n))
+
+
+def haven_ratio(tracer: Coefficient, of_sum: Coefficient, n_ions: int) -> tuple[float, float]:
+    """Self-diffusivity of ``n_ions`` over the diffusivity of their sum, and its standard error.
+
+    ``(dH / H)² = (dD_t / D_t)² + (dD_s / D_s)²``, which neglects that both come from the same hops, more or fewer than
+    expected, and so move together: the error is too large, by some 15 % for independent ions and up to 75 %
+    around a single defect. A lone ion is its own sum, and the ratio 1 without an error.
+    """
+    ratio = tracer.D_A2_per_ps * n_ions / of_sum.D_A2_per_ps
+    if n_ions == 1:
+        return ratio, 0.0
+    relative = np.hypot(tracer.error_A2_per_ps / tracer.D_A2_per_ps, of_sum.error_A2_per_ps / of_sum.D_A2_per_ps)
+    return ratio, float(ratio * relative)
 
 
 def _remembered_share(found: Plateau) -> float:

@@ -39,9 +39,11 @@ class Diffusivity:
     finite_size_A2_per_ps
         What was added to the self-diffusivity of a liquid for the size of its cell, or None.
     haven_ratio
-        Self-diffusivity summed over the mobile ions over the collective one.
+        Self-diffusivity summed over the mobile ions over the collective one, or None.
+    haven_ratio_error
+        Its standard error, or None.
     n_hops
-        Hops worth of collective displacement, ``6 D t / l²``.
+        Hops worth of collective displacement, ``6 D t / l²``, or None where they were not counted.
     hop_length_A
         Length l of a hop of the summed displacement in Å.
     replica_error_A2_per_ps
@@ -52,6 +54,8 @@ class Diffusivity:
         Time after equilibration, and trajectories, that went in.
     pressure_GPa
         Mean pressure, or None.
+    volume_A3
+        Volume of the cell in Å³, or None where it is not periodic in all directions.
     msd
         Mean squared displacement of the summed mobile species in the frame of the host, per carrier, or None.
     """
@@ -68,13 +72,15 @@ class Diffusivity:
     tracer_tensor: Tensor | None = None
     finite_size_A2_per_ps: float | None = None
     haven_ratio: float | None = None
-    n_hops: float = 0.0
+    haven_ratio_error: float | None = None
+    n_hops: float | None = None
     hop_length_A: float | None = None
     replica_error_A2_per_ps: float | None = None
     stride_ps: float | None = None
     time_ps: float = 0.0
     n_trajectories: int = 0
     pressure_GPa: float | None = None
+    volume_A3: float | None = None
     msd: MSDCurve | None = None
 
     @property
@@ -110,6 +116,7 @@ def as_json(result: Diffusivity | Arrhenius) -> dict[str, object]:
         "tracer": d.tracer and _coefficient_as_json(d.tracer, d.tracer_tensor),
         "finite_size_A2_per_ps": d.finite_size_A2_per_ps,
         "haven_ratio": d.haven_ratio,
+        "haven_ratio_error": d.haven_ratio_error,
         "replica_error_A2_per_ps": d.replica_error_A2_per_ps,
         "hops": d.n_hops,
         "hop_length_A": d.hop_length_A,
@@ -117,6 +124,7 @@ def as_json(result: Diffusivity | Arrhenius) -> dict[str, object]:
         "time_ps": d.time_ps,
         "n_trajectories": d.n_trajectories,
         "pressure_GPa": d.pressure_GPa,
+        "volume_A3": d.volume_A3,
         "status": d.status,
         "reasons": list(d.reasons),
     }
@@ -136,6 +144,7 @@ def refused(diffusivity: Diffusivity, reason: str) -> Diffusivity:
         tracer_tensor=None,
         finite_size_A2_per_ps=None,
         haven_ratio=None,
+        haven_ratio_error=None,
         replica_error_A2_per_ps=None,
     )
 

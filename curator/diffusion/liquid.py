@@ -32,6 +32,7 @@ def liquid_diffusivity_of_positions(
     unwrapped: bool = False,
     temperature_K: float | None = None,
     hop_length_A: float | None = None,
+    guessed_hop_length_A: float | None = None,
     equilibration_ps: float = 2.0,
     viscosity_mPa_s: float | None = None,
 ) -> Diffusivity:
@@ -55,6 +56,7 @@ def liquid_diffusivity_of_positions(
         unwrapped=unwrapped,
         temperature_K=temperature_K,
         hop_length_A=hop_length_A,
+        guessed_hop_length_A=guessed_hop_length_A,
         equilibration_ps=equilibration_ps,
     )
     if isinstance(runs, Diffusivity):

@@ -1,6 +1,6 @@
 """Diffusivity from molecular dynamics, with an honest error or an honest refusal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +9,19 @@ from numpy.typing import ArrayLike
 
 from curator.diffusion import refusals
 from curator.diffusion.arrhenius import Arrhenius, fit_arrhenius
-from curator.diffusion.coefficient import N_RESIDENCES, MeasuredWalk, measure_sum, measure_tracer, shared, upper_bound
+from curator.diffusion.coefficient import (
+    N_RESIDENCES,
+    MeasuredWalk,
+    haven_ratio,
+    length_for_memory,
+    measure_sum,
+    measure_tracer,
+    shared,
+    upper_bound,
+)
 from curator.diffusion.diffusivity import Diffusivity, as_json, refused
 from curator.diffusion.liquid import liquid_diffusivity_of_positions
-from curator.diffusion.runs import length_of_a_hop, prepare, seen, too_short
+from curator.diffusion.runs import Runs, length_of_a_hop, prepare, seen, too_short
 from curator.diffusion.tensor import describe, diffusivity_tensor
 from curator.diffusion.walk import Floats
 from curator.positions import hop_length, in_host_frame
@@ -22,6 +31,7 @@ __all__ = [
     "Arrhenius",
     "Diffusivity",
     "as_json",
+    "coldest_first",
     "diffusivity_of_positions",
     "fit_arrhenius",
     "hop_length",
@@ -36,6 +46,7 @@ def measure_diffusion(
     *,
     host: Sequence[str] | None = None,
     hop_length_A: float | None = None,
+    guessed_hop_length_A: float | None = None,
     n_carriers: int | None = None,
     equilibration_ps: float = 2.0,
     tracer: bool = True,
@@ -53,8 +64,9 @@ def measure_diffusion(
     host
         Symbols of the host, whose mean displacement is the frame of reference; everything else if None.
     hop_length_A
-        Displacement of the summed mobile species in one hop in Å (see `hop_length`); the distance between
-        neighbouring mobile ions if None.
+        Displacement of the summed mobile species in one hop in Å (see `hop_length`); if None, what is guessed.
+    guessed_hop_length_A
+        The guess: if None, the distance between neighbouring mobile ions in the first trajectory.
     n_carriers
         Carriers the summed displacement is shared by: 1 for a single defect, the number of mobile ions where all
         of them conduct. If None, 1, and a reason says so.
@@ -98,6 +110,7 @@ def measure_diffusion(
         "unwrapped": True,
         "temperature_K": first.settings.temperature_K,
         "hop_length_A": hop_length_A,
+        "guessed_hop_length_A": guessed_hop_length_A,
         "equilibration_ps": equilibration_ps,
     }
     if liquid:
@@ -126,6 +139,7 @@ def diffusivity_of_positions(
     temperature_K: float | None = None,
     host: Sequence[str] | None = None,
     hop_length_A: float | None = None,
+    guessed_hop_length_A: float | None = None,
     n_carriers: int | None = None,
     equilibration_ps: float = 2.0,
     tracer: bool = True,
@@ -149,7 +163,7 @@ def diffusivity_of_positions(
     unwrapped
         Whether the positions are known to be unwrapped; if not, they are followed across the boundaries, which asks
         for frames close enough in time.
-    mobile, temperature_K, host, hop_length_A, n_carriers, equilibration_ps, tracer
+    mobile, temperature_K, host, hop_length_A, guessed_hop_length_A, n_carriers, equilibration_ps, tracer
         As for `measure_diffusion`.
 
     Raises
@@ -169,6 +183,7 @@ def diffusivity_of_positions(
         unwrapped=unwrapped,
         temperature_K=temperature_K,
         hop_length_A=hop_length_A,
+        guessed_hop_length_A=guessed_hop_length_A,
         equilibration_ps=equilibration_ps,
     )
     if isinstance(runs, Diffusivity):
@@ -219,12 +234,12 @@ def diffusivity_of_positions(
     by_ion = by_ion if tracer else None
     collective_tensor = diffusivity_tensor(paths, interval_ps, walk, n_carriers)
     tracer_tensor = None if by_ion is None else diffusivity_tensor(each, interval_ps, by_ion)
-    haven_ratio = None
-    if by_ion is not None:
-        haven_ratio = by_ion.coefficient.D_A2_per_ps * n_mobile / walk.coefficient.D_A2_per_ps
+    ratio, ratio_error = None, None
+    if by_ion is not None and by_ion.coefficient.D_A2_per_ps > 0:
+        ratio, ratio_error = haven_ratio(by_ion.coefficient, walk.coefficient, n_mobile)
     reasons = [
         *refusals.cautions(walk, interval_ps),
-        *_correlated(walk, by_ion, interval_ps, residence_ps, n_carriers),
+        *_correlated(walk, by_ion if n_mobile > 1 else None, runs, residence_ps, n_carriers),
         *(() if hop_length_A is not None else (_guessed(length_A),)),
         *assumed,
     ]
@@ -237,9 +252,30 @@ def diffusivity_of_positions(
         tracer=None if by_ion is None else by_ion.coefficient,
         collective_tensor=collective_tensor,
         tracer_tensor=tracer_tensor,
-        haven_ratio=haven_ratio,
+        haven_ratio=ratio,
+        haven_ratio_error=ratio_error,
         replica_error_A2_per_ps=walk.replica_error_A2_per_ps and walk.replica_error_A2_per_ps / n_carriers,
     )
+
+
+def coldest_first(
+    temperatures_K: Sequence[float], measure: Callable[[float, float | None], Diffusivity]
+) -> list[Diffusivity]:
+    """Diffusivities at several temperatures, in their order, with one guess of the hop length for all.
+
+    Parameters
+    ----------
+    temperatures_K
+        Each of them once.
+    measure
+        From a temperature, and what the length of a hop was guessed to be at a lower one, or None.
+    """
+    found: dict[float, Diffusivity] = {}
+    guessed_A = None
+    for temperature_K in sorted(temperatures_K):
+        found[temperature_K] = measure(temperature_K, guessed_A)
+        guessed_A = guessed_A or found[temperature_K].hop_length_A
+    return [found[temperature_K] for temperature_K in temperatures_K]
 
 
 def _interval_fs(trajectory: Trajectory) -> float:
@@ -258,19 +294,22 @@ def _guessed(length_A: float) -> str:
 
 
 def _correlated(
-    walk: MeasuredWalk, tracer: MeasuredWalk | None, interval_ps: float, residence_ps: float, n_carriers: int
+    walk: MeasuredWalk, tracer: MeasuredWalk | None, runs: Runs, residence_ps: float, n_carriers: int
 ) -> tuple[str, ...]:
     """What there is to say of hops that may remember the one before."""
     seen_ps = {}
     if n_carriers > 1 and walk.remembers is not False:
-        seen_ps["collective"] = walk.plateau.fit.stride * interval_ps
+        seen_ps["collective"] = walk.plateau.fit.stride * runs.interval_ps
     if tracer:
-        seen_ps["tracer"] = tracer.plateau.fit.stride * interval_ps
+        seen_ps["tracer"] = tracer.plateau.fit.stride * runs.interval_ps
     short = [name for name, ps in seen_ps.items() if ps < N_RESIDENCES * residence_ps]
     if not short:
         return ()
+    n_coordinates = 3 if "collective" in short else 3 * runs.n_mobile
+    needed_ps = length_for_memory(residence_ps, runs.interval_ps, n_coordinates, len(runs.kept))
     return (
         f"hops may be correlated: the {' and the '.join(short)} diffusivity was seen over "
         f"{min(seen_ps[name] for name in short):g} ps, less than two residence times ({residence_ps:.2g} ps each), "
-        "and is too high if ions hop back; run longer",
+        f"and is too high if ions hop back; run one trajectory, or each, for about {needed_ps:.3g} ps; more replicas "
+        "of this length do not help",
     )

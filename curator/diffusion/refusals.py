@@ -3,6 +3,7 @@
 Each gate gives a reason, which begins with its name, or nothing. Cautions refuse nothing.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -31,7 +32,7 @@ FEW_HOPS = 10
 SOME_HOPS = 30
 """Below this many hops the error is large and said to be."""
 MAX_RELATIVE_ERROR = 0.45
-"""Nor is there one above this: too few hops to tell them from motion in place."""
+"""Nor is there one above this: too short a time to tell hops from motion in place."""
 EXPLODED_T_RATIO = 3.0
 """Atoms that move at more than this many times the temperature have flown apart, or time and temperature are wrong."""
 MELTED_D_RATIO = 0.1
@@ -120,14 +121,18 @@ def melted(
 
 def too_few_hops(walk: MeasuredWalk, time_ps: float) -> str:
     """Whether there were so few hops, or so little time, that only a bound can be given."""
-    fit = walk.plateau.fit
+    fit, seen = walk.plateau.fit, f"about {walk.n_hops:.1f} in {time_ps:g} ps"
     if walk.n_hops < FEW_HOPS:
-        why = f"fewer than {FEW_HOPS}"
-    elif (relative := np.hypot(fit.error_A2_per_ps / fit.D_A2_per_ps, walk.n_hops**-0.5)) > MAX_RELATIVE_ERROR:
-        why = f"which leaves an error of {relative:.0%}"
-    else:
+        return f"too few hops: {seen}, fewer than {FEW_HOPS}: only an upper bound; run longer, or hotter"
+    relative = float(np.hypot(fit.error_A2_per_ps / fit.D_A2_per_ps, walk.n_hops**-0.5))
+    if relative <= MAX_RELATIVE_ERROR:
         return ""
-    return f"too few hops: about {walk.n_hops:.1f} in {time_ps:g} ps, {why}: only an upper bound; run longer, or hotter"
+    # The error falls as the root of the time.
+    needed_ps = math.ceil(time_ps * (relative / MAX_RELATIVE_ERROR) ** 2)
+    return (
+        f"too short to tell hops, {seen}, from motion in place: an error of {relative:.0%}: only an upper bound; run "
+        f"about {needed_ps} ps in all"
+    )
 
 
 def not_diffusive(paths: Sequence[Floats], found: Plateau, interval_ps: float) -> str:

@@ -12,8 +12,8 @@ from curator.diffusion.diffusivity import Diffusivity, refused
 from curator.diffusion.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS, Floats, msd_curve
 from curator.positions import neighbour_distance, species_masks, unwrap
 
-N_AVERAGED = 10
-"""Frames whose mean position tells the distance of sites; in a single one vibrations bring the nearest ion nearer."""
+N_AVERAGED = (1, 2, 5, 10)
+"""Frames whose mean position may tell the distance of sites."""
 NO_CELL = "no cell: positions that may be wrapped cannot be followed; give the cell, or say that they are unwrapped"
 
 
@@ -23,7 +23,7 @@ class Runs:
 
     Attributes
     ----------
-    mobile, temperature_K, hop_length_A, equilibration_ps
+    mobile, temperature_K, hop_length_A, guessed_hop_length_A, equilibration_ps
         As they were given.
     whole
         Unwrapped positions in Å, each of shape ``(n_frames, n_atoms, 3)``.
@@ -40,6 +40,7 @@ class Runs:
     mobile: str
     temperature_K: float | None
     hop_length_A: float | None
+    guessed_hop_length_A: float | None
     equilibration_ps: float
     whole: tuple[Floats, ...]
     kept: tuple[Floats, ...]
@@ -63,8 +64,15 @@ class Runs:
     @property
     def nothing_known(self) -> Diffusivity:
         """A diffusivity before anything was measured."""
-        n = len(self.whole)
-        return Diffusivity(self.mobile, self.temperature_K, "refused", (), time_ps=self.time_ps, n_trajectories=n)
+        return Diffusivity(
+            self.mobile,
+            self.temperature_K,
+            "refused",
+            (),
+            time_ps=self.time_ps,
+            n_trajectories=len(self.whole),
+            volume_A3=float(np.abs(np.linalg.det(self.cell))) if self.pbc.all() else None,
+        )
 
 
 def prepare(
@@ -79,6 +87,7 @@ def prepare(
     unwrapped: bool,
     temperature_K: float | None,
     hop_length_A: float | None,
+    guessed_hop_length_A: float | None,
     equilibration_ps: float,
 ) -> Runs | Diffusivity:
     """Trajectories as `curator.diffusion.measurement.diffusivity_of_positions` takes them; no host is an empty list.
@@ -113,6 +122,7 @@ def prepare(
         mobile,
         temperature_K,
         hop_length_A,
+        guessed_hop_length_A,
         equilibration_ps,
         tuple(whole),
         tuple(run[skip:] for run in whole if len(run) > skip + 1),
@@ -126,10 +136,16 @@ def prepare(
 
 
 def length_of_a_hop(runs: Runs) -> float:
-    """What was given, in Å, or the distance between neighbouring mobile ions."""
-    if runs.hop_length_A is not None:
-        return runs.hop_length_A
-    return neighbour_distance(runs.whole[0][:N_AVERAGED].mean(axis=0), runs.is_mobile, runs.cell, runs.pbc)
+    """What was given or guessed, in Å, or the distance between neighbouring mobile ions.
+
+    Vibrations bring the nearest ion nearer in the mean of few frames, and hops in that of many: the longest distance of
+    several such means is the best one.
+    """
+    if given := runs.hop_length_A or runs.guessed_hop_length_A:
+        return given
+    return max(
+        neighbour_distance(runs.whole[0][:n].mean(axis=0), runs.is_mobile, runs.cell, runs.pbc) for n in N_AVERAGED
+    )
 
 
 def too_short(runs: Runs) -> Diffusivity:

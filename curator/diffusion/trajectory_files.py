@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import complete_cell
 from ase.io import iread
 from ase.io.formats import UnknownFileTypeError, filetype, open_with_compression
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ N_AGAIN = 3
 EQUAL_STEPS = 1e-3
 SINGLE_PRECISION = 2e-7
 """Times between frames are equal up to this share of theirs, and up to how times are rounded."""
+WRAPPED_SPAN = 1 + 1e-4
+"""Wrapped positions lie within one lattice vector, wherever the cell begins, but for how files round them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,6 +95,15 @@ def load_positions(path: Path, elements: Sequence[str] | None = None) -> Positio
     _check_no_repeats(path, found.positions)
     numbers = _numbers(path, found, elements)
     return Positions(found.positions, numbers, found.cells[0], found.pbc, found.is_unwrapped, interval_fs)
+
+
+def are_wrapped(found: Positions) -> bool:
+    """Whether positions surely are wrapped into the cell: all lie in one, and some go from end to end in a step."""
+    if not found.pbc.any():
+        return False
+    fractional = (found.positions @ np.linalg.inv(complete_cell(found.cell)))[..., found.pbc]
+    in_one_cell = np.ptp(fractional, axis=(0, 1)).max() <= WRAPPED_SPAN
+    return bool(in_one_cell and np.abs(np.diff(fractional, axis=0)).max(initial=0.0) > 0.5)
 
 
 def _read(path: Path, elements: Sequence[str] | None) -> Written:

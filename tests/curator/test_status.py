@@ -26,14 +26,16 @@ PLAN: Json = {
 }
 
 
-def told(purchase: Json | None, *, plan: Json | None, finished: bool = False) -> list[str]:
+def told(
+    purchase: Json | None, *, plan: Json | None, finished: bool = False, diffusion: list[Json] | None = None
+) -> list[str]:
     round_ = {
         "round": 4,
         "n_labels_total": 90,
         "force_rmse_eV_per_A": {"model": 0.05, "foundation": 0.2},
         "barrier_eV": None,
         "barrier_reference_eV": None,
-        "diffusion": [],
+        "diffusion": diffusion or [],
         "arrhenius": None,
     }
     content = {
@@ -54,6 +56,14 @@ def test_labels_are_named_once():
     assert "  next purchase: 20 labels" in told(labels, plan=None)
     (line,) = (line for line in told(labels, plan=None, finished=True) if "next purchase" in line)
     assert "20 labels; raise stop.max_rounds or stop.max_labels" in line
+
+
+def test_hops_are_told_where_they_were_counted():
+    point: Json = {"temperature_K": 800.0, "status": "refused", "reasons": ["too short: 5 ps"], "time_ps": 5.0}
+    counted = {**point, "hops": 12.3, "pressure_GPa": 9.41}
+    lines = told(None, plan=None, diffusion=[{**point, "hops": None}, counted])
+    assert "  800 K: refused: too short: 5 ps (5 ps)" in lines
+    assert "  800 K: refused: too short: 5 ps (12 hops in 5 ps, at 9.4 GPa)" in lines
 
 
 def test_a_campaign_that_neither_runs_nor_has_ended_is_told():

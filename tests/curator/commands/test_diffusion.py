@@ -61,9 +61,33 @@ def test_activation_energy_of_trajectories(folder: Path):
     content = told(*files, *LI, *at(*TEMPERATURES_K, 800), *EVERY)
     assert [point["temperature_K"] for point in content["diffusion"]] == [600, 800, 1000]
     assert [point["n_trajectories"] for point in content["diffusion"]] == [1, 2, 1]
+    # One guess for all.
+    assert len({point["hop_length_A"] for point in content["diffusion"]}) == 1
     fit = content["arrhenius"]
     assert fit["n_temperatures"] == 3
     assert abs(fit["Ea_eV"] - EA_EV) < 3 * fit["error_eV"] < 0.2
+
+
+def test_the_line_is_read_at_other_temperatures(folder: Path):
+    files = [folder / f"{name}.extxyz" for name in ("600", "800", "1000")]
+    flags = (*files, *LI, *at(*TEMPERATURES_K), *EVERY)
+    beyond = (*flags, "--extrapolate-K", 300, "--extrapolate-K", 700, "--ion-charge", 1)
+    fit = told(*beyond)["arrhenius"]
+    cold, between = fit["extrapolated"]
+    assert (cold["temperature_K"], between["temperature_K"]) == (300, 700)
+    D = np.exp(fit["ln_D0"] - fit["Ea_eV"] / (8.617333262e-5 * 300))
+    assert cold["D_A2_per_ps"] == pytest.approx(D, rel=1e-4)
+    low, high = cold["ci95_A2_per_ps"]
+    assert low < rate_per_ps(300) * 0.75 * kmc.A**2 / 6 < high
+    assert cold["reasons"] == ["extrapolated by 300 K below the lowest"]
+    assert between["reasons"] == []
+    # n q² D / (V kT) in SI, in mS/cm.
+    per_D = 10 * 1.602176634e-19**2 * 1e-8 / (np.linalg.det(kmc.CELL) * 1e-30 * 1.380649e-23 * 300)
+    assert cold["conductivity"]["ci95"] == pytest.approx([low * per_D, high * per_D], rel=1e-5)
+    _, text = invoke(*beyond)
+    assert f"300 K, by the line: D = {D:.3g} ± " in text
+    assert "; extrapolated by 300 K below the lowest\n" in text
+    assert told(*flags)["arrhenius"]["extrapolated"] == []
 
 
 def test_what_a_person_and_a_program_read(folder: Path):
@@ -78,9 +102,32 @@ def test_what_a_person_and_a_program_read(folder: Path):
     status, text = invoke(file, *LI, *at(1000), *EVERY, "--equilibration-ps", 1)
     assert status == 0
     assert f" Å²/ps, {low:.3g} to {high:.3g} (" in text
+    assert f"Haven ratio {content['haven_ratio']:.2g} ± {content['haven_ratio_error']:.2g}\n" in text
+    assert "GPa" not in text
     assert text.count("± is one standard error, and the range behind it is the 95 % interval") == 1
     again = told(file, folder / "again.extxyz", *LI, *at(1000, 1000), *EVERY)
     assert again["n_trajectories"] == 2
+
+
+def test_the_conductivity_is_told_where_the_charge_is_given(folder: Path):
+    flags = (folder / "1000.extxyz", *LI, *at(1000), *EVERY, "--ion-charge", 1)
+    content = told(*flags)
+    found = content["conductivity"]
+    # n q² D / (V kT) in SI, in mS/cm.
+    D, V_m3 = 1e-8 * content["D_A2_per_ps"], np.linalg.det(kmc.CELL) * 1e-30
+    assert found["mS_per_cm"] == pytest.approx(10 * 1.602176634e-19**2 * D / (V_m3 * 1.380649e-23 * 1000), rel=1e-5)
+    low, high = found["ci95"]
+    _, text = invoke(*flags)
+    # Some thousand, whose error is some hundred.
+    assert f"conductivity = {found['mS_per_cm']:.0f} ± {found['error']:.0f} mS/cm, {low:.0f} to {high:.0f}\n" in text
+    assert told(*flags[:-2])["conductivity"] is None
+
+
+def test_hops_that_were_not_counted_are_not_told(folder: Path):
+    flags = (folder / "1000.extxyz", *LI, *at(1000), *EVERY, "--equilibration-ps", 35)
+    content = told(*flags)
+    assert (content["status"], content["hops"]) == ("refused", None)
+    assert invoke(*flags)[1].startswith("1000 K: refused, 5 ps\ntoo short: ")
 
 
 def test_the_correction_of_a_liquid_is_told(tmp_path: Path):
@@ -110,6 +157,25 @@ def test_positions_that_were_never_wrapped(tmp_path: Path):
         invoke(*flags)
     low, high = told(*flags, "--unwrapped")["ci95_A2_per_ps"]
     assert low < 2.5**2 / 2 < high
+
+
+def test_positions_that_are_wrapped_are_not_taken_for_unwrapped(folder: Path, tmp_path: Path):
+    """Read as unwrapped, hops to the other end of the cell and back would hide the walk, or look like an explosion."""
+    message = r"positions are wrapped; leave out --unwrapped, or write frames more often"
+    with pytest.raises(BadInput, match=rf"800\.extxyz: {message}"):
+        invoke(folder / "800.extxyz", *LI, *at(800), *EVERY, "--unwrapped")
+    rng = np.random.default_rng(0)
+    walk = np.cumsum(rng.normal(scale=2.5, size=(400, 3)), axis=0)
+    host = np.stack(np.meshgrid(*[np.arange(3) * 4.0] * 3), axis=-1).reshape(-1, 3)
+    # About the origin, as some codes wrap.
+    places = [(np.vstack([host, place]) + 6) % 12 - 6 for place in walk]
+    write(tmp_path / "wide.extxyz", [Atoms("F27Li", place, cell=12 * np.eye(3), pbc=True) for place in places])
+    flags = (tmp_path / "wide.extxyz", *LI, *at(800), "--frame-interval-fs", 1000)
+    with pytest.raises(BadInput, match=message):
+        invoke(*flags, "--unwrapped")
+    with pytest.raises(BadInput, match=r"atom 27 moves .* store frames more often") as error:
+        invoke(*flags)
+    assert "--unwrapped" not in str(error.value)
 
 
 def test_the_file_knows_its_time(folder: Path, tmp_path: Path):
@@ -146,6 +212,10 @@ def test_the_same_trajectory_counts_once(folder: Path, tmp_path: Path):
         ([*LI, "--host", "Li"], "--host Li: is the mobile element"),
         ([*LI, "--liquid", "--host", "F"], "--host: a liquid has neither"),
         ([*LI, "--liquid", "--carriers", 1], "--carriers: a liquid has neither"),
+        ([*LI, "--liquid", "--ion-charge", 1], "--ion-charge: takes the collective diffusivity"),
+        ([*LI, "--extrapolate-K", 300], "--extrapolate-K: takes two temperatures or more"),
+        ([*LI, "--ion-charge", 0], "--ion-charge: must not be zero"),
+        ([*LI, "--ion-charge", "nan"], "--ion-charge: must not be zero"),
         ([*LI, "--viscosity-mPa-s", 1], "--viscosity-mPa-s: goes with --liquid"),
         ([*LI, "--elements", "Li,F"], "names its elements by itself; leave out --elements"),
         ([*LI, "--out", "md"], "--out: goes with --model"),
@@ -190,6 +260,9 @@ def test_short_md_that_is_kept_can_be_lengthened(tmp_path: Path):
     assert status == 0
     (point,) = json.loads(text)["diffusion"]
     assert (point["status"], point["frame_interval_fs"]) == ("refused", 100)
+    with pytest.warns(Notice, match="lengthen the MD"):
+        _, text = invoke("lif-interstitial", *MD, *LI, *at(700), *short)
+    assert text.startswith(f"700 K: refused, 0 ps, at {point['pressure_GPa']:.1f} GPa\n")
     assert (tmp_path / "T700-r0" / "header.json").exists()
 
 

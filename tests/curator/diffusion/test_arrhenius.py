@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from curator.datasets.units import KB_EV_PER_K
-from curator.diffusion.arrhenius import fit_arrhenius
+from curator.diffusion.arrhenius import extrapolate, extrapolated_as_json, fit_arrhenius
 from curator.diffusion.coefficient import Coefficient
 from curator.diffusion.measurement import Diffusivity, as_json
 
 TEMPERATURES_K = (600.0, 900.0, 1400.0)
+WINDOW_K = (500.0, 600.0, 700.0, 800.0, 900.0, 1000.0)
 EA_EV, LN_D0 = 0.24, 4.0
 
 
@@ -75,6 +76,44 @@ def test_bias_coverage_and_covariance():
     assert np.cov(values.T) == pytest.approx(plain, rel=0.2)
 
 
+def test_extrapolation_by_hand():
+    """Two points fix the line: its error elsewhere is that of a lever, and none at a point but its own."""
+    fit = fit_arrhenius([measured(500, exact(500), 0.2), measured(1000, exact(1000), 0.1)])
+    assert fit is not None
+    # 1/T of 250 K is twice that of 500 K: ln D = 3 ln D(500) - 2 ln D(1000) with the errors in the same proportion.
+    found = extrapolate(fit, 250)
+    assert found.D_A2_per_ps == pytest.approx(exact(250))
+    error = np.hypot(3 * 0.2, 2 * 0.1)
+    assert found.error_A2_per_ps == pytest.approx(error * exact(250))
+    low, high = found.ci95_A2_per_ps
+    assert (low, high) == pytest.approx((exact(250) * np.exp(-1.96 * error), exact(250) * np.exp(1.96 * error)))
+    assert found.reasons == ("extrapolated by 250 K below the lowest",)
+    assert extrapolate(fit, 1000).error_A2_per_ps == pytest.approx(0.1 * exact(1000))
+    assert extrapolate(fit, 1000).reasons == extrapolate(fit, 700).reasons == ()
+    assert extrapolate(fit, 1200).reasons == ("extrapolated by 200 K above the highest",)
+    content = json.loads(json.dumps(extrapolated_as_json(found)))
+    assert content["ci95_A2_per_ps"] == [low, high]
+    assert content["D_cm2_per_s"] == pytest.approx(1e-4 * exact(250))
+    with pytest.raises(ValueError, match="temperature -3 K must be positive"):
+        extrapolate(fit, -3)
+
+
+@pytest.mark.parametrize("temperatures_K", [(600.0, 900.0), TEMPERATURES_K, WINDOW_K])
+def test_coverage_of_what_is_extrapolated(temperatures_K: tuple[float, ...]):
+    rng = np.random.default_rng(3)
+    errors = np.linspace(0.25, 0.06, len(temperatures_K))
+    n_covered = 0
+    for _ in range(1000):
+        points = [
+            measured(T, exact(T) * np.exp(rng.normal(scale=error)), error)
+            for T, error in zip(temperatures_K, errors, strict=True)
+        ]
+        low, high = extrapolate(fit_arrhenius(points), 300).ci95_A2_per_ps
+        n_covered += low < exact(300) < high
+    # Binomial: 950 within 7, and a little more where the covariance is scaled with chi².
+    assert 950 - 3 * 7 < n_covered < 990
+
+
 def test_a_curve_is_called_one_and_its_error_grows():
     bent = [measured(T, exact(T) * (3.0 if T == 900 else 1.0), 0.1) for T in TEMPERATURES_K]
     straight = [measured(T, exact(T), 0.1) for T in TEMPERATURES_K]
@@ -86,9 +125,6 @@ def test_a_curve_is_called_one_and_its_error_grows():
     assert curve.p_value < 1e-4
     assert curve.error_eV == pytest.approx(line.error_eV * np.sqrt(curve.chi2), rel=1e-6)
     assert curve.covariance[1][1] == pytest.approx(curve.error_eV**2)
-
-
-WINDOW_K = (500.0, 600.0, 700.0, 800.0, 900.0, 1000.0)
 
 
 def scattered(rng: np.random.Generator, D: np.ndarray, error: float) -> list[Diffusivity]:

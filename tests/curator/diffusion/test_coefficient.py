@@ -8,6 +8,8 @@ from scipy.stats import chi2
 from curator.diffusion.coefficient import (
     Coefficient,
     chi2_coefficient,
+    haven_ratio,
+    length_for_memory,
     measure_sum,
     measure_tracer,
     measure_walk,
@@ -156,6 +158,14 @@ def test_a_share_is_a_part_of_everything():
     assert shared(Coefficient(4.0, 1.0, (2.0, 8.0)), 4) == Coefficient(1.0, 0.25, (0.5, 2.0))
 
 
+def test_the_errors_of_a_haven_ratio_add_in_squares():
+    """3 % and 4 % are 5 %; thirty ions of 0.01 Å²/ps against a sum of 0.6."""
+    ratio, error = haven_ratio(Coefficient(0.01, 0.0003, (0, 1)), Coefficient(0.6, 0.024, (0, 1)), 30)
+    assert (ratio, error) == (pytest.approx(0.5), pytest.approx(0.025))
+    one = Coefficient(0.6, 0.024, (0, 1))
+    assert haven_ratio(one, one, 1) == (1.0, 0.0)
+
+
 def test_replicas_that_agree_leave_the_error_alone_and_others_replace_it():
     rng = np.random.default_rng(1)
     n_replaced = 0
@@ -186,6 +196,26 @@ def test_the_replica_error_is_that_of_their_mean():
 def test_too_short_is_nothing():
     assert measure_walk([np.zeros((20, 3))], INTERVAL_PS, 1.0) is None
     assert measure_tracer([np.zeros((20, 3))], INTERVAL_PS, 1.0, 10.0) is None
+
+
+@pytest.mark.parametrize(
+    ("residence_ps", "n_carriers", "n_paths", "length_ps"),
+    # Strides are 1, 2, 3, 5 or 7 times a power of ten; eight of them in a path, sixteen in all for three coordinates.
+    [(10.0, 1, 1, 320.0), (10.0, 1, 2, 160.0), (10.0, 16, 1, 160.0), (11.0, 16, 3, 240.0), (0.1, 16, 1, 8.0)],
+)
+def test_the_length_that_shows_a_memory_is_the_shortest(
+    residence_ps: float, n_carriers: int, n_paths: int, length_ps: float
+):
+    assert length_for_memory(residence_ps, 0.1, 3 * n_carriers, n_paths) == pytest.approx(length_ps)
+    rng = np.random.default_rng(0)
+
+    def stride_ps(n_frames: int) -> float:
+        paths = [np.cumsum(rng.normal(size=(n_frames, 3 * n_carriers)), axis=0) for _ in range(n_paths)]
+        walk = measure_tracer(paths, 0.1, 1.0, residence_ps)
+        return 0.0 if walk is None else walk.plateau.fit.stride * 0.1
+
+    n_frames = round(length_ps / 0.1) + 1
+    assert stride_ps(n_frames) >= max(1.0, 2 * residence_ps) > stride_ps(n_frames - 10)
 
 
 def test_sum_of_carriers_that_remember_their_hops():

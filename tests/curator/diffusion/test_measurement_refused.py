@@ -8,7 +8,7 @@ import pytest
 from walks import D_PER_RATE, measure
 
 from curator.datasets.frame import Frame
-from curator.diffusion.measurement import measure_diffusion
+from curator.diffusion.measurement import as_json, measure_diffusion
 from curator.trajectory import MDSettings, Trajectory
 
 
@@ -119,6 +119,7 @@ def test_a_melt_is_refused_and_a_hot_crystal_is_not():
     assert "the host diffuses, as in a melt: D of F" in found.reasons[0]
     assert found.D_A2_per_ps is None
     assert found.tracer is None
+    assert found.n_hops is None
 
 
 def test_an_explosion_is_refused():
@@ -144,6 +145,9 @@ def test_too_short_is_refused():
     found = measure([kmc.collinear(np.random.default_rng(1), 1.0, 10, 0.1)], equilibration_ps=2.0)
     assert found.status == "refused"
     assert found.reasons[0].startswith("too short: the longest trajectory has 8 ps")
+    content = as_json(found)
+    assert "hops" in content
+    assert content["hops"] is None
 
 
 @pytest.mark.parametrize("equilibration_ps", [-15.0, np.nan, np.inf])

@@ -36,7 +36,7 @@ def test_first_principles_dynamics_of_a_fast_conductor(shared_data: Path):
         positions, numbers, cell, interval_fs, mobile="Li", temperature_K=600, n_carriers=20
     )
     assert found.status == "bound"
-    assert found.reasons[0].startswith("too few hops: about 11.3 in 18 ps")
+    assert found.reasons[0].startswith("too short to tell hops, about 11.3 in 18 ps,")
     assert found.bound_A2_per_ps * 1e-4 > 4.26e-7
 
 

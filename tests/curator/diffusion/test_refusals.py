@@ -8,7 +8,8 @@ from scipy.signal import lfilter
 
 from curator.datasets.units import FS, KB_EV_PER_K
 from curator.diffusion import refusals
-from curator.diffusion.coefficient import measure_tracer, measure_walk
+from curator.diffusion.coefficient import Coefficient, MeasuredWalk, measure_tracer, measure_walk
+from curator.diffusion.walk import Plateau, WalkFit
 
 
 def test_atoms_that_fly_apart_have_exploded_and_thermal_ones_have_not():
@@ -26,6 +27,22 @@ def test_atoms_that_fly_apart_have_exploded_and_thermal_ones_have_not():
     assert reason.startswith("exploded: between frames 99 and 100 after equilibration of trajectory 1")
     # A wrong time between frames looks the same, and the reason says so.
     assert "check the time between frames" in refusals.exploded([run], numbers, interval_ps / 3, 800)
+
+
+def test_hops_enough_in_too_short_a_time_are_told_from_too_few():
+    def reason_of(time_ps: float, error: float) -> str:
+        fit = WalkFit(1.0, error, 0.0, 10)
+        found = Plateau(fit, fit, 5, 1.0)
+        walk = MeasuredWalk(Coefficient(1.0, error, (0.1, 3.0)), found, 25 * time_ps / 20, None, False)
+        return refusals.too_few_hops(walk, time_ps)
+
+    # Of fit and counting the root of 0.5² + 1/25, 54 %; with (54 / 45)² of the time it is 45 %: 28.6 ps.
+    reason = reason_of(20, 0.5)
+    assert reason.startswith("too short to tell hops, about 25.0 in 20 ps, from motion in place: an error of 54%: only")
+    assert reason.endswith("only an upper bound; run about 29 ps in all")
+    assert reason_of(29, 0.5 * np.sqrt(20 / 29)) == ""
+    assert reason_of(28, 0.5 * np.sqrt(20 / 28)).startswith("too short to tell hops")
+    assert reason_of(7, 0.1).startswith("too few hops: about 8.8 in 7 ps, fewer than 10")
 
 
 def test_a_run_that_slows_down_is_not_stationary():

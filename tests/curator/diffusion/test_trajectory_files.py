@@ -12,7 +12,7 @@ from ase.io.vasp import write_vasp_xdatcar
 
 from curator.datasets.notice import Notice
 from curator.diffusion.measurement import diffusivity_of_positions
-from curator.diffusion.trajectory_files import load_positions
+from curator.diffusion.trajectory_files import Positions, are_wrapped, load_positions
 
 
 @pytest.fixture(scope="module")
@@ -288,3 +288,21 @@ def test_files_that_are_no_trajectories(tmp_path: Path):
         (tmp_path / name).write_text("3\nnonsense\nLi 0 0\n")
         with pytest.raises(ValueError, match=rf"{name} cannot be read"):
             load_positions(tmp_path / name)
+
+
+def test_wrapped_positions_are_known_by_their_steps():
+    rng = np.random.default_rng(5)
+    cell = np.array([[8.0, 0, 0], [4.0, 7.0, 0], [1.0, 2.0, 9.0]])
+    walk = np.cumsum(rng.normal(scale=0.5, size=(500, 4, 3)), axis=0)
+    fractional = walk @ np.linalg.inv(cell)
+
+    def known(positions: np.ndarray, *pbc: bool) -> bool:
+        return are_wrapped(Positions(positions, np.array([3, 3, 9, 9]), cell, np.array(pbc)))
+
+    for folded in (fractional % 1, (fractional + 0.5) % 1 - 0.5, fractional % 1 + 0.3):
+        assert known(np.round(folded @ cell, 4), True, True, True)
+        assert not known(folded @ cell, False, False, False)
+    assert not known(walk, True, True, True)
+    # Vibrations that stay within the cell are the same either way.
+    resting = (0.5 + 0.05 * rng.normal(size=(500, 4, 3))) @ cell
+    assert not known(resting, True, True, True)

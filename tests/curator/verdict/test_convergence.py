@@ -215,6 +215,7 @@ def empty_md(**changes):
         (empty_md(status="measured", D_A2_per_ps=1.0, error_A2_per_ps=0.1, hops=90), None, "none", "Arrhenius"),
         (empty_md(status="refused", reasons=["the host melted"]), None, "none", "the host melted"),
         (empty_md(status="refused", reasons=["not stationary: 1 and 2"]), None, "md", "not stationary"),
+        (empty_md(status="refused", reasons=["too short: 5 ps"], hops=None), None, "md", "too short: 5 ps"),
     ],
 )
 def test_equal_and_empty_rounds_never_agree(diffusion, arrhenius, kind, message):
