@@ -154,7 +154,7 @@ seed: 2
 system: {structure: lif, supercell: [1, 1, 1], cell: given, mobile: Li}
 explore: {temperatures_K: [700, 900], replicas: 1, duration_ps: 0.3, interval_ps: 0.02}
 select: {labels_per_round: 3, random_share: 0, test_frames: 2, contact_labels: 0}
-learn: {strategy: multihead_replay, epochs: 4, replay_frames: 8, members: 1}
+learn: {strategy: multihead_replay, epochs: 24, replay_frames: 8, members: 1}
 measure: {exam: false, probes: null, diffusion: {temperatures_K: [900], duration_ps: 0.4, equilibration_ps: 0.1}}
 stop: {max_rounds: 1, max_labels: 8}
 run: {executor: local, workers: 2}
