@@ -185,13 +185,13 @@ def fit_arrhenius(diffusivities: Sequence[_Measurement]) -> Arrhenius | None:
     ln_D0, Ea_eV = (float(value) for value in solution)
     if n_temperatures == 2:
         reasons.append("two temperatures: whether ln D is a straight line over 1/T cannot be told; measure a third")
-    if Ea_eV < 0:
+    error_ln_D0, error_eV = (float(value) for value in np.sqrt(np.diag(covariance)))
+    if Ea_eV + 1.96 * error_eV < 0:
         reasons.append(
-            f"negative: D falls as the temperature rises, Ea is {Ea_eV:.3f} eV; look for a change of phase or of the "
-            "mechanism, and check that each temperature is that of its trajectories"
+            f"negative: D falls as the temperature rises, Ea is {Ea_eV:.3f} ± {error_eV:.3f} eV; look for a change of "
+            "phase or of the mechanism, and check that each temperature is that of its trajectories"
         )
     reasons += _above_bounds(diffusivities, solution, covariance)
-    error_ln_D0, error_eV = (float(value) for value in np.sqrt(np.diag(covariance)))
     measured = [point[3] for point in points]
     return Arrhenius(
         Ea_eV=Ea_eV,

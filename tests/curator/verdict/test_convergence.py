@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from histories import RULE, TEMPERATURES_K, Campaign, shares
+from histories import RULE, TEMPERATURES_K, Campaign, measured, shares
 
+from curator.diffusion.arrhenius import arrhenius_as_json, fit_arrhenius
 from curator.verdict.convergence import earliest_convergence, has_settled, judge
 from curator.verdict.equivalence import Estimate, compare, drift
 from curator.verdict.rule import StopRule
@@ -353,6 +354,17 @@ def test_no_activation_energy_converges_that_is_no_straight_line(reason: str):
     assert verdict.reasons[0] == reason
     assert "change measure.diffusion.temperatures_K" in verdict.reasons[1]
     assert verdict.next_purchase.kind == "none"
+
+
+def test_a_negative_activation_energy_that_may_be_noise_wants_more_dynamics():
+    rounds = Campaign(bias_eV=0.0, error_ln_D=0.6, n_rounds=4).history()
+    for point, D in zip(rounds[-1]["diffusion"], (2.85, 2.93, 2.24), strict=True):
+        point |= {"D_A2_per_ps": D, "error_A2_per_ps": 0.4 * D}
+    fit = fit_arrhenius([measured(point) for point in rounds[-1]["diffusion"]])
+    assert fit is not None
+    assert -1.96 * fit.error_eV < fit.Ea_eV < 0
+    verdict = judge([*rounds[:-1], rounds[-1] | {"arrhenius": arrhenius_as_json(fit)}], RULE)
+    assert (verdict.verdict, verdict.next_purchase.kind) == ("undetermined", "md")
 
 
 def test_two_temperatures_are_told():
