@@ -60,7 +60,7 @@ class Setup:
 
 def set_up(context: Context) -> Setup:
     """Fix the lattice and examine the foundation; what is there already is used."""
-    frame, hop, heldout = _fix_cell(context)
+    frame, hop, heldout = fix_cell(context)
     follows = hop is not None and context.plan.follows_barrier
     anchor = measure_anchor(context, -1, hop, context.folder.setup) if hop is not None and follows else None
     return Setup(frame, hop, heldout, anchor, probe_round(context, -1, frame))
@@ -205,7 +205,8 @@ def _frame_of_cell(folder: CampaignFolder) -> Frame:
     return Frame(content["numbers"], content["positions"], content["cell_A"], content["pbc"])
 
 
-def _fix_cell(context: Context) -> tuple[Frame, Hop | None, Hop | None]:
+def fix_cell(context: Context) -> tuple[Frame, Hop | None, Hop | None]:
+    """Structure, hop and held-out hop in the cell that all rounds share, relaxed once and stretched as asked for."""
     plan = context.plan
     out = context.folder.setup / "cell.json"
     cell = plan.file.system.cell
