@@ -5,6 +5,7 @@ import platform
 from dataclasses import asdict
 
 import yaml
+from pydantic import ValidationError
 
 import curator
 from curator.build import Plan
@@ -52,10 +53,8 @@ def check_same_campaign(folder: CampaignFolder, plan: Plan, theory: Theory) -> l
     if not folder.resolved.exists():
         return []
     resolved = yaml.safe_load(folder.resolved.read_text(encoding="utf-8"))
-    # Keys that curator has learnt since then had their defaults.
-    before, now = (
-        file.model_dump(mode="json") for file in (CampaignFile.model_validate(resolved["campaign"]), plan.file)
-    )
+    now = plan.file.model_dump(mode="json")
+    before = _in_words_of_today(resolved["campaign"], now)
     changed_for_good = [key for key in FIXED_KEYS if _value(before, key) != _value(now, key)]
     if not changed_for_good and resolved["theory"]["key"] != theory.key:
         changed_for_good = ["what label stands for"]
@@ -67,6 +66,20 @@ def check_same_campaign(folder: CampaignFolder, plan: Plan, theory: Theory) -> l
             "campaigns; start a new one in another folder from this one's frames: curator export"
         )
     return sorted(key for key in now if before.get(key) != now[key])
+
+
+def _in_words_of_today(before: Json, now: Json) -> Json:
+    """A campaign file of some version of curator, with the keys that have been learnt since then at their defaults."""
+    try:
+        return CampaignFile.model_validate(before).model_dump(mode="json")
+    except ValidationError:
+        # It holds what is refused today; what it lacks is taken to be as it is now.
+        return {
+            key: {**value, **before[key]}
+            if isinstance(value, dict) and isinstance(before.get(key), dict)
+            else before.get(key, value)
+            for key, value in now.items()
+        }
 
 
 def write_resolved(folder: CampaignFolder, plan: Plan, theory: Theory) -> None:
