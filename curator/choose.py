@@ -98,7 +98,7 @@ def _choose(context: Context, round_: int, candidates: Sequence[Candidate], n_se
         scores,
         outside=far,
         near_hop=np.array([candidate.near_hop for candidate in candidates]),
-        hop_share=settings.hop_share if settings.method != "random" else 0.0,
+        hop_share=settings.hop_share,
         n_select=n_select,
         random_share=1.0 if settings.method == "random" else settings.random_share,
         rng=np.random.default_rng(context.plan.seed_of(round_, Stage.SELECT)),
