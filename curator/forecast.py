@@ -228,7 +228,7 @@ def _notes(plan: Plan, n_rounds: int) -> tuple[str, ...]:
 
 def _temperature_notes(diffusion: Diffusion) -> list[str]:
     """What the temperatures ask for, whatever the rates turn out to be."""
-    if len(set(diffusion.temperatures_K)) < 2:
+    if len(diffusion.temperatures_K) < 2:
         return [
             "  note: one temperature gives no activation energy, so this campaign cannot converge; give "
             "measure.diffusion.temperatures_K two, or three to see whether the line is straight"

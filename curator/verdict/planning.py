@@ -249,8 +249,9 @@ def _best(
 
     Until the activation energy is known, the barrier stands for it.
     """
-    known = now.Ea is not None and now.Ea.value >= 1.96 * now.Ea.error
-    Ea_eV = now.Ea.value if known and now.Ea is not None else now.barrier_eV
+    Ea_eV = now.barrier_eV
+    if now.Ea is not None and now.Ea.value >= 1.96 * now.Ea.error:
+        Ea_eV = now.Ea.value
     if Ea_eV is None or Ea_eV <= 0:
         return None, None
     best_K = best_temperatures(Ea_eV, float(temperature_K.min()), float(temperature_K.max()))
