@@ -15,7 +15,7 @@ from curator.backends.executor import open_executor
 from curator.backends.labellers import make_labeller
 from curator.build import build_plan, n_anchor_labels, n_exam_labels, read_plan
 from curator.choose import calibration_before, choose
-from curator.config import CampaignFile
+from curator.config import checked
 from curator.config_measure import Diffusion as DiffusionSettings
 from curator.context import Context, count_labels
 from curator.datasets.fence import acquire
@@ -250,7 +250,7 @@ def _as_it_began(context: Context, round_: int) -> Context:
         write_json(path, kept)
     if kept == file.model_dump(mode="json", include=set(ROUND_KEYS)):
         return context
-    began = CampaignFile.model_validate(file.model_dump(mode="json") | kept)
+    began = checked(file.model_dump(mode="json") | kept, path)
     return replace(context, plan=build_plan(began, context.plan.base, trust=context.plan.trust))
 
 

@@ -296,6 +296,17 @@ def read_campaign_file(path: Path) -> CampaignFile:
         raise BadInput(f"{path}: is empty; it needs at least system.structure. Write one with: curator init")
     if not isinstance(content, dict):
         raise BadInput(f"{path}: must hold keys and values, such as 'system:'; found {type(content).__name__}")
+    return checked(content, path)
+
+
+def checked(content: dict[str, Any], path: Path) -> CampaignFile:
+    """Keys and values of a campaign file, checked; ``path`` is where they stand.
+
+    Raises
+    ------
+    BadInput
+        If a key or value is not allowed; as `read_campaign_file` says it.
+    """
     try:
         return CampaignFile.model_validate(content)
     except ValidationError as error:

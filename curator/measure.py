@@ -21,7 +21,14 @@ from curator.datasets.extxyz import read_own_records
 from curator.datasets.frame import Frame
 from curator.datasets.label import Record
 from curator.datasets.sources import Hop
-from curator.diffusion.measurement import Arrhenius, Diffusivity, as_json, fit_arrhenius, measure_diffusion
+from curator.diffusion.measurement import (
+    Arrhenius,
+    Diffusivity,
+    as_json,
+    coldest_first,
+    fit_arrhenius,
+    measure_diffusion,
+)
 from curator.explore import read_candidates
 from curator.learners.base import Prediction
 from curator.learners.mace import REPLAY
@@ -238,16 +245,17 @@ def measure_diffusion_of(
         progress=[path / "progress.json" for path in folders],
     )
     everything = cast(list[Trajectory], values_of(outcomes, "molecular dynamics"))
-    measured = [
-        measure_diffusion(
+    measured = coldest_first(
+        settings.temperatures_K,
+        lambda temperature_K, guessed_A: measure_diffusion(
             [trajectory for trajectory, T in zip(everything, temperatures, strict=True) if temperature_K == T],
             context.plan.mobile,
             hop_length_A=hop_length(hop.initial, hop.final, context.plan.mobile) if hop else None,
+            guessed_hop_length_A=guessed_A,
             n_carriers=n_carriers(context.plan, start, hop),
             equilibration_ps=settings.equilibration_ps,
-        )
-        for temperature_K in settings.temperatures_K
-    ]
+        ),
+    )
     return Diffusion(
         measured=tuple(measured),
         arrhenius=fit_arrhenius(measured),
@@ -259,7 +267,12 @@ def measure_diffusion_of(
 
 def round_numbers(context: Context, round_: int, members: Sequence[TrainedMember], anchor: Anchor | None) -> Json:
     """What a round's JSON says of labels, training and barrier."""
-    records = labelled(context)
+    # Its exam comes after it; a round whose JSON is written once more may have it already.
+    records = [
+        record
+        for record in labelled(context)
+        if (record.provenance.round, record.provenance.reason) != (round_, "exam")
+    ]
     splits = Counter(record.provenance.split for record in records)
     first = members[0]
     return {

@@ -26,14 +26,14 @@ from curator.datasets.label import Provenance
 from curator.datasets.sources import Hop, build_seed
 from curator.exam import take_exam, with_exam
 from curator.learners.foundation import load_foundation
-from curator.measure import records_for_test
+from curator.measure import records_for_test, round_numbers
 from curator.progress import Display
 from curator.report.page import write_report
 from curator.round import _splits_before, records_for_training
 from curator.setup import Setup
 from curator.state import CampaignFolder, read_json, write_json
 from curator.status import status_lines
-from curator.tasks import ModelAt, run_trajectory
+from curator.tasks import ModelAt, TrainedMember, run_trajectory
 from curator.trajectory import MDSettings, read_trajectory
 
 FILE = {
@@ -107,6 +107,7 @@ def exam_of(context: Context) -> dict[str, Any]:
 
 
 ROW = {"round": 0, "n_labels_total": 3, "n_new_labels": 3, "n_test": 1, "labels_by_reason": {"random": 2, "test": 1}}
+TRAINED = TrainedMember(1, 1, {}, (), {}, None, 0.0)
 STANDS_STILL = Hop(SEED.frame, SEED.frame)
 
 
@@ -215,6 +216,8 @@ def test_round_tells_what_its_exam_found_and_counts_its_labels(campaign: Open):
     row = with_exam(context.folder, ROW)
     assert (row["n_labels_total"], row["n_new_labels"], row["n_test"]) == (13, 13, 11)
     assert row["labels_by_reason"] == {"random": 2, "test": 1, "exam": 10}
+    written_again = round_numbers(context, 0, [TRAINED], None)
+    assert {key: written_again[key] for key in ROW} == ROW
     shown = row | {
         "force_rmse_eV_per_A": {"model": 0.1, "foundation": 0.2},
         "barrier_eV": None,
