@@ -3,9 +3,10 @@
 import numpy as np
 
 from curator.barriers.hops import NamedHop
-from curator.build import Plan, search_hops
+from curator.build import Plan
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, build_seed, rocksalt
+from curator.system import search_hops
 
 
 def seed_structure(

@@ -161,9 +161,9 @@ def potential_named(reference: str, trust: bool, frame: Frame) -> "tuple[Calcula
 
 def structure_of(structure: str) -> Frame:
     """Structure that a user names: a file's last frame, or a shipped builder's."""
-    from curator.build import is_builder
     from curator.datasets.extxyz import read_frames
     from curator.datasets.sources import build_seed
+    from curator.system import is_builder
 
     with bad_input():
         if is_builder(structure, Path()):

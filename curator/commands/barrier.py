@@ -152,7 +152,7 @@ class _Crystal:
 
     @property
     def is_builder(self) -> bool:
-        from curator.build import is_builder
+        from curator.system import is_builder
 
         return is_builder(self.structure, Path())
 
@@ -182,8 +182,8 @@ def _cell_of(crystal: _Crystal) -> tuple[Frame, str]:
 
 
 def _of_builder(crystal: _Crystal, supercell: tuple[int, int, int] | None) -> _Task:
-    from curator.build import BUILDER_SUPERCELL
     from curator.datasets.sources import build_seed
+    from curator.system import BUILDER_SUPERCELL
 
     if not crystal.is_builder:
         raise BadInput(

@@ -146,8 +146,8 @@ def _speed_told(cost: Json) -> str:
 
 def _structures(name: str) -> list[Frame]:
     """All structures of a file, or that of a shipped builder."""
-    from curator.build import is_builder
     from curator.datasets.extxyz import read_frames
+    from curator.system import is_builder
 
     if is_builder(name, Path()):
         return [structure_of(name)]
