@@ -83,8 +83,8 @@ class System(Section):
     )
     supercell: tuple[int, int, int] | None = Field(
         None,
-        description="Repeats of the conventional cell; 2 2 2 for a shipped builder, 1 1 1 for a file, at least 8 Å "
-        "where hops are searched for.",
+        description="Repeats of the conventional cell; [2, 2, 2] for a shipped builder, [1, 1, 1] for a file, at least "
+        "8 Å where hops are searched for.",
     )
     cell: Literal["labeller", "foundation", "given"] = Field(
         "labeller", description="The lattice is relaxed once, with this, and then fixed for all rounds and models."
