@@ -96,7 +96,11 @@ def read_plan(folder: CampaignFolder, *, trust: bool = False) -> Plan:
         As for `build_plan`, or if the file cannot be read.
     """
     path = folder.campaign_file
-    return build_plan(read_campaign_file(path), path.resolve().parent, trust=trust)
+    file = read_campaign_file(path)
+    try:
+        return build_plan(file, path.resolve().parent, trust=trust)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
 
 
 def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan:

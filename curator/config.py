@@ -29,6 +29,15 @@ from curator.trajectory import check_explores
 
 Method = Literal["uncertain+fps", "fps", "random"]
 
+_UNITS = {"K": "K", "ps": "ps", "fs": "fs", "A": "Å", "eV": "eV", "Ry": "Ry", "GPa": "GPa", "h": "h"}
+"""Units by the end of the names of keys."""
+_LISTS = {"temperatures_K": "[600, 800, 1000]", "supercell": "[2, 2, 2]"}
+_INSTEAD = {
+    "run.executor": "one job of a cluster runs all of a campaign, see docs/cluster.md",
+    "label.code": "any other program labels by its ASE calculator with code: ase, see docs/calculators.md",
+}
+"""What to do where a value is asked for that there is none of."""
+
 
 class HopFiles(Section):
     """A hop of the mobile species, given by its two end points."""
@@ -74,8 +83,8 @@ class System(Section):
     )
     supercell: tuple[int, int, int] | None = Field(
         None,
-        description="Repeats of the conventional cell; 2 2 2 for a shipped builder, 1 1 1 for a file, at least 8 Å "
-        "where hops are searched for.",
+        description="Repeats of the conventional cell; [2, 2, 2] for a shipped builder, [1, 1, 1] for a file, at least "
+        "8 Å where hops are searched for.",
     )
     cell: Literal["labeller", "foundation", "given"] = Field(
         "labeller", description="The lattice is relaxed once, with this, and then fixed for all rounds and models."
@@ -318,6 +327,8 @@ def explained(error: ValidationError, *within: str) -> list[str]:
     problems = error.errors(include_url=False)
     # A bad item makes its list look too short as well: only the deepest problem is worth a line.
     deepest = [p for p in problems if not any(q is not p and q["loc"][: len(p["loc"])] == p["loc"] for q in problems)]
+    # A misspelt key is often the one that is missing: what is there comes first.
+    deepest.sort(key=lambda problem: problem["type"] == "missing")
     lines = [_explained(problem, within) for problem in deepest]
     return lines[:3] if len(lines) <= 3 else [*lines[:2], f"and {len(lines) - 2} more problems"]
 
@@ -335,9 +346,24 @@ def _explained(problem: Any, within: tuple[str, ...]) -> str:
         return f"{key}: is missing; it must be given"
     message = problem["msg"].removeprefix("Value error, ")
     given = problem.get("input")
+    name = next((part for part in reversed(location) if not part.isdigit()), "")
+    if problem["type"] == "tuple_type":
+        return f"{key}: must be a list, such as {_LISTS.get(name, f'[{given}]')}; got {given!r}"
+    if problem["type"] == "float_parsing" and (unit := _unit(name)):
+        return f"{key}: must be a number in {unit}, without the unit; got {given!r}"
+    if problem["type"] == "literal_error" and key in _INSTEAD:
+        return f"{key}: {message[0].lower() + message[1:]}; got {given!r}: {_INSTEAD[key]}"
     if isinstance(given, dict) and message:
         return f"{key}: {message}"  # of a whole section, which would be a page
     return f"{key}: {message[0].lower() + message[1:]}; got {given!r}" if message else f"{key}: got {given!r}"
+
+
+def _unit(name: str) -> str:
+    """Unit of a key, by the end of its name; empty where it has none."""
+    above, per, below = name.rpartition("_per_")
+    if per and below in _UNITS:
+        return f"{_UNITS.get(above.rpartition('_')[2], 1)}/{_UNITS[below]}"
+    return "" if per else _UNITS.get(name.rpartition("_")[2], "")
 
 
 def _known_keys(location: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Labelled frames to train on that a user names: a file, or one level of theory of a data set."""
+"""Labelled frames to train on, and to test with, that a user names: a file, or one level of theory of a data set."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -57,6 +57,49 @@ def training_records(
     return training, validation
 
 
+def held_out_records(
+    train: Path,
+    valid: Path | None,
+    test: Path | None,
+    theory: str | None,
+    keys: Mapping[str, Any],
+    seen: tuple[Sequence[Record], Sequence[Record]],
+) -> list[Record]:
+    """Records to test a model with, none of which its training sees.
+
+    Parameters
+    ----------
+    train, valid, theory, keys
+        As `training_records` takes them.
+    test
+        File of labelled frames, or a data set, whose test frames are taken, all of its frames if it has none; if None,
+        the test frames of ``train``, which a file has none of.
+    seen
+        What `training_records` has returned.
+
+    Raises
+    ------
+    BadInput, ValueError
+        If there are no such labels, or they are of frames that are trained on or validated with, or of another level of
+        theory.
+    """
+    if test is None and not is_dataset(train):
+        return []
+    path, (training, validation) = test or train, seen
+    records = [record for record in _records(path, theory, keys) if not is_isolated_atom(record)]
+    held_out = records
+    if is_dataset(path):
+        held_out = [record for record in records if record.provenance.split == "test"]
+    if test is not None:
+        held_out = held_out or records
+        if not held_out:
+            raise BadInput(f"{test}: holds isolated atoms only; give frames to test with, or leave out --test")
+        _check_same_theory(training, held_out, test, train)
+        _check_apart(training, held_out, test, train)
+    _check_apart(validation, held_out, path, valid or train)
+    return held_out
+
+
 def _check_same_theory(training: Sequence[Record], validation: Sequence[Record], valid: Path, train: Path) -> None:
     """Raise :class:`BadInput` if two levels of theory are known to differ, and tell if only one of them is known."""
     one, other = (next((r.label.theory for r in part), "") for part in (training, validation))
@@ -64,7 +107,7 @@ def _check_same_theory(training: Sequence[Record], validation: Sequence[Record],
         return
     known = {key for key in (one, other) if method_of(key) != UNKNOWN}
     if len(known) == 2:
-        raise BadInput(f"{valid}: labels of {other}, and {train} has labels of {one}; validate with the same theory")
+        raise BadInput(f"{valid}: labels of {other}, and {train} has labels of {one}; give the same theory")
     if known:
         warnings.warn(
             f"only one of {train} and {valid} tells its level of theory, {known.pop()}; the other is taken to be the "
@@ -74,14 +117,14 @@ def _check_same_theory(training: Sequence[Record], validation: Sequence[Record],
         )
 
 
-def _check_apart(training: Sequence[Record], validation: Sequence[Record], valid: Path, train: Path) -> None:
-    """Raise :class:`BadInput` if frames are trained on and validated with."""
-    learnt = {record.frame.hash for record in training}
-    shared = [record for record in validation if record.frame.hash in learnt]
+def _check_apart(seen: Sequence[Record], held_out: Sequence[Record], path: Path, seen_path: Path) -> None:
+    """Raise :class:`BadInput` if the training sees frames that are to judge it."""
+    hashes = {record.frame.hash for record in seen}
+    shared = [record for record in held_out if record.frame.hash in hashes]
     if shared:
         raise BadInput(
-            f"{valid}: {len(shared)} of its {len(validation)} frames are in {train} too, and would be learnt by heart; "
-            "take them out of one of the two"
+            f"{path}: {len(shared)} of its {len(held_out)} frames are in {seen_path} too, where the training sees "
+            "them; take them out of one of the two"
         )
 
 

@@ -1,15 +1,16 @@
 """What a campaign has come to, for a person and for a program."""
 
+import math
 import socket
+import time
 from pathlib import Path
 
-import psutil
-
 from curator.config import read_campaign_file
+from curator.datasets.fence import is_driven
 from curator.errors import BadInput
 from curator.quantities import duration
-from curator.state import Json, campaign_folder, read_json
-from curator.verdict.purchase import RAISE, in_words, measurements
+from curator.state import CampaignFolder, Json, campaign_folder, read_json
+from curator.verdict.purchase import in_words, measurements, purchase_in_words
 
 VERDICTS = {
     "converged": "converged",
@@ -44,20 +45,25 @@ def campaign_status(target: Path) -> Json:
             "calibration": None,
             "rounds": [],
         }
-    content["live"] = _live(folder.live)
+    content["live"] = _live(folder)
     return content
 
 
-def _live(path: Path) -> Json | None:
-    """What runs now, or None; what a killed driver left behind does not count, as far as it can be seen from here."""
-    if not path.exists():
-        return None
+def _live(folder: CampaignFolder) -> Json | None:
+    """What runs now, or None; what a killed driver left behind does not count.
+
+    A driver holds a lock, and a file system may keep the locks of another host to itself. Where no lock is seen of a
+    driver elsewhere, ``locked`` is false, and ``age_s`` tells when it last said something.
+    """
     try:
-        live = read_json(path)
-    except BadInput:
+        live = read_json(folder.live)
+        age_s = max(0.0, time.time() - folder.live.stat().st_mtime)
+    except (BadInput, OSError):
         return None
-    elsewhere = live["host"] != socket.gethostname()
-    return live if elsewhere or psutil.pid_exists(int(live["pid"])) else None
+    locked = is_driven(folder.journal)
+    if not locked and live["host"] == socket.gethostname():
+        return None
+    return live | {"locked": locked, "age_s": round(age_s, 1)}
 
 
 def status_lines(content: Json) -> list[str]:
@@ -65,8 +71,8 @@ def status_lines(content: Json) -> list[str]:
     lines = [f"{content['name']}: {VERDICTS.get(content['verdict'], content['verdict'])}"]
     lines += [f"  {reason}" for reason in content["reasons"]]
     purchase = content.get("next_purchase")
-    if purchase and purchase["kind"] != "none" and purchase["amount"]:
-        lines.append(f"  next purchase: {_purchase(purchase, content)}")
+    if purchase and (bought := purchase_in_words(purchase, content)):
+        lines.append(f"  next purchase: {bought}")
     setup = (content.get("setup") or {}).get("foundation")
     if setup and setup["barrier_eV"] is not None:
         lines.append(
@@ -103,32 +109,21 @@ def status_lines(content: Json) -> list[str]:
     lines += [_exam_line(item) for item in content["rounds"][-1:] if "n_exam_labels" in item]
     live = content.get("live")
     if live:
-        left = "" if live["left_s"] is None else f", about {live['left_s']:.0f} s left in this stage"
-        at_work = ", ".join(f"{n} {role}" for role, n in live["running"].items() if n) or "nothing"
-        lines.append(
-            f"  now: {live['place']}, {live['stage']}: {100 * live['fraction']:.0f} %{left}; running: {at_work}"
-        )
+        lines.append(_live_line(live))
     elif not content["state"]["finished"]:
         lines.append("  not running; curator run goes on where it stopped")
     return lines
 
 
-def _purchase(purchase: Json, content: Json) -> str:
-    """What to buy next; for MD also what to write, the length of each trajectory or the budget that pays for them."""
-    if purchase["kind"] == "labels":
-        return f"{purchase['amount']:g} labels" + (f"; {RAISE}" if content["state"]["finished"] else "")
-    bought = f"{purchase['amount']:g} ps of MD, all temperatures and replicas together"
-    plan = content.get("md_plan")
-    if plan is None:
-        return bought
-    write = f"{bought}, on top of what there is: write measure.diffusion.duration_ps: {plan['duration_ps']}"
-    if isinstance(plan["duration_ps"], list):
-        temperatures_K = ", ".join(f"{time['temperature_K']:g}" for time in plan["temperatures"])
-        write += f" with temperatures_K: [{temperatures_K}]"
-    if plan.get("max_md_ps") is None:
-        return write
-    limit_ps = (content.get("budget") or {}).get("max_md_ps")
-    return f"{write}, or stop.max_md_ps: {plan['max_md_ps']}" + (f", not {limit_ps:g}" if limit_ps else "")
+def _live_line(live: Json) -> str:
+    """What runs, or what was last heard of it."""
+    about = f"{live['place']}, {live['stage']}: {100 * live['fraction']:.0f} %"
+    if not live["locked"]:
+        ago = duration(live["age_s"])
+        return f"  {live['host']} said {ago} ago: {about}; if it is gone, curator run goes on where it stopped"
+    left = "" if live["left_s"] is None else f", about {live['left_s']:.0f} s left in this stage"
+    at_work = ", ".join(f"{n} {role}" for role, n in live["running"].items() if n) or "nothing"
+    return f"  now: {about}{left}; running: {at_work}"
 
 
 def _plan_lines(content: Json) -> list[str]:
@@ -142,7 +137,9 @@ def _plan_lines(content: Json) -> list[str]:
     gap = "" if errors["gap"] is None else f"; the barrier's gap to the reference is {errors['gap']:+.3f} eV"
     points = plan["temperatures"]
     enough = errors["sampling"] is not None and errors["sampling"] <= plan["wanted_error_eV"]
-    times = ", ".join(f"{t['temperature_K']:g} K {t['time_ps']:.0f} of {t['needed_ps']:.0f}" for t in points)
+    times = ", ".join(
+        f"{t['temperature_K']:g} K {t['time_ps']:.0f} of {math.ceil(t['needed_ps'] - 1e-9)}" for t in points
+    )
     n = plan.get("workers") or 1
     hours = plan.get("wall_hours")
     pace = "" if hours is None else f"; {duration(3600 * hours)} with {n} worker{'s' * (n > 1)}"

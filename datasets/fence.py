@@ -103,6 +103,24 @@ def acquire(folder: Path | str) -> Fence:
     return Fence(folder, token, descriptor)
 
 
+def is_driven(folder: Path | str) -> bool:
+    """Whether a driver holds the lock of a folder, as far as the file system tells this host.
+
+    Where it keeps locks to the host that took them, a driver of another host is not seen.
+    """
+    try:
+        descriptor = os.open(Path(folder) / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _holder(path: Path) -> str:
     try:
         holder = json.loads(path.read_text())

@@ -3,7 +3,14 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ase.build import bulk
+from ase.io import write
+
+from curator.datasets.extxyz import read_records
+from curator.datasets.label import Theory
+from curator.learners.strategies import STRATEGIES, Strategy
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -28,3 +35,49 @@ def test_the_page_on_python_is_one_script(
         assert "measured" in line
         assert abs(value - true) < 3 * error
     assert activation.startswith("Ea = ")
+
+
+def test_the_script_on_uncertainty_tells_frames_that_are_far_off(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(blocks("uncertainty.md"), "uncertainty.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    errors = [float(line.split()[0]) for line in lines]
+    assert ["outside" in line for line in lines[3:]] == [True] * 3
+    assert sum("outside" in line for line in lines[:3]) < 3
+    assert 0 < max(errors[:3]) < min(errors[3:])
+
+
+def test_the_subsets_of_a_learning_curve_are_nested_and_labelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = []
+    for seed in range(40):
+        atoms = bulk("LiF", "rocksalt", a=4.0)
+        atoms.rattle(0.05, seed=seed)
+        atoms.info["REF_energy"], atoms.arrays["REF_forces"] = -float(seed), np.full((2, 3), float(seed))
+        images.append(atoms)
+    (tmp_path / "frames").mkdir()
+    write("frames/train.extxyz", images)
+    exec(compile(blocks("strategies.md"), "strategies.md", "exec"), {})
+    drawn = {
+        (n, seed): [r.label.energy for r in read_records(f"frames/{n}-{seed}.extxyz", theory=Theory("x", "x"))]
+        for n in (8, 16, 32)
+        for seed in (1, 2, 3)
+    }
+    for seed in (1, 2, 3):
+        assert drawn[8, seed] == drawn[16, seed][:8] == drawn[32, seed][:8]
+        assert len(set(drawn[32, seed])) == 32
+    assert drawn[8, 1] != drawn[8, 2]
+
+
+def test_the_numbers_of_strategies_are_those_of_the_table() -> None:
+    def told(row: Strategy) -> list[str]:
+        numbers = (row.learning_rate, row.ema_decay, row.clip_norm, row.batch_size, row.max_epochs, row.patience)
+        replayed = "" if row.replay == "none" else str(row.replay_per_epoch or "all")
+        return [*(f"{number:g}" for number in numbers), replayed]
+
+    page = (DOCS / "strategies.md").read_text()
+    for name, small in STRATEGIES["small_data"].items():
+        pairs = zip(told(small), told(STRATEGIES["paper"][name]), strict=True)
+        cells = " | ".join(one if one == other else f"{one} / {other}" for one, other in pairs)
+        assert f"| `{name}` | {cells} |\n".replace("  ", " ") in page

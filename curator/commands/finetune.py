@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from curator.cli import AsJson, Trust, app
 from curator.commands.arguments import Model, Seed, Theory, check_known, load, show
-from curator.commands.finetune_report import content_of, lines_of
+from curator.commands.finetune_report import content_of, lines_of, tested
 from curator.commands.probe import probes_after_fit
 from curator.datasets.label import Record
 from curator.datasets.notice import Notice
@@ -34,6 +34,7 @@ class Data:
 
     train: list[Record]
     valid: list[Record]
+    test: list[Record]
     replay_train: list[Record]
     replay_valid: list[Record]
 
@@ -41,11 +42,15 @@ class Data:
 @app.command()
 def finetune(
     train: Annotated[
-        Path, typer.Argument(help="Labelled frames; of a data set, those to train on and to validate with.")
+        Path, typer.Argument(help="Labelled frames; of a data set, those to train on, to validate and to test with.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the model.")] = Path("model"),
     model: Model = "mini-halides",
     valid: Annotated[Path | None, typer.Option("--valid", help="Labelled frames for early stopping.")] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option("--test", help="Labelled frames that the training never sees; of a data set, its test frames."),
+    ] = None,
     theory: Theory = None,
     strategy: Annotated[str, typer.Option("--strategy")] = "multihead_replay",
     defaults: Annotated[str, typer.Option("--defaults", help="small_data or paper.")] = "small_data",
@@ -93,7 +98,7 @@ def finetune(
     trust: Trust = False,
 ) -> None:
     """Fine-tune a model on labelled frames."""
-    from curator.labelled import training_records
+    from curator.labelled import held_out_records, training_records
     from curator.learners.lora import save_adapters
     from curator.learners.mace import MaceModel, export_model
 
@@ -109,18 +114,22 @@ def finetune(
         row = _row(strategy, defaults, {key: value for key, value in given.items() if value is not None}, replay)
         e0s = _e0_choice(e0)
         training, validation = training_records(train, valid, theory, keys)
+        held_out = held_out_records(train, valid, test, theory, keys, (training, validation))
         _check_out(out, force)
     base = load(model, trust)
-    _check_elements(base if row.from_foundation else None, training, validation, model)
+    _check_elements(base if row.from_foundation else None, training, {"--valid": validation, "--test": held_out}, model)
     replayed: tuple[list[Record], list[Record]] = ([], [])
     if row.replay != "none":
         base, replayed = _replayed(base, row, model, replay, replay_frames, replay_choice, seed)
-    data = Data(training, validation, *replayed)
+    data = Data(training, validation, held_out, *replayed)
     _check_batch(row, data)
     before = _check_labels(base, data, train, replay) if row.from_foundation else None
     with bad_input():
         tuned, report = _trained(base, data, row, e0s, seed, out)
-    content = content_of(tuned, report, data.train, data.valid, row, out=out, foundation=model, e0=e0, before=before)
+    tests = tested(tuned, base if row.from_foundation else None, held_out)
+    content = content_of(
+        tuned, report, training, validation, row, out=out, foundation=model, e0=e0, before=before, tests=tests
+    )
     tuned = MaceModel(tuned.architecture, tuned.module, {**tuned.metadata, **content["card"]}, tuned.head)
     tuned.save(out)
     (out / "adapters.safetensors").unlink(missing_ok=True)
@@ -204,18 +213,20 @@ def _check_out(out: Path, force: bool) -> None:
         raise BadInput(f"--out {out}: cannot be written there ({error.strerror}); choose another folder") from error
 
 
-def _check_elements(base: "MaceModel | None", training: list[Record], validation: list[Record], model: str) -> None:
+def _check_elements(
+    base: "MaceModel | None", training: list[Record], others: dict[str, list[Record]], model: str
+) -> None:
     """Raise :class:`BadInput` if a frame holds an element that the foundation, or from scratch the data, lacks."""
     learnt = {int(z) for record in training for z in record.frame.numbers}
     if base is not None:
         check_known(base, np.array(sorted(learnt)), model)
     known = learnt if base is None else set(base.elements)
-    for record in validation:
+    for option, record in ((option, record) for option, records in others.items() for record in records):
         if missing := {int(z) for z in record.frame.numbers} - known:
             symbols = ", ".join(chemical_symbols[z] for z in sorted(missing))
             where = record.provenance.source.removeprefix("import/")
             who = "no training frame does" if base is None else f"{model} does not know"
-            raise BadInput(f"--valid: frame {where} holds {symbols}, which {who}; leave such frames out")
+            raise BadInput(f"{option}: frame {where} holds {symbols}, which {who}; leave such frames out")
 
 
 def _replayed(

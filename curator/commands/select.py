@@ -19,10 +19,15 @@ from curator.errors import BadInput, bad_input
 def select(
     candidates: Annotated[Path, typer.Argument(help="Frames to choose from.")],
     n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 16,
-    out: Annotated[Path, typer.Option("--out", help="extxyz file of the chosen frames.")] = Path("selected.extxyz"),
+    out: Annotated[Path, typer.Option("--out", help="extxyz file of the chosen frames, without labels.")] = Path(
+        "selected.extxyz"
+    ),
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", help="One model, or each member of a committee; mini-halides by default."),
+        typer.Option(
+            "--model",
+            help="Its features tell frames apart; mini-halides by default. Several are members of a committee.",
+        ),
     ] = None,
     labelled: Annotated[
         Path | None,
@@ -36,7 +41,7 @@ def select(
     as_json: AsJson = False,
     trust: Trust = False,
 ) -> None:
-    """Choose frames: a random share, then what is uncertain and different from what is labelled."""
+    """Choose frames: a random share, then what is different; of several models, first what they disagree about."""
     from ase.io import write
 
     from curator.dataset import frames_named, is_dataset, read_labelled

@@ -35,7 +35,7 @@ from curator.report.tables import (
     theory_table,
 )
 from curator.report.tables_probes import probe_table
-from curator.verdict.purchase import RAISE
+from curator.verdict.purchase import purchase_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,33 +239,16 @@ def _verdict(evidence: Evidence) -> Verdict:
         word,
         sentence,
         [str(reason) for reason in reasons],
-        _purchase(purchase, evidence.campaign) if lookup(purchase, "kind") != "none" or verdict == "converged" else "",
+        _purchase(purchase, evidence.campaign, verdict == "converged"),
         _exam(evidence),
     )
 
 
-def _purchase(purchase: object, campaign: Tree) -> str:
-    plan = lookup(campaign, "md_plan")
-    kind, amount = lookup(purchase, "kind"), number(purchase, "amount")
-    unit = str(lookup(purchase, "unit") or "")
-    if kind == "none":
+def _purchase(purchase: Tree | None, campaign: Tree, converged: bool) -> str:
+    if converged:
         return "Next purchase: nothing more is needed."
-    if kind not in ("labels", "md"):
-        return ""
-    if not amount:
-        return ""
-    if kind == "labels":
-        ended = bool(lookup(campaign, "state", "finished"))
-        return f"Next purchase: {amount:.0f} labels{f'; {RAISE}' if ended else ''}."
-    time = picoseconds(amount) if unit == "ps" else f"{amount:g} {unit}"
-    duration_ps, max_md_ps = lookup(plan, "duration_ps"), number(plan, "max_md_ps")
-    write = "" if duration_ps is None else f" Write measure.diffusion.duration_ps: {duration_ps}"
-    if isinstance(duration_ps, list):
-        temperatures_K = [number(time, "temperature_K") for time in items(plan, "temperatures")]
-        write += f" with temperatures_K: [{', '.join(f'{T:g}' for T in temperatures_K if T is not None)}]"
-    write += "" if max_md_ps is None else f", or stop.max_md_ps: {max_md_ps:.0f}"
-    write += "." if write else ""
-    return f"Next purchase: {time} of molecular dynamics, all temperatures and replicas together.{write}"
+    told = purchase_in_words(purchase, campaign) if purchase else ""
+    return f"Next purchase: {told}." if told else ""
 
 
 def _exam(evidence: Evidence) -> str:

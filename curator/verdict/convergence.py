@@ -41,11 +41,15 @@ OTHER_TEMPERATURES = "more of the same will not help: change measure.diffusion.t
 
 @dataclass(frozen=True, slots=True)
 class NextPurchase:
-    """What would help most: ``labels``, ``md`` (picoseconds, all temperatures together) or ``none``."""
+    """What would help most: ``labels``, ``md`` (picoseconds, all temperatures together) or ``none``.
+
+    Rounds that it takes after dynamics, each with labels and dynamics of its own, are in ``rounds``.
+    """
 
     kind: Literal["labels", "md", "none"]
     amount: float
     unit: str
+    rounds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,8 @@ def _judge_property(
 
     if not now.points:
         longest_ps = max(r.time_ps for r in history)
-        return _undetermined(["no molecular dynamics was run in this round"], longest_ps or FIRST_MD_PS, None)
+        said = "no molecular dynamics was run in this round"
+        return _undetermined([said], longest_ps or FIRST_MD_PS, None, rule.n_compare - len(earlier))
     if unclear := _unmeasured(now, plan, n_labels, rule.n_compare - len(earlier)):
         return unclear
     assert now.Ea is not None
@@ -270,12 +275,13 @@ def _buy_md(reasons: Sequence[str], plan: MDPlan | None, now: FinishedRound, n_t
         reasons = [*reasons, f"then {rounds} measured as well must agree: each takes labels, and MD as long"]
     if plan is not None and not plan.more_ps:
         plan = twice_the_time(plan)
-    return _undetermined(reasons, (now.time_ps or FIRST_MD_PS) if plan is None else plan.more_ps, plan)
+    return _undetermined(reasons, (now.time_ps or FIRST_MD_PS) if plan is None else plan.more_ps, plan, n_to_come)
 
 
 def _not_yet(reasons: Sequence[str], n_labels: float) -> Verdict:
     return Verdict("not_yet", tuple(reasons), NextPurchase("labels", n_labels, "labels"))
 
 
-def _undetermined(reasons: Sequence[str], time_ps: float, plan: MDPlan | None) -> Verdict:
-    return Verdict("undetermined", tuple(reasons), NextPurchase("md", float(math.ceil(time_ps)), "ps"), plan)
+def _undetermined(reasons: Sequence[str], time_ps: float, plan: MDPlan | None, n_to_come: int) -> Verdict:
+    purchase = NextPurchase("md", float(math.ceil(time_ps)), "ps", max(n_to_come, 0))
+    return Verdict("undetermined", tuple(reasons), purchase, plan)

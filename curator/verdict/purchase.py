@@ -109,6 +109,39 @@ def in_words(measurement: Json) -> str:
     return f"{sums['time_ps']:.0f} ps, {known}"
 
 
+def purchase_in_words(purchase: Json, content: Json) -> str:
+    """What to buy next, and what to write into the campaign file for it; empty where it is nothing.
+
+    Parameters
+    ----------
+    purchase
+        ``next_purchase`` of the newest round.
+    content
+        What ``campaign.json`` holds.
+    """
+    if purchase["kind"] == "none" or not purchase["amount"]:
+        return ""
+    state, budget, plan = (content.get(key) or {} for key in ("state", "budget", "md_plan"))
+    ended = state.get("finished", False)
+    if purchase["kind"] == "labels":
+        return f"{purchase['amount']:g} labels" + (f"; {RAISE}" if ended else "")
+    told = f"{purchase['amount']:g} ps of MD, all temperatures and replicas together"
+    if plan:
+        told += f", on top of what there is: write measure.diffusion.duration_ps: {plan['duration_ps']}"
+        if isinstance(plan["duration_ps"], list):
+            temperatures_K = ", ".join(f"{time['temperature_K']:g}" for time in plan["temperatures"])
+            told += f" with temperatures_K: [{temperatures_K}]"
+        if plan.get("max_md_ps") is not None:
+            limit_ps = budget.get("max_md_ps")
+            told += f", or stop.max_md_ps: {plan['max_md_ps']}" + (f", not {limit_ps:g}" if limit_ps else "")
+    n_more, n_done, most = purchase.get("rounds") or 0, state.get("round", 0), budget.get("max_rounds", 0)
+    if n_more and (ended or n_done + n_more > most):
+        rounds = f"stop.max_rounds to {n_done + n_more}, and " if n_done + n_more > most else ""
+        told += f"; {n_more} more round{'s' * (n_more > 1)} must agree with it: raise {rounds}"
+        told += "stop.max_labels by their labels"
+    return told
+
+
 def _continued(there: Diffusion, asked: Diffusion) -> Diffusion:
     """What is asked for, with no trajectory less or shorter than there is, at the time step of those."""
     length_ps = dict(zip(there.temperatures_K, there.durations_ps, strict=True))

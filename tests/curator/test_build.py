@@ -6,7 +6,7 @@ from ase.build import bulk
 from ase.io import write
 
 from curator.backends.labellers import make_labeller
-from curator.build import build_plan, n_exam_labels
+from curator.build import build_plan, n_exam_labels, read_plan
 from curator.config import CampaignFile
 from curator.datasets.frame import Frame, atoms_from_frame
 from curator.datasets.mini_halides.frames import theory
@@ -15,6 +15,7 @@ from curator.errors import BadInput
 from curator.lattice import seed_structure
 from curator.learners.foundation import load_foundation
 from curator.setup import gather_inputs
+from curator.state import campaign_folder
 from curator.verdict.rule import StopRule
 
 
@@ -35,6 +36,12 @@ def test_shipped_builder_brings_cell_mobile_and_hop(tmp_path: Path):
 def test_charge_is_refused_where_the_labels_would_not_know_it(tmp_path: Path, system: dict[str, object]):
     with pytest.raises(BadInput, match="chgnet:r2scan knows no"):
         build_plan(campaign(**system), tmp_path)
+
+
+def test_what_is_wrong_is_told_with_the_name_of_the_file(tmp_path: Path):
+    (tmp_path / "campaign.yaml").write_text("system: {structure: lif-interstitial, mobile: Na}\n")
+    with pytest.raises(BadInput, match=r"campaign\.yaml: system\.mobile: lif-interstitial holds no Na"):
+        read_plan(campaign_folder(tmp_path))
 
 
 def test_the_stopping_rule_is_that_of_the_file(tmp_path: Path):

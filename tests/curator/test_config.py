@@ -90,6 +90,39 @@ def test_every_default_survives_a_round_trip(tmp_path: Path):
             "system: {structure: x}\nselect: {method: random, hop_share: 0.9}",
             ["select: hop_share means nothing to method random", "drop it"],
         ),
+        (
+            "system: {structure: x}\nexplore: {temperatures_K: 600}",
+            ["explore.temperatures_K: must be a list, such as [600, 800, 1000]; got 600"],
+        ),
+        (
+            "system: {structure: x, supercell: 2x2x2}",
+            ["system.supercell: must be a list, such as [2, 2, 2]; got '2x2x2'"],
+        ),
+        (
+            "system: {structure: x}\nmeasure: {probes: {pressures_GPa: 5}}",
+            ["measure.probes.pressures_GPa: must be a list, such as [5]; got 5"],
+        ),
+        (
+            "system: {structure: x}\nmeasure: {diffusion: {duration_ps: 20 ps}}",
+            ["measure.diffusion.duration_ps: must be a number in ps, without the unit; got '20 ps'"],
+        ),
+        (
+            "system: {structure: x}\nexplore: {temperatures_K: [600, 900 K]}",
+            ["explore.temperatures_K.1: must be a number in K, without the unit; got '900 K'"],
+        ),
+        (
+            "system: {structure: x}\nlabel: {kind: dft, kpoint_spacing_per_A: 0.4 1/A}",
+            ["label.kpoint_spacing_per_A: must be a number in 1/Å, without the unit"],
+        ),
+        (
+            "system: {structure: x}\nstop: {force_error_eV_per_A: 50 meV}",
+            ["stop.force_error_eV_per_A: must be a number in eV/Å, without the unit"],
+        ),
+        (
+            "system: {structure: x}\nrun: {executor: slurm}",
+            ["run.executor: ", "'local' or 'serial'", "docs/cluster.md"],
+        ),
+        ("system: {structure: x}\nlabel: {kind: dft, code: cp2k}", ["label.code: ", "'gpaw' or 'ase'", "code: ase"]),
         ("name: ../up\nsystem: {structure: x}", ["name", "../up"]),
         ("system:", ["system"]),
         ("name: x", ["system", "missing"]),
@@ -113,6 +146,12 @@ def test_what_is_wrong_is_named_with_a_remedy(tmp_path: Path, text: str, words: 
 def test_bad_atomic_energies_are_told_in_one_line(tmp_path: Path, e0: str, words: str):
     (line,) = refusal(tmp_path, f"system: {{structure: x}}\nlearn: {{e0: {e0}}}").splitlines()
     assert line.endswith(words)
+
+
+def test_a_misspelt_key_is_told_before_the_one_it_is_missed_for(tmp_path: Path):
+    typo, missing = refusal(tmp_path, "sytem: {structure: x}").splitlines()
+    assert typo.endswith("sytem: unknown key; did you mean system?")
+    assert missing.endswith("system: is missing; it must be given")
 
 
 def test_many_mistakes_are_counted_not_listed(tmp_path: Path):

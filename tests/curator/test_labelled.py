@@ -14,7 +14,7 @@ from curator.datasets.frame import frame_from_atoms
 from curator.datasets.label import Label, Provenance, Record, Split
 from curator.datasets.notice import Notice
 from curator.errors import BadInput
-from curator.labelled import training_records
+from curator.labelled import held_out_records, training_records
 from curator.learners.e0 import is_isolated_atom, isolated_atom
 
 KEYS = {"energy_key": None, "forces_key": None, "use_calculator": False}
@@ -119,6 +119,35 @@ def test_all_of_a_data_set_named_to_validate_with_is_taken(tmp_path: Path) -> No
     training, validation = training_records(train, valid, None, KEYS)
     assert [record.provenance.split for record in training] == ["train"] * 3
     assert {r.frame.hash for r in validation} == {frame_from_atoms(image(seed)).hash for seed in range(4, 7)}
+
+
+def test_of_a_data_set_its_test_frames_test(tmp_path: Path) -> None:
+    parts = (("train", range(3)), ("valid", range(3, 4)), ("test", range(4, 6)))
+    records = [record for split, seeds in parts for record in records_of(seeds, split)]
+    data = dataset(tmp_path / "data", *records, isolated_atom(3, -5.07, "pbe@1"))
+    seen = training_records(data, None, None, KEYS)
+    by_itself = held_out_records(data, None, None, None, KEYS, seen)
+    assert [record.provenance.split for record in by_itself] == ["test", "test"]
+    part = own(tmp_path / "part.xyz", range(2), "pbe@1")
+    seen_of_part = training_records(part, None, None, KEYS)
+    assert len(held_out_records(part, None, data, None, KEYS, seen_of_part)) == 2
+    assert held_out_records(part, None, None, None, KEYS, seen_of_part) == []
+    plain = dataset(tmp_path / "plain", *records_of(range(6, 9), "train"))
+    assert len(held_out_records(data, None, plain, None, KEYS, seen)) == 3
+
+
+def test_frames_that_the_training_sees_do_not_test(tmp_path: Path) -> None:
+    train, valid = (
+        own(tmp_path / name, seeds, "pbe@1") for name, seeds in (("t.xyz", range(3)), ("v.xyz", range(3, 5)))
+    )
+    seen = training_records(train, valid, None, KEYS)
+    for seeds, where in ((range(2, 6), r"t\.xyz"), (range(4, 7), r"v\.xyz")):
+        test = own(tmp_path / "test.xyz", seeds, "pbe@1")
+        with pytest.raises(BadInput, match=rf"test\.xyz: 1 of its {len(seeds)} frames are in .*{where} too"):
+            held_out_records(train, valid, test, None, KEYS, seen)
+    other = own(tmp_path / "other.xyz", range(5, 7), "r2scan@1")
+    with pytest.raises(BadInput, match=r"other\.xyz: labels of r2scan@1, and .* has labels of pbe@1"):
+        held_out_records(train, valid, other, None, KEYS, seen)
 
 
 def test_a_data_set_without_frames_to_validate_with_is_refused(tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from socket import gethostname
 
 import pytest
 
-from curator.state import Json
+from curator.datasets.fence import acquire
+from curator.state import CampaignFolder, Json
 from curator.status import _live, status_lines
 
 PLAN: Json = {
@@ -93,6 +92,12 @@ def test_md_comes_with_the_budget_that_pays_for_it():
     assert line.endswith("write measure.diffusion.duration_ps: 81")
 
 
+def test_a_length_is_rounded_as_it_is_to_be_written():
+    times = [{**PLAN["temperatures"][0], "needed_ps": 161.2}, PLAN["temperatures"][1]]
+    lines = told(None, plan=PLAN | {"temperatures": times})
+    assert any("700 K 40 of 162, 1000 K 40 of 58" in line for line in lines)
+
+
 def test_the_plan_tells_what_the_tolerance_takes_and_where_the_error_is_from():
     lines = told(None, plan=PLAN)
     assert (
@@ -109,9 +114,45 @@ def test_much_cheaper_temperatures_are_worth_a_word():
     assert any("at 740, 850, 1000 K it would take 90 ps" in line for line in told(None, plan=PLAN | {"best": best}))
 
 
-def test_what_a_killed_driver_left_counts_as_running_on_another_machine_only(tmp_path: Path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    for host, pid, runs in ((gethostname(), dead.pid, False), (gethostname(), os.getpid(), True), ("node7", 1, True)):
-        (tmp_path / "live.json").write_text(json.dumps({"host": host, "pid": pid, "stage": "label"}))
-        assert (_live(tmp_path / "live.json") is not None) is runs
+LIVE: Json = {
+    "pid": 1,
+    "place": "round 2",
+    "stage": "label",
+    "fraction": 0.4,
+    "left_s": 90.0,
+    "running": {"label": 4, "md": 0},
+}
+
+
+def live_file(folder: Path, host: str, age_s: float = 0.0) -> CampaignFolder:
+    path = folder / "live.json"
+    path.write_text(json.dumps(LIVE | {"host": host}))
+    os.utime(path, (path.stat().st_atime, path.stat().st_mtime - age_s))
+    return CampaignFolder(folder, folder / "campaign.yaml")
+
+
+@pytest.mark.parametrize("host", [gethostname(), "node7"])
+def test_a_driver_runs_while_it_holds_its_lock(tmp_path: Path, host: str):
+    folder = live_file(tmp_path, host, age_s=3600)
+    with acquire(folder.journal):
+        live = _live(folder)
+    assert live is not None
+    assert live["locked"]
+    content = {"name": "lif", "verdict": None, "reasons": [], "rounds": [], "state": {"finished": False}, "live": live}
+    assert "  now: round 2, label: 40 %, about 90 s left in this stage; running: 4 label" in status_lines(content)
+
+
+def test_what_a_killed_driver_left_is_not_running(tmp_path: Path):
+    folder = live_file(tmp_path, gethostname())
+    acquire(folder.journal).release()
+    assert _live(folder) is None
+    assert _live(CampaignFolder(tmp_path / "none", tmp_path)) is None
+
+
+def test_where_no_lock_is_seen_of_another_host_its_last_word_is_told(tmp_path: Path):
+    live = _live(live_file(tmp_path, "node7", age_s=7300))
+    content = {"name": "lif", "verdict": None, "reasons": [], "rounds": [], "state": {"finished": False}, "live": live}
+    (line,) = status_lines(content)[1:]
+    assert line == (
+        "  node7 said 2 h 1 min ago: round 2, label: 40 %; if it is gone, curator run goes on where it stopped"
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from curator.datasets.fence import DriverError, acquire
+from curator.datasets.fence import DriverError, acquire, is_driven
 
 HOLD = """
 import sys, time
@@ -54,6 +54,21 @@ def test_second_driver_in_the_same_process_is_refused(tmp_path: Path) -> None:
         fence.check()
     with acquire(tmp_path):
         pass
+
+
+def test_a_driver_is_seen_from_outside_and_not_disturbed(tmp_path: Path) -> None:
+    assert not is_driven(tmp_path)
+    process = hold(tmp_path)
+    try:
+        assert is_driven(tmp_path)
+    finally:
+        process.kill()
+        process.wait()
+    assert not is_driven(tmp_path)
+    with acquire(tmp_path) as fence:
+        assert is_driven(tmp_path)
+        fence.check()
+    assert not is_driven(tmp_path / "missing")
 
 
 def test_forked_child_of_a_killed_driver_does_not_keep_the_lock(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The command that fine-tunes, with every strategy, on a few small frames."""
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -147,6 +148,44 @@ def test_it_tells_what_was_learnt(labelled: Path, tmp_path: Path) -> None:
     card = json.loads((tmp_path / "a" / "model.json").read_text())["metadata"]
     assert (card["foundation_name"], card["e0_policy"], card["n_valid"]) == (str(model), "foundation", 0)
     assert card["errors"]["train_force_rmse_eV_per_A"] == told["train_force_rmse_eV_per_A"]
+
+
+def test_frames_that_no_training_saw_tell_the_error_of_both_models(labelled: Path, tmp_path: Path) -> None:
+    held_out = labelled.with_name("valid.extxyz")
+    naive = ("--strategy", "naive", "--test", held_out, "--out", tmp_path / "model")
+    told = finetune(labelled, *naive)
+    assert (told["n_test"], told["n_valid"]) == (2, 0)
+    card = json.loads((tmp_path / "model" / "model.json").read_text())["metadata"]
+    assert card["n_test"] == 2
+    for start, folder in (("start_", labelled.parent / "model"), ("", tmp_path / "model")):
+        energies, forces = [], []
+        for atoms in read(held_out, index=":"):
+            energy, reference = atoms.info["REF_energy"], atoms.arrays["REF_forces"]
+            atoms.calc = load_model(folder).calculator()
+            energies.append((atoms.get_potential_energy() - energy) / len(atoms))
+            forces.append(atoms.get_forces() - reference)
+        force, energy = f"{start}test_force_rmse_eV_per_A", f"{start}test_energy_rmse_eV_per_atom"
+        assert told[force] == pytest.approx(np.sqrt(np.mean(np.square(forces))), rel=1e-4)
+        assert told[energy] == pytest.approx(np.std(energies), rel=1e-2, abs=1e-6)
+        assert card["errors"][force] == told[force]
+    same = finetune(labelled, *naive[:2], "--out", tmp_path / "untested")
+    assert same["test_force_rmse_eV_per_A"] is None
+    assert same["train_force_rmse_eV_per_A"] == told["train_force_rmse_eV_per_A"]
+    with pytest.raises(BadInput, match=r"labelled\.extxyz: 4 of its 4 frames are in .*labelled\.extxyz too"):
+        finetune(labelled, *naive[:2], "--test", labelled, "--out", tmp_path / "again")
+
+
+def test_the_error_of_a_test_is_a_line(labelled: Path, tmp_path: Path) -> None:
+    options = ("--strategy", "naive", "--epochs", 1, "--no-probes", "--model", labelled.parent / "model")
+    command = ["finetune", labelled, "--test", labelled.with_name("valid.extxyz"), "--out", tmp_path / "m", *options]
+    lines = CliRunner().invoke(app, [str(word) for word in command], catch_exceptions=False).stdout
+    assert "4 frames of file@" in lines
+    assert "0 to validate with, 2 to test with" in lines
+    assert re.search(
+        r"^test: forces \d+ meV/Å \(foundation \d+\), energies about their mean [\d.]+ meV/atom \(foundation 0\.0\)$",
+        lines,
+        re.MULTILINE,
+    )
 
 
 def test_options_of_adapters_replay_and_atomic_energies(labelled: Path, tmp_path: Path) -> None:

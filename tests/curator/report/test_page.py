@@ -147,7 +147,7 @@ def test_the_verdict_and_the_headline_numbers_come_first(finished: Path) -> None
         (
             "undetermined",
             "Undetermined",
-            "Write measure.diffusion.duration_ps: [750, 250, 350] with temperatures_K: [500, 700, 1000].",
+            "write measure.diffusion.duration_ps: [750, 250, 350] with temperatures_K: [500, 700, 1000].",
         ),
     ],
 )

@@ -111,7 +111,7 @@ def test_noise_alone_is_undetermined_and_buys_what_the_tolerance_needs():
     assert (verdict.next_purchase.kind, verdict.next_purchase.unit) == ("md", "ps")
     plan = verdict.md_plan
     assert plan is not None
-    assert verdict.next_purchase.amount == math.ceil(plan.more_ps)
+    assert (verdict.next_purchase.amount, verdict.next_purchase.rounds) == (math.ceil(plan.more_ps), 0)
     # Two rounds with these errors agree, if equal, four times in five.
     assert (1.645 + 1.3) * math.hypot(plan.wanted_eV, 0.0134) == pytest.approx(RULE.tolerance_eV, rel=0.01)
 
@@ -132,7 +132,7 @@ def test_a_first_measurement_that_is_worth_nothing_buys_dynamics_first():
     rounds = [*(campaign.round(k) for k in range(2)), campaign.history()[2]]
     verdict = judge(rounds, RULE)
     assert verdict.verdict == "undetermined"
-    assert verdict.next_purchase.kind == "md"
+    assert (verdict.next_purchase.kind, verdict.next_purchase.rounds) == ("md", 2)
     assert "too uncertain" in verdict.reasons[0]
 
 

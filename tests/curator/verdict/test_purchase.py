@@ -40,6 +40,7 @@ from curator.verdict.purchase import (
     measurements,
     more_md,
     planned_md,
+    purchase_in_words,
 )
 
 # -- the decision ------------------------------------------------------------------------------------------------------
@@ -93,6 +94,38 @@ def test_nothing_is_bought_once_the_verdict_is_in_or_where_more_of_the_same_does
     rounds = rounds_with(diffusion=molten, arrhenius=None)
     assert (rounds[-1]["verdict"], rounds[-1]["next_purchase"]["kind"]) == ("undetermined", "none")
     assert more_md(rounds, THERE, PLENTY_PS) is None
+
+
+def last_of_three(max_rounds: int, *, ended: bool) -> tuple[Json, Json]:
+    """Next purchase of a campaign whose third round is the first with dynamics, and its ``campaign.json``."""
+    campaign = Campaign(bias_eV=0.0, error_ln_D=0.5, n_rounds=3)
+    rounds = [*(campaign.round(k) for k in range(2)), campaign.history()[2]]
+    purchase = verdict_json(judge(rounds, RULE))["next_purchase"]
+    budget = {"max_rounds": max_rounds, "max_labels": 80, "max_md_ps": None}
+    return purchase, {"state": {"round": 3, "finished": ended}, "budget": budget, "md_plan": None}
+
+
+@pytest.mark.parametrize(
+    ("max_rounds", "ended", "ending"),
+    [
+        (
+            3,
+            True,
+            "; 2 more rounds must agree with it: raise stop.max_rounds to 5, and stop.max_labels by their labels",
+        ),
+        (8, True, "; 2 more rounds must agree with it: raise stop.max_labels by their labels"),
+        (
+            4,
+            False,
+            "; 2 more rounds must agree with it: raise stop.max_rounds to 5, and stop.max_labels by their labels",
+        ),
+        (5, False, " together"),
+    ],
+)
+def test_dynamics_that_cannot_be_enough_is_told_with_the_rounds_it_takes(max_rounds: int, ended: bool, ending: str):
+    purchase, content = last_of_three(max_rounds, ended=ended)
+    assert (purchase["kind"], purchase["rounds"]) == ("md", 2)
+    assert purchase_in_words(purchase, content).endswith(ending)
 
 
 def test_what_the_user_asks_for_comes_first_and_is_no_matter_of_the_budget():
