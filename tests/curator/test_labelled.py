@@ -62,6 +62,24 @@ def test_a_frame_is_known_by_its_place_in_the_file(tmp_path: Path) -> None:
     assert [record.provenance.source for record in training] == ["import/train.xyz#0", "import/train.xyz#1"]
 
 
+def test_a_file_of_our_own_tells_what_is_not_trained_on(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    records = [*records_of(range(3), "train"), *records_of(range(3, 5), "valid"), *records_of(range(5, 6), "test")]
+    write_records(tmp_path / "own.xyz", records)
+    with pytest.warns(Notice, match=r"own\.xyz tells .*: 2 to validate and 1 to test with are not trained on"):
+        training, validation = training_records(tmp_path / "own.xyz", None, None, KEYS)
+    assert {r.frame.hash for r in training} == {r.frame.hash for r in records[:3]}
+    assert {r.frame.hash for r in validation} == {r.frame.hash for r in records[3:5]}
+    # All of a file that is named to validate with is taken, as of a data set.
+    write_records(tmp_path / "train.xyz", records[:3])
+    recwarn.clear()
+    write_records(tmp_path / "valid.xyz", records[3:])
+    training, validation = training_records(tmp_path / "train.xyz", tmp_path / "valid.xyz", None, KEYS)
+    assert (len(training), len(validation)) == (3, 3)
+    assert not [warning for warning in recwarn if issubclass(warning.category, Notice)]
+    with pytest.raises(BadInput, match=r"valid\.xyz: has no frames to train on, only to validate and test with"):
+        training_records(tmp_path / "valid.xyz", None, None, KEYS)
+
+
 def test_validation_of_another_theory_is_refused(tmp_path: Path) -> None:
     train = own(tmp_path / "train.xyz", range(3), "pbe@1")
     for theory in ("pbe@2", "r2scan@1"):
