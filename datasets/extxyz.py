@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from curator.datasets.atomic import atomic_path
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.images import read_images
-from curator.datasets.isolated import SAME_ENERGY_eV, is_isolated
+from curator.datasets.isolated import SAME_ENERGY_eV, charge_problem, is_isolated
 from curator.datasets.label import GROUPED, Label, Provenance, Record, Split, Theory
 from curator.datasets.notice import Notice
 
@@ -198,7 +198,7 @@ def read_isolated_atoms(
     Raises
     ------
     ValueError
-        If one has no energy, or two of one element have different ones.
+        If one has no energy or a charge, or two of one element have different energies.
     """
     path = Path(path)
     keys = label_keys(energy_key, None, None, use_calculator=use_calculator)
@@ -206,6 +206,8 @@ def read_isolated_atoms(
     for idx, atoms in enumerate(read_images(path)):
         if not is_isolated(atoms):
             continue
+        if (problem := charge_problem(atoms)) is not None:
+            raise ValueError(f"{path}, frame {idx}: {problem}")
         energy = _energy(path, idx, atoms, keys)
         first, known = found.setdefault(int(atoms.numbers[0]), (idx, energy))
         if abs(energy - known) > SAME_ENERGY_eV:

@@ -54,6 +54,10 @@ def test_isolated_atoms_in_a_box_are_no_frames(tmp_path: Path) -> None:
     training, _ = training_records(tmp_path / "train.xyz", None, None, KEYS)
     assert [is_isolated_atom(record) for record in training] == [False, False, True]
     assert training[-1].label.energy == -5.07
+    atom.info["charge"] = 1
+    write(tmp_path / "ion.xyz", [*images(range(2)), atom], format="extxyz")
+    with pytest.raises(ValueError, match=r"ion\.xyz, frame 2: an isolated Li with a charge of \+1"):
+        training_records(tmp_path / "ion.xyz", None, None, KEYS)
 
 
 def test_a_frame_is_known_by_its_place_in_the_file(tmp_path: Path) -> None:
