@@ -52,7 +52,7 @@ def continued_group(contents: Sequence[str], groups: Mapping[str, str]) -> str |
     """
     shared = Counter(groups[content] for content in contents if content in groups)
     for group, n_shared in shared.most_common(1):
-        last = next(content for content, other in reversed(groups.items()) if other == group)
+        *_, last = (content for content, other in groups.items() if other == group)
         if n_shared > 1 or contents[0] == last:
             return group
     return None
