@@ -143,6 +143,11 @@ def kpoint_grid(atoms: Atoms, spacing_per_A: float) -> tuple[int, int, int]:
     return first, second, third
 
 
+def spin_of(multiplicity: int) -> int:
+    """Multiplicity that a level of theory tells; 0 where it is calculated without spin, as 0 and 1 both are."""
+    return multiplicity if multiplicity > 1 else 0
+
+
 def electrons_problem(
     atoms: Atoms, valence: Mapping[str, float], charge: int, multiplicity: int, smearing: Mapping[str, float]
 ) -> str | None:

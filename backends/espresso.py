@@ -23,6 +23,7 @@ from curator.backends.espresso_input import (
     espresso_theory,
     input_of,
     input_problem,
+    numbered,
     read_pseudopotential,
 )
 from curator.backends.espresso_output import ERRORS, INPUT, OUTPUT, what_ended
@@ -92,7 +93,7 @@ class EspressoLabeller:
             "max_seconds": max(self.walltime_s - MARGIN_S, 0.5 * self.walltime_s),
             "pseudo_dir": str(folder / PSEUDOPOTENTIALS),
         }
-        data = merged(input_of(self.settings), {"control": own}, changes)
+        data = numbered(merged(input_of(self.settings), {"control": own}, changes), atoms.symbols)
         quacc_settings = {
             "RESULTS_DIR": folder,
             "SCRATCH_DIR": None,

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -14,8 +14,9 @@ from pathlib import Path
 from ase import Atoms
 from ase.io.espresso_namelist.keys import ALL_KEYS
 
-from curator.backends.dft import electrons_problem
+from curator.backends.dft import electrons_problem, spin_of
 from curator.backends.remedies import Input, merged
+from curator.datasets.espresso import functional_named
 from curator.datasets.label import Theory
 
 PRESETS: Mapping[str, Mapping[str, float]] = {
@@ -54,7 +55,11 @@ SET_ELSEWHERE: Mapping[str, str] = {
     "tot_charge": "give system.charge",
     "nspin": "give system.multiplicity",
     "tot_magnetization": "give system.multiplicity",
+    "starting_magnetization": "give system.multiplicity",
+    "hubbard_occ": "it counts elements in the order of the frame",
+    "starting_ns_eigenvalue": "it counts elements in the order of the frame",
     "ibrav": "the cell is that of the frame",
+    "celldm": "the cell is that of the frame",
     "nat": "the atoms are those of the frame",
     "ntyp": "the atoms are those of the frame",
     "ecutwfc": "give label.cutoff_Ry",
@@ -62,6 +67,10 @@ SET_ELSEWHERE: Mapping[str, str] = {
     "degauss": "give label.smearing_Ry",
     "conv_thr": "give label.convergence_Ry",
 }
+BY_ELEMENT = frozenset(
+    ("starting_charge", "hubbard_alpha", "hubbard_beta", "angle1", "angle2", "london_c6", "london_rvdw")
+)
+"""Keys with a value for each element, which pw.x counts in the order of the frame."""
 SOURCES = "norm-conserving pseudopotentials come from pseudo-dojo.org, others from materialscloud.org/sssp"
 _HEAD_BYTES = 200_000
 
@@ -79,7 +88,7 @@ class Pseudopotential:
     valence
         Electrons that it leaves to be calculated.
     functional
-        Exchange and correlation, such as ``PBE``.
+        Exchange and correlation by the short name, such as ``PBE``.
     sha256, md5
         Of the whole file.
     """
@@ -113,7 +122,7 @@ class EspressoSettings:
     multiplicity
         Spin multiplicity; 0 and 1 calculate without spin.
     input_data
-        Further input by namelist and key.
+        Further input by namelist and key; a value by symbol for those of `BY_ELEMENT`.
     """
 
     pseudopotentials: Mapping[str, str]
@@ -152,6 +161,19 @@ def input_of(settings: EspressoSettings) -> dict[str, dict[str, object]]:
     return merged(own, settings.input_data)
 
 
+def numbered(data: Input, symbols: Iterable[str]) -> dict[str, dict[str, object]]:
+    """Namelists for one frame: values by element bear the number that ASE's writer gives the element, as it appears."""
+    found: dict[str, dict[str, object]] = {section: {} for section in data}
+    for section, values in data.items():
+        for key, value in values.items():
+            if isinstance(value, Mapping):
+                number = enumerate(dict.fromkeys(symbols), start=1)
+                found[section] |= {f"{key}({idx})": value[symbol] for idx, symbol in number if symbol in value}
+            else:
+                found[section][key] = value
+    return found
+
+
 def espresso_theory(settings: EspressoSettings, binary: str) -> Theory:
     """Level of theory: the input, the density of k-points and the pseudopotentials by their hashes."""
     files = {symbol: read_pseudopotential(Path(path)) for symbol, path in settings.pseudopotentials.items()}
@@ -172,7 +194,11 @@ def espresso_theory(settings: EspressoSettings, binary: str) -> Theory:
     return Theory(
         method=functional.lower(),
         code="espresso",
-        settings={"input": said, "kpoint_spacing_per_A": settings.kpoint_spacing_per_A, "spin": settings.multiplicity},
+        settings={
+            "input": said,
+            "kpoint_spacing_per_A": settings.kpoint_spacing_per_A,
+            "spin": spin_of(settings.multiplicity),
+        },
         hashes={symbol: file.sha256 for symbol, file in sorted(files.items())},
         versions=program_version(binary),
     )
@@ -234,7 +260,7 @@ def read_pseudopotential(path: Path) -> Pseudopotential:
         path=path,
         element=values["element"],
         valence=float(values["z_valence"].replace("D", "e")),
-        functional=values["functional"],
+        functional=functional_named(values["functional"]),
         sha256=hashlib.sha256(content).hexdigest(),
         md5=hashlib.md5(content, usedforsecurity=False).hexdigest(),
     )
@@ -261,10 +287,18 @@ def _check_input(given: Input) -> None:
     for section, values in given.items():
         if section not in sections or not isinstance(values, Mapping):
             raise ValueError(f"input_data: {section!r} is no namelist of pw.x; there are {', '.join(sections)}")
-        for key in values:
-            if key in SET_ELSEWHERE:
-                raise ValueError(f"input_data.{section}.{key}: cannot be set here; {SET_ELSEWHERE[key]}")
-            if key.split("(")[0].lower() not in sections[section]:
+        for key, value in values.items():
+            name, bracket, _ = key.lower().partition("(")
+            if name in SET_ELSEWHERE:
+                raise ValueError(f"input_data.{section}.{key}: cannot be set here; {SET_ELSEWHERE[name]}")
+            if name not in sections[section]:
                 close = difflib.get_close_matches(key, sections[section], n=1)
                 hint = f"; did you mean {close[0]}?" if close else ""
                 raise ValueError(f"input_data.{section}.{key}: pw.x knows no such key{hint}")
+            by_element = name in BY_ELEMENT
+            if (by_element and bracket) or by_element != isinstance(value, Mapping):
+                how = f"give its values by element, {name}: {{Li: 0.5}}" if by_element else "one value"
+                raise ValueError(
+                    f"input_data.{section}.{key}: {value!r} cannot be used; {how}: pw.x counts elements in the order "
+                    "of the frame"
+                )

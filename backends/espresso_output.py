@@ -14,7 +14,13 @@ from typing import Literal
 from curator.backends.dft import Ended
 from curator.backends.leash import SAID_MEMORY, SAID_TIME
 from curator.backends.program import OUT_OF_MEMORY, last_lines, text_of, was_killed
-from curator.datasets.espresso import accuracies_Ry, potentials_read, threshold_Ry
+from curator.datasets.espresso import (
+    accuracies_Ry,
+    functional_named,
+    functional_used,
+    potentials_read,
+    threshold_Ry,
+)
 
 OUTPUT, ERRORS, INPUT = "pw.out", "pw.err", "pw.in"
 
@@ -104,9 +110,9 @@ def what_ended(folder: Path, status: int | None, md5_of: Mapping[str, str], func
         return Ended("crash", f"pw.x ended with status {status}: {last_lines(errors or output)}")
     if _ACHIEVED not in output or "JOB DONE" not in output:
         return Ended("parse", f"the output is cut short: {last_lines(output)}")
-    used = re.search(r"Exchange-correlation\s*=\s*(\S+)", output)
-    if functional and used and used[1].upper() != functional.upper():
-        return Ended("crash", f"pw.x calculated with {used[1]}, the pseudopotentials are for {functional}")
+    used = functional_used(output)
+    if functional and used not in (None, functional_named(functional)):
+        return Ended("setup", f"pw.x calculated with {used}, the pseudopotentials are for {functional}")
     return None
 
 

@@ -18,7 +18,7 @@ from ase.data import atomic_numbers
 
 from curator.backends import gpaw_run
 from curator.backends.base import LabelFailed, LabellerSpec, one_line
-from curator.backends.dft import Calculated, Ended, electrons_problem, kpoint_grid, label_with_remedies
+from curator.backends.dft import Calculated, Ended, electrons_problem, kpoint_grid, label_with_remedies, spin_of
 from curator.backends.gpaw_run import OUTPUT
 from curator.backends.leash import SAID_MEMORY, SAID_TIME
 from curator.backends.program import (
@@ -242,7 +242,7 @@ def make_gpaw(spec: LabellerSpec) -> GpawLabeller:
         settings={
             "parameters": {key: value for key, value in parameters_of(settings).items() if key != "maxiter"},
             "kpoint_spacing_per_A": settings.kpoint_spacing_per_A,
-            "spin": settings.multiplicity,
+            "spin": spin_of(settings.multiplicity),
         },
         hashes=about["setups"],
         versions={"gpaw": about["version"]},

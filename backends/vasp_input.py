@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 from ase.io.vasp import write_vasp
 
-from curator.backends.dft import electrons_problem, kpoint_grid
+from curator.backends.dft import electrons_problem, kpoint_grid, spin_of
 from curator.datasets.label import Theory
 
 PRESETS: Mapping[str, Mapping[str, float]] = {
@@ -187,7 +187,7 @@ def vasp_theory(settings: VaspSettings) -> Theory:
             "incar": {tag: value for tag, value in sorted(tags_of(settings).items()) if tag not in HOW_NOT_WHAT},
             "kpoint_spacing_per_A": settings.kpoint_spacing_per_A,
             "charge": settings.charge,
-            "spin": settings.multiplicity,
+            "spin": spin_of(settings.multiplicity),
         },
         hashes={symbol: potcar.sha256 for symbol, potcar in potcars.items()},
     )

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ase import units
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from curator.backends.base import one_line
 from curator.backends.dft import Calculated, Ended
 from curator.backends.leash import SAID_MEMORY, SAID_TIME
 from curator.backends.program import OUT_OF_MEMORY, last_lines, text_of, was_killed
+from curator.datasets.units import KBAR
 
 OUTPUT, ERRORS = "vasp.out", "vasp.err"
 
@@ -110,7 +110,7 @@ def read_result(folder: Path, asked: Asked) -> Calculated | Ended:
         return Ended("parse", f"vasprun.xml has forces on {len(forces)} atoms of {len(asked.order)}")
     given = np.empty_like(forces)
     given[asked.order] = forces
-    voigt = full_3x3_to_voigt_6_stress(-0.1 * units.GPa * stress_kB)  # from kB, and VASP's sign
+    voigt = full_3x3_to_voigt_6_stress(-KBAR * stress_kB)  # VASP's sign is the other one
     return Calculated(float(energy), given, voigt, folder)
 
 

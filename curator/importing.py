@@ -1,7 +1,5 @@
 """Labels that were calculated elsewhere, into a data set: all of what was asked for, or nothing."""
 
-import hashlib
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,15 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from curator.dataset import dataset_of, open_dataset
+from curator.datasets.alike import SAME_A, same_frames
 from curator.datasets.codes import format_of, read_output
-from curator.datasets.extxyz import GROUP_KEY, MissingLabelError
+from curator.datasets.extxyz import GROUP_KEY, MissingLabelError, own_provenance
 from curator.datasets.frame import frame_from_atoms
-from curator.datasets.isolated import is_isolated
+from curator.datasets.isolated import charge_problem, is_isolated
 from curator.datasets.label import Label, Provenance, Record, Split, Theory
 from curator.datasets.output import MAX_FORCE_eV_PER_A, Output, Step, flaw_of
-from curator.datasets.split import assign_splits
 from curator.datasets.work import Work, mismatch, work_of
 from curator.errors import BadInput
+from curator.import_runs import continued_group, name_of, new_groups, splits_of, trajectory_of
 from curator.import_theory import theories_of
 from curator.learners.e0 import ISOLATED_GROUP, isolated_atom
 
@@ -46,7 +45,8 @@ class ImportSettings:
     max_force_eV_per_A
         Frames with a larger force are left out.
     split
-        Of every file; drawn by file, with the shares below, if None.
+        Of every frame; if None what files of curator's own say of theirs, and drawn for each other file with the shares
+        below.
     valid_share, test_share
         Shares of the files.
     seed
@@ -89,7 +89,7 @@ class FileReport:
     work
         How its energies go with its forces, where it is a trajectory.
     split
-        Of its frames; None if none was imported.
+        Of its frames; several, separated by commas, where a file of curator's own says so; None if none was imported.
     """
 
     file: str
@@ -98,7 +98,7 @@ class FileReport:
     n_imported: int
     left_out: Mapping[str, int]
     work: Work | None
-    split: Split | None
+    split: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,51 +139,59 @@ class ImportReport:
 def import_files(paths: Sequence[Path], into: Path, settings: ImportSettings) -> ImportReport:
     """Import the labels of files into a data set, in one segment of its journal.
 
-    A file is a trajectory group of its own, or continues the group of one that it shares frames with. A frame that
-    has a label of this level of theory already is left as it is.
+    A file is a trajectory group of its own, or continues that of a run which it goes on with; one of curator's own is
+    as many as it tells of. A frame that has a label of this level of theory already, be it with other decimals, is left
+    as it is.
 
     Raises
     ------
     BadInput
         If a file cannot be read, holds labels in units or with signs of its own, contradicts another file or what the
-        data set says of the level of theory, or has another label for a frame than there is. Nothing is imported then.
+        data set says of the level of theory, has another label for a frame than there is, or goes on with frames of
+        another split than is asked for. Nothing is imported then.
     """
     outputs = [_read(path, settings) for path in paths]
     with open_dataset(into) as journal:
         held = dataset_of(journal)
         theories, notes = theories_of(paths, [o for _, o in outputs], held, settings.theory, settings.code)
-        known = {r.frame.hash: r.label for r in held.records if r.label.theory == theories[0].key}
-        groups = {content: _trajectory(origin.group) for content, origin in held.provenances.items()}
-        parts = [
-            _sorted(path, output, theory.key, settings, known, groups)
+        files = [
+            _sound(path, output, theory.key, settings)
             for path, (_, output), theory in zip(paths, outputs, theories, strict=True)
         ]
-        splits = _splits([part.group for part in parts if part.records], journal.splits, settings)
-        records = [_placed(record, part.group, splits) for part in parts for record in part.records]
-        each = [theory for theory, part in zip(theories, parts, strict=True) for _ in part.records]
-        journal.publish_many(records, each)
-    files = tuple(
-        FileReport(
-            str(path),
-            kind,
-            len(output.steps),
-            len(part.records),
-            dict(part.left_out),
-            part.work,
-            splits.get(part.group) if part.records else None,
+        same = same_frames(
+            (record.frame for record in held.records), [[found.record.frame for found in file.found] for file in files]
         )
-        for path, (kind, output), part in zip(paths, outputs, parts, strict=True)
+        known = {r.frame.hash: r.label for r in held.records if r.label.theory == theories[0].key}
+        groups: dict[str, str] = {}
+        for record in held.records:
+            groups.setdefault(record.frame.hash, trajectory_of(record.provenance.group))
+        new = [_new(file, same, known, groups) for file in files]
+        records = _placed(new, journal.splits, settings)
+        each = [theory for theory, part in zip(theories, records, strict=True) for _ in part]
+        journal.publish_many([record for part in records for record in part], each)
+    reports = tuple(
+        FileReport(str(file.path), kind, len(output.steps), len(part), dict(file.left_out), file.work, _splits_in(part))
+        for file, (kind, output), part in zip(files, outputs, records, strict=True)
     )
-    n_isolated = sum(record.provenance.group == ISOLATED_GROUP for record in records)
-    return ImportReport(theories[0], files, n_isolated, tuple(notes))
+    n_isolated = sum(record.provenance.group == ISOLATED_GROUP for part in records for record in part)
+    return ImportReport(theories[0], reports, n_isolated, (*notes, *_notes(files, same, settings)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Sorted:
-    """What is taken of one file."""
+class _Found:
+    """A step that may be a label."""
 
-    group: str
-    records: list[Record]
+    idx: int
+    step: Step
+    record: Record
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _File:
+    """What a file holds: steps that may be labels, and how many may not."""
+
+    path: Path
+    found: Sequence[_Found]
     left_out: Counter[str]
     work: Work | None
 
@@ -209,51 +217,62 @@ def _read(path: Path, settings: ImportSettings) -> tuple[str, Output]:
     return kind, output
 
 
-def _sorted(
-    path: Path, output: Output, theory: str, settings: ImportSettings, known: dict[str, Label], groups: dict[str, str]
-) -> _Sorted:
-    """Tell labels from what is left out; ``known`` labels and ``groups`` of frames grow by those of the file."""
+def _sound(path: Path, output: Output, theory: str, settings: ImportSettings) -> _File:
+    """Tell labels from what is left out."""
     left_out: Counter[str] = Counter()
-    sound: list[tuple[int, Step, Record]] = []
+    found: list[_Found] = []
     for idx, step in enumerate(output.steps):
         if is_isolated(step.atoms):
             step = replace(step, forces=np.zeros((1, 3)))
         flaw = flaw_of(step, settings.max_force_eV_per_A)
         if flaw is None:
-            sound.append((idx, step, _record(path, idx, step, theory, settings)))
+            found.append(_Found(idx, step, _record(path, idx, step, theory, settings)))
         else:
             left_out[flaw] += 1
-    trajectory = [step for _, step, _ in sound if not is_isolated(step.atoms)]
+    trajectory = [each.step for each in found if not is_isolated(each.step.atoms)]
     work = work_of(trajectory)
     if (problem := mismatch(work, len(trajectory[0].atoms) if trajectory else 0)) is not None:
         raise BadInput(f"{path}: {problem}")
-    name = f"import/{path.resolve().parent.name}/{path.name}"
-    shared = next(
-        (groups[r.frame.hash] for _, s, r in sound if r.frame.hash in groups and not is_isolated(s.atoms)), None
-    )
-    group = shared or f"{name}@{_digest(path)}"
-    records = []
-    for idx, step, record in sound:
-        content = record.frame.hash
+    return _File(path, found, left_out, work)
+
+
+def _new(file: _File, same: Mapping[str, str], known: dict[str, Label], groups: dict[str, str]) -> list[_Found]:
+    """What of a file is new, in groups; ``known`` labels and ``groups`` of frames grow by it."""
+    contents = [same.get(each.record.frame.hash, each.record.frame.hash) for each in file.found]
+    runs: dict[str, list[str]] = {}
+    for each, content in zip(file.found, contents, strict=True):
+        if not is_isolated(each.step.atoms):
+            runs.setdefault(_run_of(each.step), []).append(content)
+    of_run = {run: continued_group(runs[run], groups) or group for run, group in new_groups(file.path, runs).items()}
+    new = []
+    for each, content in zip(file.found, contents, strict=True):
         if content in known:
-            _check_same(f"{path}, step {idx}", known[content], record.label)
-            left_out["duplicate"] += 1
+            _check_same(f"{file.path}, step {each.idx}", known[content], each.record.label)
+            file.left_out["duplicate"] += 1
             continue
-        known[content] = record.label
-        origin = replace(record.provenance, source=f"{name}#{idx}")
-        if not is_isolated(step.atoms):
-            groups[content] = group
-            origin = replace(origin, group=group)
-            if (mark := step.atoms.info.get(GROUP_KEY)) is not None:
-                origin = replace(origin, group=f"{group}#{mark}", reason="group")
-        records.append(replace(record, provenance=origin))
-    return _Sorted(group, records, left_out, work)
+        known[content] = each.record.label
+        origin = replace(each.record.provenance, source=f"{name_of(file.path)}#{each.idx}")
+        if not is_isolated(each.step.atoms):
+            # A frame that has a label of another level of theory stays where it is.
+            origin = replace(origin, group=groups.setdefault(content, of_run[_run_of(each.step)]))
+            if (mark := each.step.atoms.info.get(GROUP_KEY)) is not None:
+                origin = replace(origin, group=f"{origin.group}#{mark}", reason="group")
+        new.append(replace(each, record=replace(each.record, provenance=origin)))
+    return new
+
+
+def _run_of(step: Step) -> str:
+    """Trajectory that a frame of curator's own tells it is of; empty for others, which are of one in each file."""
+    own = own_provenance(step.atoms)
+    return "" if own is None else trajectory_of(own.group)
 
 
 def _record(path: Path, idx: int, step: Step, theory: str, settings: ImportSettings) -> Record:
     assert step.energy is not None
     assert step.forces is not None
     if is_isolated(step.atoms):
+        if (problem := charge_problem(step.atoms, settings.charge)) is not None:
+            raise BadInput(f"{path}, step {idx}: {problem}")
         return isolated_atom(int(step.atoms.numbers[0]), step.energy, theory)
     for name, given in (("charge", settings.charge), ("multiplicity", settings.multiplicity)):
         told = step.atoms.info.get(name)
@@ -279,30 +298,49 @@ def _check_same(where: str, known: Label, found: Label) -> None:
         )
 
 
-def _splits(groups: Sequence[str], settled: Mapping[str, Split], settings: ImportSettings) -> dict[str, Split]:
-    """Split of each file; frames that go on with a group keep its split."""
+def _placed(
+    new: Sequence[Sequence[_Found]], settled: Mapping[str, Split], settings: ImportSettings
+) -> list[list[Record]]:
+    """Records of each file in their splits."""
+    wanted: dict[str, list[Split | None]] = {}
+    for found in new:
+        for each in found:
+            if each.record.provenance.group != ISOLATED_GROUP:
+                wanted.setdefault(each.record.provenance.group, []).append(_asked(each.step, settings))
     fractions: dict[Split, float] = {"valid": settings.valid_share, "test": settings.test_share}
-    if settings.split is not None:
-        fractions = {"valid": 0.0, "test": 0.0, "train": 0.0, settings.split: 1.0}
-    fractions.setdefault("train", 1.0 - sum(fractions.values()))
-    known = {_trajectory(group): split for group, split in settled.items()}
-    return assign_splits(groups, fractions, np.random.default_rng(settings.seed), known)
+    try:
+        splits = splits_of(wanted, settled, fractions, np.random.default_rng(settings.seed))
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    return [[_in_split(each.record, splits) for each in found] for found in new]
 
 
-def _trajectory(group: str) -> str:
-    """Group of a whole file, of which frames that were marked as a group of their own are a part."""
-    return re.sub(r"(?<=@[0-9a-f]{8})#.*$", "", group, flags=re.DOTALL)
-
-
-def _placed(record: Record, group: str, splits: Mapping[str, Split]) -> Record:
+def _in_split(record: Record, splits: Mapping[str, Split]) -> Record:
     if record.provenance.group == ISOLATED_GROUP:
         return record
-    return replace(record, provenance=replace(record.provenance, split=splits[group]))
+    return replace(record, provenance=replace(record.provenance, split=splits[record.provenance.group]))
 
 
-def _digest(path: Path) -> str:
-    """First digits of the SHA-256 of a file, or of all files of a folder: two ``vasprun.xml`` are two groups."""
-    digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(part for part in path.rglob("*") if part.is_file()):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:8]
+def _asked(step: Step, settings: ImportSettings) -> Split | None:
+    """Split that the user asks for, or a frame of curator's own tells."""
+    own = own_provenance(step.atoms)
+    return settings.split or (None if own is None else own.split)
+
+
+def _splits_in(records: Sequence[Record]) -> str | None:
+    frames = (record.provenance for record in records if record.provenance.group != ISOLATED_GROUP)
+    return ", ".join(dict.fromkeys(origin.split for origin in frames)) or None
+
+
+def _notes(files: Sequence[_File], same: Mapping[str, str], settings: ImportSettings) -> list[str]:
+    """What the user should know of frames that are told from others in another way than they may expect."""
+    notes = []
+    for file in files:
+        if n_same := sum(each.record.frame.hash in same for each in file.found):
+            notes.append(
+                f"{file.path}: {n_same} frames are there already to within {SAME_A:g} Å, and count as the same"
+            )
+        drawn = settings.split is None and settings.valid_share + settings.test_share > 0
+        if drawn and any(own_provenance(each.step.atoms) is not None for each in file.found):
+            notes.append(f"{file.path}: tells itself which frames are for what; the shares are of other files")
+    return notes

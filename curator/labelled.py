@@ -26,10 +26,10 @@ def training_records(
     Parameters
     ----------
     train
-        File of labelled frames, or a data set, whose test frames are left alone.
+        File of labelled frames, or a data set. Test frames, of which a file of curator's own tells as a data set does,
+        are left alone.
     valid
-        File or data set all of whose frames are validated with; if None, the validation frames of ``train``, which a
-        file has none of.
+        File or data set all of whose frames are validated with; if None, the validation frames of ``train``.
     theory
         Level of theory of a data set, by name or key.
     keys
@@ -41,13 +41,19 @@ def training_records(
         If there are no such labels, or those to validate with are of frames that are trained on, or of another level
         of theory.
     """
-    training = _records(train, theory, keys)
-    validation: list[Record] = []
-    if is_dataset(train):
-        validation = [record for record in training if record.provenance.split == "valid"]
-        training = [record for record in training if record.provenance.split == "train"]
-        if not training:
-            raise BadInput(f"{train}: has no frames to train on, only to validate and test with")
+    records = _records(train, theory, keys)
+    training, validation, test = (
+        [record for record in records if record.provenance.split == split] for split in ("train", "valid", "test")
+    )
+    if all(is_isolated_atom(record) for record in training):
+        raise BadInput(f"{train}: has no frames to train on, only to validate and test with")
+    if not is_dataset(train) and (validation or test):
+        warnings.warn(
+            f"{train} tells which of its frames are for what: {len(validation)} to validate and {len(test)} to test "
+            "with are not trained on",
+            Notice,
+            stacklevel=2,
+        )
     if valid is not None:
         validation = [record for record in _records(valid, theory, keys) if not is_isolated_atom(record)]
         if not validation:

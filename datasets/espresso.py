@@ -4,6 +4,7 @@ Its total energy is the free energy of the smeared electrons, of which the force
 """
 
 import re
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 
@@ -17,6 +18,25 @@ _HEAD = "Program PWSCF"
 _ENERGY = "!    total energy"
 _FAILED = "convergence NOT achieved"
 _PSEUDO = re.compile(r"PseudoPot\. #\s*\d+ for\s+(\S+)\s+read from file:\s+(\S.*?)\s*\n\s*MD5 check sum:\s*(\w+)")
+_TERMS: Mapping[str, str] = {
+    "SLA PZ": "PZ",
+    "SLA PW": "PW",
+    "SLA PZ B88 P86": "BP",
+    "SLA PW GGX GGC": "PW91",
+    "SLA PW PBX PBC": "PBE",
+    "SLA PW PBE PBE": "PBE",
+    "SLA PW RPB PBC": "REVPBE",
+    "SLA PW REVX PBC": "REVPBE",
+    "SLA PW PSX PSC": "PBESOL",
+    "SLA PW HHNX PBC": "RPBE",
+    "SLA PW WCX PBC": "WC",
+    "SLA LYP B88 BLYP": "BLYP",
+    "SLA PW HSE PBC": "HSE",
+    "PB0X PW PB0X PBC": "PBE0",
+    "LDA": "PZ",
+}
+"""Short names of functionals by their terms: XClib/qe_dft_list.f90 of Quantum ESPRESSO, funct.f90 for older ones."""
+_NO_TERM = ("NOGX", "NOGC", "NONE")
 _DISPERSIONS = ("Grimme-D2", "DFT-D3", "TS-vdW", "XDM", "MBD")
 """As the output names them."""
 
@@ -62,6 +82,22 @@ def read_espresso(path: Path) -> Output:
     return Output("espresso", tuple(steps), *runs[0])
 
 
+def functional_named(text: str) -> str:
+    """Functional by its short name, ``PBE``, also where ``pw.x`` or a file lists its terms, ``SLA PW PBX PBC``.
+
+    Terms are given back as they are if they have no short name here; numbers in brackets after them do not count.
+    """
+    name = text.partition("(")[0].strip().upper()
+    terms = [term for term in re.split(r"[\s+-]+", name) if term not in _NO_TERM]
+    return _TERMS.get(" ".join(terms), " ".join(name.split()))
+
+
+def functional_used(text: str) -> str | None:
+    """Functional that an output says it was calculated with; None if it does not say."""
+    found = re.search(r"Exchange-correlation\s*=\s*(\S.*)", text)
+    return None if found is None else functional_named(found[1])
+
+
 def threshold_Ry(text: str) -> float | None:
     """Estimated error of the energy in Ry at which the iterations were to end; None if the output does not tell."""
     found = re.search(r"scf convergence threshold\s*=\s*(\S+)", text)
@@ -93,7 +129,7 @@ def _charge(head: str, atoms: Atoms) -> int | None:
     if electrons is None or table is None:
         return None
     rows = [line.split() for line in table[1].splitlines()]
-    valence = {re.split(r"[_\-\d]", row[0])[0]: float(row[1]) for row in rows}
+    valence = {_element(row[0]): float(row[1]) for row in rows}
     if not set(atoms.symbols) <= set(valence):
         return None
     return round(sum(valence[symbol] for symbol in atoms.symbols) - float(electrons[1]))
@@ -107,7 +143,7 @@ def _about(text: str) -> tuple[dict[str, object], dict[str, object], dict[str, s
         return None if match is None else match[1].strip()
 
     settings: dict[str, object] = {
-        "functional": found(r"Exchange-correlation\s*=\s*(.+)") or "unknown",
+        "functional": functional_used(text) or "unknown",
         "dispersion": next((name for name in _DISPERSIONS if name in text), "none"),
     }
     for name, pattern in (
@@ -116,11 +152,12 @@ def _about(text: str) -> tuple[dict[str, object], dict[str, object], dict[str, s
     ):
         if (value := found(pattern)) is not None:
             settings[name] = float(value)
+    potentials = {_element(name): f"{Path(file).name} md5:{digest}" for name, file, digest in potentials_read(text)}
+    spin = 4 if "Noncollinear calculation" in text else 2 if "Starting magnetic structure" in text else 1
     details: dict[str, object] = {
-        "pseudopotentials": {
-            re.split(r"[_\-\d]", name)[0]: f"{Path(file).name} md5:{digest}"
-            for name, file, digest in potentials_read(text)
-        }
+        "pseudopotentials": potentials,
+        "hubbard_U_eV": dict.fromkeys(potentials, 0.0) | _hubbard_eV(text),
+        "spin": spin,
     }
     if (n_kpoints := found(r"number of k points=\s*(\d+)")) is not None:
         details["kpoints"] = int(n_kpoints)
@@ -128,6 +165,19 @@ def _about(text: str) -> tuple[dict[str, object], dict[str, object], dict[str, s
         details["smearing"] = " ".join(smearing.split())
     version = found(r"Program PWSCF v\.?(\S+)")
     return settings, details, {} if version is None else {"espresso": version}
+
+
+def _hubbard_eV(text: str) -> dict[str, float]:
+    """Hubbard U by element: a table up to version 7.0, a line for each shell since then."""
+    table = re.search(r"atomic species\s+L\s+U\s+alpha.*\n((?:[ \t]*\S.*\n)+)", text)
+    rows = [line.split() for line in table[1].splitlines()] if table else []
+    shells = re.findall(r"^\s+U\((\w+)-\d\w\)\s*=\s*(-?[\d.]+)", text, re.MULTILINE)
+    return {_element(name): float(value) for name, value in [(row[0], row[2]) for row in rows] + shells}
+
+
+def _element(species: str) -> str:
+    """Element of a species such as ``Fe1``, ``Fe_up`` or ``Fe-pbe``."""
+    return re.split(r"[_\-\d]", species)[0]
 
 
 def _float(text: str) -> float:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 from urllib.parse import quote, unquote
 
 import ase.io
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from curator.datasets.atomic import atomic_path
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.images import read_images
-from curator.datasets.isolated import SAME_ENERGY_eV, is_isolated
+from curator.datasets.isolated import SAME_ENERGY_eV, charge_problem, is_isolated
 from curator.datasets.label import GROUPED, Label, Provenance, Record, Split, Theory
 from curator.datasets.notice import Notice
 
@@ -114,7 +114,7 @@ def read_records(
     forces_key: str | None = None,
     stress_key: str | None = None,
     use_calculator: bool = False,
-    split: Split = "train",
+    split: Split | None = None,
     reason: str = "import",
     group: str | None = None,
 ) -> list[Record]:
@@ -134,7 +134,9 @@ def read_records(
         Keys of the labels; ``REF_energy``, ``REF_forces`` and ``REF_stress`` or ``REF_virial`` if None.
     use_calculator
         Take ASE's calculator results for the label.
-    split, reason
+    split
+        Of every record; if None what a file of our own says of each, ``train`` of others.
+    reason
         Of every record.
     group
         Trajectory group of every record; the whole file is one group if None.
@@ -149,7 +151,11 @@ def read_records(
     keys = label_keys(energy_key, forces_key, stress_key, use_calculator=use_calculator)
     images = read_images(path)
     provenance = Provenance(
-        round=-1, source=f"import/{path.name}", group=group or f"import/{path.name}", split=split, reason=reason
+        round=-1,
+        source=f"import/{path.name}",
+        group=group or f"import/{path.name}",
+        split=split or "train",
+        reason=reason,
     )
     first: dict[str, int] = {}
     records: dict[str, Record] = {}
@@ -162,6 +168,8 @@ def read_records(
         if frame.hash not in records:
             first[frame.hash] = idx
             origin = replace(provenance, source=f"{provenance.source}#{idx}")
+            if split is None and (own := own_provenance(atoms)) is not None:
+                origin = replace(origin, split=own.split)
             if (mark := atoms.info.get(GROUP_KEY)) is not None:
                 origin = replace(origin, group=f"{origin.group}/{mark}", reason="group")
             records[frame.hash] = Record(frame, label, origin)
@@ -190,7 +198,7 @@ def read_isolated_atoms(
     Raises
     ------
     ValueError
-        If one has no energy, or two of one element have different ones.
+        If one has no energy or a charge, or two of one element have different energies.
     """
     path = Path(path)
     keys = label_keys(energy_key, None, None, use_calculator=use_calculator)
@@ -198,6 +206,8 @@ def read_isolated_atoms(
     for idx, atoms in enumerate(read_images(path)):
         if not is_isolated(atoms):
             continue
+        if (problem := charge_problem(atoms)) is not None:
+            raise ValueError(f"{path}, frame {idx}: {problem}")
         energy = _energy(path, idx, atoms, keys)
         first, known = found.setdefault(int(atoms.numbers[0]), (idx, energy))
         if abs(energy - known) > SAME_ENERGY_eV:
@@ -248,23 +258,26 @@ def read_own_records(path: Path | str) -> list[Record]:
     keys = label_keys(None, None, None, use_calculator=False)
     records = []
     for idx, atoms in enumerate(read_images(path)):
-        own = atoms.info.get(OWN_KEY)
-        try:
-            texts = {name: unquote(own[name]) for name in ("theory", "source", "group", "reason")}
-            provenance = Provenance(
-                int(own["round"]), texts["source"], texts["group"], cast(Split, own["split"]), texts["reason"]
-            )
-            cpu_s = float(own["cpu_s"])
-        except (TypeError, KeyError) as error:
+        own, provenance = atoms.info.get(OWN_KEY), own_provenance(atoms)
+        if provenance is None or not {"theory", "cpu_s"} <= own.keys():
             raise ValueError(
                 f"{path}, frame {idx}: not written by curator (no '{OWN_KEY}' entry with provenance); "
                 "import it with a level of theory instead"
-            ) from error
-        label = _label(path, idx, atoms, None, keys)
-        records.append(
-            Record(_frame(path, idx, atoms), replace(label, theory=texts["theory"], cpu_s=cpu_s), provenance)
-        )
+            )
+        label = replace(_label(path, idx, atoms, None, keys), theory=unquote(own["theory"]), cpu_s=float(own["cpu_s"]))
+        records.append(Record(_frame(path, idx, atoms), label, provenance))
     return records
+
+
+def own_provenance(atoms: Atoms) -> Provenance | None:
+    """Provenance that a frame of a file of our own tells of itself; None if it is of another file."""
+    own = atoms.info.get(OWN_KEY)
+    if not isinstance(own, dict) or not {"round", "source", "group", "split", "reason"} <= own.keys():
+        return None
+    if own["split"] not in get_args(Split):
+        return None
+    source, group, reason = (unquote(str(own[name])) for name in ("source", "group", "reason"))
+    return Provenance(int(own["round"]), source, group, own["split"], reason)
 
 
 def read_own_theory(path: Path | str) -> str | None:

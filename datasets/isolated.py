@@ -22,3 +22,19 @@ def is_isolated(image: Atoms | Frame) -> bool:
     else:
         lengths, pbc = np.linalg.norm(image.cell, axis=1), image.pbc
     return bool(lengths[pbc].min(initial=np.inf) >= ISOLATED_A)
+
+
+def charge_problem(atoms: Atoms, charge: int | None = None) -> str | None:
+    """Tell why an isolated atom does not say where energies begin: it is an ion; None if it is none.
+
+    Parameters
+    ----------
+    atoms
+        The atom.
+    charge
+        In e, where it does not tell its own.
+    """
+    charge = int(atoms.info.get("charge", charge or 0))
+    if charge == 0:
+        return None
+    return f"an isolated {atoms.symbols[0]} with a charge of {charge:+d} is no neutral atom; leave it out"

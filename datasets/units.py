@@ -14,5 +14,14 @@ FS: float = float(ase_units.fs)
 """One femtosecond in ASE's own unit of time."""
 GPA: float = float(ase_units.GPa)
 """One gigapascal in eV/Å³."""
+KBAR: float = 0.1 * GPA
+"""One kilobar in eV/Å³."""
+HARTREE: float = float(ase_units.Hartree)
+RYDBERG: float = float(ase_units.Rydberg)
+KCAL_PER_MOL: float = float(ase_units.kcal / ase_units.mol)
+KJ_PER_MOL: float = float(ase_units.kJ / ase_units.mol)
+"""Energies in eV."""
+BOHR: float = float(ase_units.Bohr)
+"""One bohr in Å."""
 CM2_PER_S_PER_A2_PER_PS: float = 1e-4
 """Factor from Å²/ps to cm²/s."""

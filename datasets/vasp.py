@@ -7,7 +7,7 @@ pressure times the volume is taken off again.
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ase.io
@@ -17,11 +17,13 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from curator.datasets.output import Output, Step
 from curator.datasets.textfile import read_text
-from curator.datasets.units import GPA
+from curator.datasets.units import KBAR
 
-KBAR = 0.1 * GPA
-"""One kilobar in eV/Å³."""
 _NOTHING = ("", "--", "F", "NONE", "FALSE")
+_WITH_PARAMETERS = ("BO", "MK")
+"""Values of GGA that PARAM1 and PARAM2 belong to."""
+_DEFAULTS = {"AGGAC": 1.0, "ZAB_VDW": -0.8491, "PARAM1": 0.1234, "PARAM2": 1.0}
+"""Of what an OUTCAR need not print."""
 
 _TAGS = {
     "ENCUT": r"^\s+ENCUT\s*=\s*([\d.]+) eV",
@@ -29,7 +31,10 @@ _TAGS = {
     "METAGGA": r"^\s+METAGGA\s*=\s*(\S+)",
     "LHFCALC": r"^\s+LHFCALC\s*=\s*(\S+)",
     "AEXX": r"^\s+AEXX\s*=\s*([\d.]+)",
+    "HFSCREEN": r"^\s+HFSCREEN\s*=\s*([\d.]+)",
     "IVDW": r"^\s+IVDW\s*=\s*(\d+)",
+    "LUSE_VDW": r"^\s+LUSE_VDW\s*=\s*(\S+)",
+    **{name: rf"^\s+(?i:{name})\s*=\s*(-?[\d.]+)" for name in _DEFAULTS},
     "ISPIN": r"^\s+ISPIN\s*=\s*(\d+)",
     "ISMEAR": r"^\s+ISMEAR\s*=\s*(-?\d+)",
     "SIGMA": r"SIGMA\s*=\s*([\d.]+)",
@@ -49,12 +54,13 @@ def read_vasprun(path: Path) -> Output:
         run = Vasprun(path, parse_dos=False, parse_eigen=False, parse_potcar_file=False, exception_on_bad_xml=False)
     n_most = int(run.parameters["NELM"])
     pressure = float(run.parameters.get("PSTRESS", 0.0) or 0.0) * KBAR
+    info = _info(*_ions_of(read_text(path).partition("</atominfo>")[0]), run.parameters.get("NELECT"))
     steps = []
     for found in run.ionic_steps:
         structure = found["structure"]
         if structure is None:
             continue
-        atoms = Atoms(run.atomic_symbols, structure.cart_coords, cell=structure.lattice.matrix, pbc=True)
+        atoms = Atoms(run.atomic_symbols, structure.cart_coords, cell=structure.lattice.matrix, pbc=True, info=info)
         energy, forces, stress = found.get("e_fr_energy"), found.get("forces"), found.get("stress")
         steps.append(
             Step(
@@ -65,8 +71,8 @@ def read_vasprun(path: Path) -> Output:
                 converged=0 < len(found["electronic_steps"]) < n_most,
             )
         )
-    tags = {name: run.parameters.get(name, run.incar.get(name)) for name in _TAGS}
-    tags["ENCUT"] = run.parameters.get("ENMAX", run.incar.get("ENCUT"))
+    told = {name.upper(): value for name, value in {**run.incar, **run.parameters}.items()}
+    tags = {name: told.get(name) for name in _TAGS} | {"ENCUT": told.get("ENMAX", told.get("ENCUT"))}
     mesh = run.kpoints.kpts[0] if len(run.kpoints.kpts) == 1 else None
     kpoints: object = [int(n) for n in mesh] if mesh is not None else len(run.actual_kpoints)
     hubbard = [run.hubbards.get(_element(title), 0.0) for title in run.potcar_symbols]
@@ -82,15 +88,20 @@ def read_outcar(path: Path) -> Output:
     images: list[Atoms] = ase.io.read(path, index=":", format="vasp-out")
     # What comes before each line of final energies is the loop that led to it.
     loops = text.split("FREE ENERGIE OF THE ION-ELECTRON SYSTEM")[:-1]
+    head = text[: text.find("Iteration")]
+    per_type = re.search(r"ions per type\s*=((?:\s+\d+)+)", head)
+    counts = [int(n) for n in per_type[1].split()] if per_type else []
+    valences = [float(z) for z in re.findall(r"ZVAL\s*=\s*([\d.]+)\s+mass and valenz", head)]
+    n_electrons = re.search(r"NELECT\s*=\s*([\d.]+)\s+total number", head)
+    info = _info(counts, valences, None if n_electrons is None else n_electrons[1])
     steps = []
     # A run that was killed may have ended between the two.
     for atoms, loop in zip(images, loops, strict=False):
         results = atoms.calc.results
         stress = results.get("stress")
-        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, info=info)
         converged = "aborting loop because EDIFF is reached" in loop
         steps.append(Step(bare, results.get("free_energy"), results.get("forces"), stress, converged))
-    head = text[: text.find("Iteration")]
     tags: dict[str, object] = {}
     for name, pattern in _TAGS.items():
         found = re.search(pattern, head, re.MULTILINE)
@@ -110,6 +121,20 @@ def _element(title: str) -> str:
     return re.split(r"[_.\d]", title.split()[1])[0]
 
 
+def _ions_of(head: str) -> tuple[list[int], list[float]]:
+    """Number of ions of each kind, and their valences, that the head of a ``vasprun.xml`` lists."""
+    rows = re.findall(r"<rc>(.*?)</rc>", head.partition('name="atomtypes"')[2], re.DOTALL)
+    cells = [re.findall(r"<c>\s*(.*?)\s*</c>", row, re.DOTALL) for row in rows]
+    return [int(cell[0]) for cell in cells], [float(cell[3]) for cell in cells]
+
+
+def _info(counts: Sequence[int], valences: Sequence[float], n_electrons: object) -> dict[str, int]:
+    """Charge in e: what the valences of the ions exceed the electrons by; nothing where the file does not tell both."""
+    if n_electrons is None or not counts or len(counts) != len(valences):
+        return {}
+    return {"charge": round(float(np.dot(counts, valences)) - float(str(n_electrons)))}
+
+
 def _output(
     steps: list[Step],
     tags: Mapping[str, object],
@@ -127,13 +152,26 @@ def _output(
     def number(name: str) -> float | None:
         return None if tags[name] is None else float(str(tags[name]))
 
+    def default(name: str) -> float:
+        value = number(name)
+        return _DEFAULTS[name] if value is None else value
+
+    gga = word("GGA") or "as the potentials"
+    if gga in _WITH_PARAMETERS:
+        gga += f" of {default('PARAM1'):.4g} and {default('PARAM2'):.4g}"
+    exchange: object = 0.0 if word("LHFCALC") is None else number("AEXX")
+    if exchange and (screening := number("HFSCREEN")):
+        exchange = f"{exchange}, screened at {screening:g} per Å"
+    dispersion: object = int(number("IVDW") or 0)
+    if word("LUSE_VDW") is not None:
+        dispersion = f"{dispersion}, nonlocal with ZAB_VDW {default('ZAB_VDW'):.5g} and AGGAC {default('AGGAC'):g}"
     # What is absent is told as well, so that a run with dispersion is not taken for one like the others.
     settings = {
         "cutoff_eV": number("ENCUT"),
-        "gga": word("GGA") or "as the potentials",
+        "gga": gga,
         "metagga": word("METAGGA") or "none",
-        "exact_exchange": 0.0 if word("LHFCALC") is None else number("AEXX"),
-        "dispersion": int(number("IVDW") or 0),
+        "exact_exchange": exchange,
+        "dispersion": dispersion,
     }
     details = {
         "kpoints": kpoints,

@@ -8,6 +8,7 @@ import numpy as np
 from ase.geometry import find_mic
 
 from curator.datasets.output import Step
+from curator.datasets.units import BOHR, HARTREE, KCAL_PER_MOL, KJ_PER_MOL, RYDBERG
 
 LONGEST_A = 0.3
 """Between steps that are farther apart, the mean of the forces at both ends says little of the work."""
@@ -20,13 +21,13 @@ TOLERANCE = 0.1
 
 _CAUSES = (
     (-1.0, "gradients instead of forces"),
-    (1 / 27.2114, "energies in Hartree"),
-    (1 / 13.6057, "energies in Ry"),
-    (23.0605, "energies in kcal/mol"),
-    (96.4853, "energies in kJ/mol"),
-    (51.4221, "forces in Hartree/bohr"),
-    (25.7110, "forces in Ry/bohr"),
-    (0.529177, "positions in bohr"),
+    (1 / HARTREE, "energies in Hartree"),
+    (1 / RYDBERG, "energies in Ry"),
+    (1 / KCAL_PER_MOL, "energies in kcal/mol"),
+    (1 / KJ_PER_MOL, "energies in kJ/mol"),
+    (HARTREE / BOHR, "forces in Hartree/bohr"),
+    (RYDBERG / BOHR, "forces in Ry/bohr"),
+    (BOHR, "positions in bohr"),
 )
 
 

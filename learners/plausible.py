@@ -10,6 +10,7 @@ import numpy as np
 
 from curator.datasets.label import Record
 from curator.datasets.output import MAX_FORCE_eV_PER_A
+from curator.datasets.units import BOHR, HARTREE, KCAL_PER_MOL, KJ_PER_MOL, RYDBERG
 from curator.learners.base import Prediction
 from curator.learners.samples import frame_name
 
@@ -22,17 +23,17 @@ MAX_FACTOR = 3.0
 OUTLIER_TIMES, OUTLIER_eV_PER_ATOM = 10.0, 0.1
 """An energy stands apart if it is this many times farther off than the others are (RMS), and this far off at least."""
 _CAUSES = (
-    (1 / 51.4221, "Hartree/bohr"),
-    (1 / 25.7110, "Ry/bohr"),
-    (1 / 27.2114, "Hartree/Å"),
-    (1 / 13.6057, "Ry/Å"),
+    (BOHR / HARTREE, "Hartree/bohr"),
+    (BOHR / RYDBERG, "Ry/bohr"),
+    (1 / HARTREE, "Hartree/Å"),
+    (1 / RYDBERG, "Ry/Å"),
     (10.0, "eV/nm"),
-    (23.0605, "kcal/mol/Å"),
-    (96.4853, "kJ/mol/Å"),
-    (964.853, "kJ/mol/nm"),
+    (1 / KCAL_PER_MOL, "kcal/mol/Å"),
+    (1 / KJ_PER_MOL, "kJ/mol/Å"),
+    (10 / KJ_PER_MOL, "kJ/mol/nm"),
     (1000.0, "meV/Å"),
-    (27.2114, "Hartree/Å converted twice"),
-    (51.4221, "Hartree/bohr converted twice"),
+    (HARTREE, "Hartree/Å converted twice"),
+    (HARTREE / BOHR, "Hartree/bohr converted twice"),
 )
 _ALIKE = 1.5
 """Two levels of theory differ by up to a third in their forces as well."""

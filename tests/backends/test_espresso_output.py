@@ -101,3 +101,23 @@ def test_other_stops_have_their_remedies(tmp_path: Path):
         assert ended is not None
         assert ended.reason == reason
         assert next_remedy("espresso", ended.reason, []) in LADDERS["espresso"]
+
+
+@pytest.mark.parametrize(
+    ("printed", "asked", "reason"),
+    [
+        ("PBE ( 1  4  3  4 0 0)", "PBE", None),
+        ("SLA  PW   PBX  PBC\n                           (   1   4   3   4   0   0   0)", "PBE", None),
+        ("PBE", "SLA  PW   PBX  PBC", None),
+        ("SLA PW PSX PSC", "PBESOL", None),
+        ("PBESOL", "PBE", "setup"),
+        ("SLA PW NOGX NOGC", "PBE", "setup"),
+    ],
+)
+def test_the_functional_in_whichever_words(tmp_path: Path, printed: str, asked: str, reason: str | None):
+    said = (
+        "Program PWSCF v.6.7\n Exchange-correlation= {}\n convergence has been achieved in 5 iterations\n JOB DONE.\n"
+    )
+    (tmp_path / OUTPUT).write_text(said.format(printed))
+    ended = what_ended(tmp_path, 0, {}, asked)
+    assert (None if ended is None else ended.reason) == reason

@@ -160,6 +160,7 @@ def test_theory_is_what_and_not_how(stand_in: MakeSpec) -> None:
         {"setups": {"F": "v2"}},
     ):
         assert make_labeller(stand_in(**changes)).theory.key != theory.key, changes
+    assert make_labeller(stand_in(multiplicity=1)).theory.key == theory.key
     assert make_labeller(at_charge(stand_in(charge=0), 1, 2)).settings.multiplicity == 2
 
 

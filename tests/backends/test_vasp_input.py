@@ -176,6 +176,7 @@ def test_theory_is_what_and_not_how(settings: Settings, library: Path, tmp_path:
         {"potcars": settings().potcars | {"Li": str(other)}},
     ):
         assert vasp_theory(settings(**changes)).key != theory.key, changes
+    assert vasp_theory(settings(multiplicity=1)).key == theory.key
 
 
 def test_remedies_change_how_and_not_what() -> None:

@@ -14,8 +14,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from vasp_files import PBE_520, TITLES, walk, write_outcar, write_vasprun
 
 from curator.dataset import open_dataset, read_dataset, read_labelled
-from curator.datasets.extxyz import read_records
-from curator.datasets.label import Record, Theory
+from curator.datasets.extxyz import read_records, write_records
+from curator.datasets.frame import frame_from_atoms
+from curator.datasets.label import Label, Provenance, Record, Split, Theory
 from curator.datasets.store import Store
 from curator.errors import BadInput
 from curator.importing import ImportReport, ImportSettings, import_files
@@ -106,6 +107,89 @@ def test_files_are_groups_and_a_continued_one_goes_on_with_its_own(tmp_path: Pat
     assert report.files[0].split == "test"
 
 
+def test_runs_that_begin_with_one_structure_are_runs_of_their_own(tmp_path: Path, import_here: Import):
+    start = walk(1)[0]
+    paths = [run_folder(tmp_path, f"T{seed}", [start, *walk(6, seed)[1:]]) for seed in range(1, 6)]
+    report = import_here(*paths, valid_share=0.2, test_share=0.2)
+    assert sorted(file.split or "" for file in report.files) == ["test", "train", "train", "train", "valid"]
+    assert report.left_out == {"duplicate": 4}
+    # One that begins where another ended goes on with it.
+    group_of = {record.frame.hash: record.provenance.group for record in records_in(tmp_path)}
+    ends = frame_from_atoms(walk(6, 5)[5]).hash
+    import_here(run_folder(tmp_path, "on", walk(9, 5)[5:]), split=report.files[4].split)
+    added = {record.provenance.group for record in records_in(tmp_path) if record.frame.hash not in group_of}
+    assert added == {group_of[ends]}
+
+
+def test_a_split_that_is_asked_for_is_that_of_all_or_refused(tmp_path: Path, import_here: Import):
+    start = walk(1)[0]
+    import_here(run_folder(tmp_path, "first", [start, *walk(6, 1)[1:]]), split="train")
+    report = import_here(run_folder(tmp_path, "second", [start, *walk(6, 2)[1:]]), split="test")
+    assert [(file.n_imported, file.split) for file in report.files] == [(5, "test")]
+    with pytest.raises(BadInput, match=r"first/vasprun\.xml@.* are of train, so others cannot be of test.*--split"):
+        import_here(run_folder(tmp_path, "on", [start, *walk(9, 1)[1:]]), split="test")
+    # At another level of theory a frame stays where it is.
+    with pytest.raises(BadInput, match="are of train, so others cannot be of test"):
+        import_here(tmp_path / "second" / "vasprun.xml", split="test", theory="other")
+    import_here(tmp_path / "second" / "vasprun.xml", theory="other")
+    splits: dict[str, set[str]] = {}
+    for record in records_in(tmp_path):
+        splits.setdefault(record.frame.hash, set()).add(record.provenance.split)
+    assert [len(held) for held in splits.values()] == [1] * 11
+
+
+def own_file(path: Path, splits: Sequence[Split]) -> Path:
+    """File of our own with a run of three frames in each split."""
+    records = [
+        Record(
+            frame_from_atoms(image),
+            Label(image.calc.results["energy"], image.calc.results["forces"], None, "pbe@0"),
+            Provenance(2, f"explore/{seed}", f"explore/T900/r{seed}", split, "random"),
+        )
+        for seed, split in enumerate(splits)
+        for image in walk(3, seed)
+    ]
+    write_records(path, records)
+    return path
+
+
+def test_a_file_of_our_own_tells_groups_and_splits(tmp_path: Path, import_here: Import):
+    path = own_file(tmp_path / "own.extxyz", ["train", "valid", "test", "train"])
+    report = import_here(path, valid_share=0.5, code="vasp")
+    assert [file.split for file in report.files] == ["train, valid, test"]
+    assert report.notes == (f"{path}: tells itself which frames are for what; the shares are of other files",)
+    records = records_in(tmp_path)
+    assert [record.provenance.split for record in records] == ["train"] * 3 + ["valid"] * 3 + ["test"] * 3 + [
+        "train"
+    ] * 3
+    assert len({record.provenance.group for record in records}) == 4
+    # The same runs, longer: each goes on with its own. A split that the user gives comes first.
+    again = own_file(tmp_path / "again.extxyz", ["train", "valid", "test", "train", "test"])
+    assert import_here(again, code="vasp").n_imported == 3
+    assert len({record.provenance.group for record in records_in(tmp_path)}) == 5
+    report = import_files([path], tmp_path / "all", ImportSettings("pbe", code="vasp", split="valid"))
+    assert [file.split for file in report.files] == ["valid"]
+    with pytest.raises(BadInput, match=r"T900/r1@.* are of valid, so others cannot be of train"):
+        import_here(own_file(tmp_path / "other.extxyz", ["train", "train"]), code="vasp", theory="other")
+
+
+def test_a_run_with_fewer_decimals_is_the_same_run(tmp_path: Path, import_here: Import):
+    """``OUTCAR`` has five of them, ``vasprun.xml`` as many as there are."""
+    path = run_folder(tmp_path, "run", walk(6, 3))
+    write_outcar(tmp_path / "run" / "OUTCAR", walk(9, 3))
+    report = import_here(path, tmp_path / "run" / "OUTCAR", test_share=0.5)
+    assert [file.n_imported for file in report.files] == [6, 3]
+    assert report.left_out == {"duplicate": 6}
+    assert report.notes == (
+        f"{tmp_path / 'run' / 'OUTCAR'}: 6 frames are there already to within 0.0001 Å, and count as the same",
+    )
+    assert len({(r.provenance.group, r.provenance.split) for r in records_in(tmp_path)}) == 1
+    # Other steps are others, however short.
+    short = import_here(run_folder(tmp_path, "short", walk(4, 4, step_A=5e-5)))
+    assert (short.n_imported, short.notes) == (4, ())
+    assert import_here(run_folder(tmp_path, "shifted", walk(2, 4, step_A=3e-4)[1:])).n_imported == 1
+
+
 def test_nothing_is_imported_of_files_that_contradict_each_other(tmp_path: Path, import_here: Import):
     good = run_folder(tmp_path, "run1", walk(3))
     other = run_folder(tmp_path, "run2", walk(3, 1), encut=400.0)
@@ -194,6 +278,18 @@ def test_charge_and_multiplicity(tmp_path: Path, import_here: Import):
     ase.io.write(tmp_path / "ion.extxyz", images)
     with pytest.raises(BadInput, match="its charge is -1, not 1"):
         import_here(tmp_path / "ion.extxyz", use_calculator=True, charge=1)
+
+
+def test_an_isolated_ion_is_no_atom(tmp_path: Path, import_here: Import):
+    atom = Atoms("Li", cell=[15.0] * 3, pbc=True)
+    atom.calc = SinglePointCalculator(atom, energy=-0.3, forces=np.zeros((1, 3)), stress=np.zeros(6))
+    path = run_folder(tmp_path, "ion", [atom], charge=1)
+    with pytest.raises(BadInput, match=r"ion/vasprun\.xml, step 0: an isolated Li with a charge of \+1 .*leave it out"):
+        import_here(path)
+    untold = run_folder(tmp_path, "untold", [atom])
+    with pytest.raises(BadInput, match=r"a charge of \+1"):
+        import_here(untold, charge=1)
+    assert import_here(run_folder(tmp_path, "atom", [atom], charge=0)).n_isolated == 1
 
 
 def test_a_campaign_keeps_its_own_labels(tmp_path: Path):

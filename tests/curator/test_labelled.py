@@ -54,12 +54,34 @@ def test_isolated_atoms_in_a_box_are_no_frames(tmp_path: Path) -> None:
     training, _ = training_records(tmp_path / "train.xyz", None, None, KEYS)
     assert [is_isolated_atom(record) for record in training] == [False, False, True]
     assert training[-1].label.energy == -5.07
+    atom.info["charge"] = 1
+    write(tmp_path / "ion.xyz", [*images(range(2)), atom], format="extxyz")
+    with pytest.raises(ValueError, match=r"ion\.xyz, frame 2: an isolated Li with a charge of \+1"):
+        training_records(tmp_path / "ion.xyz", None, None, KEYS)
 
 
 def test_a_frame_is_known_by_its_place_in_the_file(tmp_path: Path) -> None:
     write(tmp_path / "train.xyz", images(range(2)), format="extxyz")
     training, _ = training_records(tmp_path / "train.xyz", None, None, KEYS)
     assert [record.provenance.source for record in training] == ["import/train.xyz#0", "import/train.xyz#1"]
+
+
+def test_a_file_of_our_own_tells_what_is_not_trained_on(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    records = [*records_of(range(3), "train"), *records_of(range(3, 5), "valid"), *records_of(range(5, 6), "test")]
+    write_records(tmp_path / "own.xyz", records)
+    with pytest.warns(Notice, match=r"own\.xyz tells .*: 2 to validate and 1 to test with are not trained on"):
+        training, validation = training_records(tmp_path / "own.xyz", None, None, KEYS)
+    assert {r.frame.hash for r in training} == {r.frame.hash for r in records[:3]}
+    assert {r.frame.hash for r in validation} == {r.frame.hash for r in records[3:5]}
+    # All of a file that is named to validate with is taken, as of a data set.
+    write_records(tmp_path / "train.xyz", records[:3])
+    recwarn.clear()
+    write_records(tmp_path / "valid.xyz", records[3:])
+    training, validation = training_records(tmp_path / "train.xyz", tmp_path / "valid.xyz", None, KEYS)
+    assert (len(training), len(validation)) == (3, 3)
+    assert not [warning for warning in recwarn if issubclass(warning.category, Notice)]
+    with pytest.raises(BadInput, match=r"valid\.xyz: has no frames to train on, only to validate and test with"):
+        training_records(tmp_path / "valid.xyz", None, None, KEYS)
 
 
 def test_validation_of_another_theory_is_refused(tmp_path: Path) -> None:

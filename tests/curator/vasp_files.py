@@ -1,7 +1,8 @@
 """Files as VASP writes them, with numbers that are known."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from ase import Atoms
@@ -12,6 +13,7 @@ from ase.units import GPa
 from curator.backends.classical import FumiTosiLiF
 
 TITLES = {"Li": "PAW_PBE Li_sv 10Sep2004", "F": "PAW_PBE F 08Apr2002", "Cl": "PAW_PBE Cl 06Sep2000"}
+VALENCES = {"Li": 3.0, "F": 7.0, "Cl": 7.0}
 PBE_520 = {"cutoff_eV": 520.0, "gga": "PE", "metagga": "none", "exact_exchange": 0.0, "dispersion": 0}
 """What is told of the settings of these files."""
 ENDS = {True: "because EDIFF is reached", False: "EDIFF was not reached (unconverged)"}
@@ -53,14 +55,20 @@ def write_vasprun(
     mesh: tuple[int, int, int] = (2, 2, 2),
     ivdw: int = 0,
     titles: dict[str, str] = TITLES,
+    charge: int | None = None,
+    tags: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
-    """Write a ``vasprun.xml`` of images whose calculators hold free energy, forces and stress in ASE's units."""
+    """Write a ``vasprun.xml`` of images whose calculators hold free energy, forces and stress in ASE's units.
+
+    NELECT is written if a charge is given; further ``tags`` are numbers or logicals.
+    """
     symbols = images[0].get_chemical_symbols()
     kinds = list(dict.fromkeys(symbols))
     assert symbols == sorted(symbols, key=kinds.index), "VASP sorts atoms by element"
     atoms = "".join(f"<rc><c>{s:<2}</c><c>{kinds.index(s) + 1:4d}</c></rc>" for s in symbols)
     types = "".join(
-        f"<rc><c>{symbols.count(s):4d}</c><c>{s:<2}</c><c>1.0</c><c>1.0</c><c>{titles[s]:<40}</c></rc>" for s in kinds
+        f"<rc><c>{symbols.count(s):4d}</c><c>{s:<2}</c><c>1.0</c><c>{VALENCES[s]}</c><c>{titles[s]:<40}</c></rc>"
+        for s in kinds
     )
     parts = [
         '<?xml version="1.0" encoding="ISO-8859-1"?>\n<modeling>\n<generator>',
@@ -72,8 +80,16 @@ def write_vasprun(
         f'<parameters><separator name="electronic"><i name="ENMAX">{encut}</i><i type="int" name="ISPIN">1</i>',
         f'<i type="int" name="NELM">{nelm}</i><i type="int" name="ISMEAR">0</i><i name="SIGMA">0.05</i>',
         f'<i name="PSTRESS">{pstress_kbar}</i><i type="string" name="GGA">PE</i>',
-        '<i type="string" name="METAGGA">--</i><i type="logical" name="LHFCALC">F</i>'
+        '<i type="string" name="METAGGA">--</i>',
+        "" if "LHFCALC" in tags else '<i type="logical" name="LHFCALC">F</i>',
         f'<i type="int" name="IVDW">{ivdw}</i>',
+        "" if charge is None else f'<i name="NELECT">{_n_electrons(symbols, charge)}</i>',
+        *(
+            f'<i type="logical" name="{name}">{"T" if value else "F"}</i>'
+            if isinstance(value, bool)
+            else f'<i name="{name}">{value}</i>'
+            for name, value in tags.items()
+        ),
         "</separator></parameters>",
         f"<atominfo><atoms>{len(symbols)}</atoms><types>{len(kinds)}</types>",
         '<array name="atoms"><field type="string">element</field><field type="int">atomtype</field>',
@@ -94,7 +110,14 @@ def write_vasprun(
     path.write_text("\n".join(parts))
 
 
-def write_outcar(path: Path, images: Sequence[Atoms], *, converged: Sequence[bool] | None = None) -> None:
+def write_outcar(
+    path: Path,
+    images: Sequence[Atoms],
+    *,
+    converged: Sequence[bool] | None = None,
+    charge: int | None = None,
+    tags: Mapping[str, object] = MappingProxyType({}),
+) -> None:
     """Write an ``OUTCAR`` of the same; positions have five decimals."""
     symbols = images[0].get_chemical_symbols()
     kinds = list(dict.fromkeys(symbols))
@@ -103,6 +126,7 @@ def write_outcar(path: Path, images: Sequence[Atoms], *, converged: Sequence[boo
     lines += [f" POTCAR:    {TITLES[s]}" for s in kinds] * 2
     for s in kinds:
         lines += [f"   VRHFIN ={s}: s1p0", f"   TITEL  = {TITLES[s]}"]
+        lines += [f"   POMASS =    1.000; ZVAL   = {VALENCES[s]:8.3f}    mass and valenz"]
     lines += [
         f"   ions per type =             {'  '.join(str(symbols.count(s)) for s in kinds)}",
         "   k-points           NKPTS =      1   k-points in BZ     NKDIM =      1   number of bands    NBANDS=     16",
@@ -114,8 +138,11 @@ def write_outcar(path: Path, images: Sequence[Atoms], *, converged: Sequence[boo
         "   ISMEAR =     0;   SIGMA  =   0.05  broadening in eV -4-tet -1-fermi 0-gaus",
         "   GGA     =    PE    GGA type",
         "   METAGGA =    --    METAGGA type",
-        "   LHFCALC =     F    Hartree Fock is set to",
+        *([] if "LHFCALC" in tags else ["   LHFCALC =     F    Hartree Fock is set to"]),
+        *(f"   {name:<8}= {'FT'[value] if isinstance(value, bool) else value} " for name, value in tags.items()),
     ]
+    if charge is not None:
+        lines.append(f"   NELECT = {_n_electrons(symbols, charge):12.4f}    total number of electrons")
     for idx, (image, good) in enumerate(zip(images, converged or [True] * len(images), strict=True), start=1):
         results = image.calc.results
         kbar = -results["stress"] / (0.1 * GPa)
@@ -145,6 +172,10 @@ def write_outcar(path: Path, images: Sequence[Atoms], *, converged: Sequence[boo
             "",
         ]
     path.write_text("\n".join(lines) + "\n")
+
+
+def _n_electrons(symbols: Sequence[str], charge: int) -> float:
+    return sum(VALENCES[symbol] for symbol in symbols) - charge
 
 
 def _matrix(voigt: np.ndarray) -> np.ndarray:

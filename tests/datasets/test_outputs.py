@@ -94,6 +94,48 @@ def test_outcar(tmp_path: Path):
     assert output.details["pseudopotentials"] == {"Li": "PAW_PBE Li_sv 10Sep2004", "F": "PAW_PBE F 08Apr2002"}
 
 
+@pytest.mark.parametrize("charge", [None, 0, 1, -2])
+def test_charge_of_a_run_of_vasp_is_what_its_electrons_say(tmp_path: Path, charge: int | None):
+    write_vasprun(tmp_path / "vasprun.xml", walk(2), charge=charge)
+    write_outcar(tmp_path / "OUTCAR", walk(2), charge=charge)
+    for name, kind in (("vasprun.xml", "vasprun"), ("OUTCAR", "outcar")):
+        assert [step.atoms.info.get("charge") for step in read_output(tmp_path / name, kind).steps] == [charge] * 2
+
+
+HYBRID = {"LHFCALC": True, "AEXX": 0.25}
+NONLOCAL = {"LUSE_VDW": True, "AGGAC": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("tags", "told"),
+    [
+        (HYBRID | {"HFSCREEN": 0.0}, {"exact_exchange": 0.25}),
+        (HYBRID | {"HFSCREEN": 0.2}, {"exact_exchange": "0.25, screened at 0.2 per Å"}),
+        (NONLOCAL, {"dispersion": "0, nonlocal with ZAB_VDW -0.8491 and AGGAC 0"}),
+        (NONLOCAL | {"Zab_VDW": -1.8867}, {"dispersion": "0, nonlocal with ZAB_VDW -1.8867 and AGGAC 0"}),
+        ({"AGGAC": 1.0, "PARAM1": 0.1234, "PARAM2": 1.0, "HFSCREEN": 0.0}, {}),
+    ],
+)
+def test_settings_that_make_another_functional_are_told(
+    tmp_path: Path, tags: dict[str, object], told: dict[str, object]
+):
+    write_vasprun(tmp_path / "vasprun.xml", walk(1), tags=tags)
+    write_outcar(tmp_path / "OUTCAR", walk(1), tags=tags)
+    for name, kind in (("vasprun.xml", "vasprun"), ("OUTCAR", "outcar")):
+        assert read_output(tmp_path / name, kind).settings == PBE_520 | told
+
+
+def test_parameters_of_an_exchange_functional_are_told(tmp_path: Path):
+    write_outcar(tmp_path / "OUTCAR", walk(1))
+    text = (tmp_path / "OUTCAR").read_text()
+    for gga, parameters, told in (
+        ("BO", "   PARAM1  = 0.1833333333\n   PARAM2  = 0.2200000000\n", "BO of 0.1833 and 0.22"),
+        ("MK", "", "MK of 0.1234 and 1"),
+    ):
+        (tmp_path / "OUTCAR").write_text(text.replace("   GGA     =    PE", f"{parameters}   GGA     =    {gga}"))
+        assert read_output(tmp_path / "OUTCAR", "outcar").settings["gga"] == told
+
+
 def test_espresso():
     """Numbers printed by pw.x 6.7, converted by hand: 1 Ry = 13.605693 eV, 1 bohr = 0.5291772 Å, 1 kbar = 0.1 GPa."""
     path = OUTPUTS / "lif_md.pwo"
@@ -139,6 +181,33 @@ def test_espresso_that_only_says_it_has_converged(tmp_path: Path):
         read_output(both, "espresso")
     both.write_text(path.read_text().replace("Estimated max", "Parameters for Dispersion (Grimme-D2) Correction:"))
     assert read_output(both, "espresso").settings["dispersion"] == "Grimme-D2"
+
+
+HUBBARD_TABLE = """
+     Starting magnetic structure
+     atomic species   magnetization
+        Li           0.000
+
+     Simplified LDA+U calculation (l_max = 2) with parameters (eV):
+     atomic species    L          U    alpha       J0     beta
+        F1             1     4.5000   0.0000   0.0000   0.0000
+
+"""
+HUBBARD_LINES = """
+     Hubbard projectors: atomic
+     Hubbard parameters of DFT+U (Dudarev formulation) in eV:
+     U(F1-2p)  =  4.5000
+"""
+
+
+def test_spin_and_hubbard_parameters_of_espresso(tmp_path: Path):
+    text = (OUTPUTS / "lif_md.pwo").read_text()
+    plain = read_output(OUTPUTS / "lif_md.pwo", "espresso").details
+    assert (plain["spin"], plain["hubbard_U_eV"]) == (1, {"Li": 0.0, "F": 0.0})
+    for said, spin in ((HUBBARD_TABLE, 2), (HUBBARD_LINES, 1)):
+        (tmp_path / "u.pwo").write_text(text.replace("     number of k points=", f"{said}     number of k points=", 1))
+        details = read_output(tmp_path / "u.pwo", "espresso").details
+        assert (details["spin"], details["hubbard_U_eV"]) == (spin, {"Li": 0.0, "F": 4.5})
 
 
 def test_cp2k():
