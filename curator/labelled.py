@@ -79,7 +79,7 @@ def held_out_records(
         As `training_records` takes them.
     test
         File of labelled frames, or a data set, whose test frames are taken, all of its frames if it has none; if None,
-        the test frames of ``train``, which a file has none of.
+        the test frames of ``train``.
     seen
         What `training_records` has returned.
 
@@ -89,13 +89,9 @@ def held_out_records(
         If there are no such labels, or they are of frames that are trained on or validated with, or of another level of
         theory.
     """
-    if test is None and not is_dataset(train):
-        return []
     path, (training, validation) = test or train, seen
     records = [record for record in _records(path, theory, keys) if not is_isolated_atom(record)]
-    held_out = records
-    if is_dataset(path):
-        held_out = [record for record in records if record.provenance.split == "test"]
+    held_out = [record for record in records if record.provenance.split == "test"]
     if test is not None:
         held_out = held_out or records
         if not held_out:

@@ -42,14 +42,14 @@ class Data:
 @app.command()
 def finetune(
     train: Annotated[
-        Path, typer.Argument(help="Labelled frames; of a data set, those to train on, to validate and to test with.")
+        Path, typer.Argument(help="Labelled frames; a data set tells which are to train, to validate and to test with.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the model.")] = Path("model"),
     model: Model = "mini-halides",
     valid: Annotated[Path | None, typer.Option("--valid", help="Labelled frames for early stopping.")] = None,
     test: Annotated[
         Path | None,
-        typer.Option("--test", help="Labelled frames that the training never sees; of a data set, its test frames."),
+        typer.Option("--test", help="Labelled frames that the training never sees; the test frames, where it tells."),
     ] = None,
     theory: Theory = None,
     strategy: Annotated[str, typer.Option("--strategy")] = "multihead_replay",
