@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from curator.backends.labellers import make_labeller
+from curator.labelling import labeller_of, read_label_file
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -28,3 +31,14 @@ def test_the_page_on_python_is_one_script(
         assert "measured" in line
         assert abs(value - true) < 3 * error
     assert activation.startswith("Ea = ")
+
+
+def test_a_dft_code_is_named_by_a_function_beside_its_file(tmp_path: Path) -> None:
+    page = (DOCS / "calculators.md").read_text()
+    [section] = re.findall(r"^```yaml\n(# aims\.yaml\n.*?)^```", page, re.M | re.S)
+    (tmp_path / "aims.yaml").write_text(section)
+    (tmp_path / "aims_pbe.py").write_text(blocks("calculators.md"))
+    spec = labeller_of(read_label_file(tmp_path / "aims.yaml"), {"Li", "F"}, tmp_path)
+    theory = make_labeller(spec).theory
+    assert theory.method == "aims-pbe-light"
+    assert set(theory.hashes) == {"aims_pbe.py"}
