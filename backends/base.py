@@ -78,6 +78,9 @@ class LabellerSpec:
         Any ASE calculator, as ``module:Class``.
     python
         Interpreter of the environment that has ``calculator``; this one if empty.
+    folder
+        Where files that parameters of ``calculator`` name count from, and where its module may be; no module, and the
+        current folder for files, if empty.
     """
 
     kind: Literal["pseudolabel", "classical", "dft", "semiempirical"]
@@ -90,6 +93,7 @@ class LabellerSpec:
     scratch: str = ""
     calculator: str = ""
     python: str = ""
+    folder: str = ""
 
     def run_in(self, folder: Path) -> "LabellerSpec":
         """The same labeller, whose programs run in a folder."""

@@ -4,6 +4,7 @@ The other process runs ``foreign_server.py`` under ``leash.py``: it lives no lon
 calculator prints nor how it dies does any harm here.
 """
 
+import errno
 import json
 import os
 import select
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,12 +29,15 @@ from curator.backends import foreign_server, leash
 from curator.backends.base import FailureReason, LabellerSpec
 from curator.backends.calculator import FailedCalculation, WholeCalculator
 from curator.backends.foreign_server import PROTOCOL
+from curator.backends.program import OUT_OF_MEMORY, scratch_of
 from curator.datasets.digest import sha256_of
 from curator.datasets.label import Theory
 
 _cached_sha256 = lru_cache(maxsize=16)(sha256_of)
 
 PROPERTIES = ("energy", "forces", "stress")
+WRITTEN_TO = ("directory", "label")
+"""ASE's names for where a calculator writes, which is never taken to be a file or folder that is there already."""
 TAIL_BYTES = 2000
 PATIENCE_S = 10.0
 
@@ -56,12 +60,18 @@ class Foreign:
         Interpreter of its environment; this one if empty.
     walltime_s
         Longest time of one calculation, and of the start, in seconds.
+    scratch
+        Folder in which its process gets an empty one to work in, which goes with it.
+    modules
+        Folder whose modules can be imported as well; none if empty.
     """
 
     calculator: str
     parameters: str
     python: str
     walltime_s: float
+    scratch: Path
+    modules: str
 
 
 class ForeignCalculator(WholeCalculator):
@@ -105,7 +115,9 @@ class ForeignCalculator(WholeCalculator):
             }
         )
         if "error" in answer:
-            raise FailedCalculation("crash", answer["error"])
+            if f"[Errno {errno.ENOSPC}]" in answer["error"]:
+                raise ForeignError(answer["error"])
+            raise FailedCalculation(_reason(answer["error"]), answer["error"])
         self.cpu_s = answer["cpu_s"]
         energy, forces = answer["energy"], np.array(answer["forces"], dtype=float)
         results = {"energy": energy, "free_energy": energy, "forces": forces}
@@ -130,24 +142,63 @@ class ForeignCalculator(WholeCalculator):
 def make_foreign(spec: LabellerSpec) -> tuple[Theory, ForeignCalculator]:
     """Level of theory and calculator of a spec.
 
-    A parameter that names a file counts by the content of the file, wherever that is.
+    A parameter that names a file counts by the content of the file, wherever that is, and so does the calculator's own
+    module where it lies in the spec's folder.
 
     Raises
     ------
     ForeignError
         If the calculator cannot be made.
     """
-    calculator = ForeignCalculator(Foreign(spec.calculator, spec.settings, spec.python, spec.walltime_s))
+    folder = Path(spec.folder).absolute()
+
+    def absolute(text: str) -> str:
+        return str(_named(text, folder) or text)
+
+    def by_content(text: str) -> str:
+        path = _named(text, folder)
+        return text if path is None or path.is_dir() else _cached_sha256(path)
+
     parameters = json.loads(spec.settings)
-    files = {name: value for name, value in parameters.items() if isinstance(value, str) and Path(value).is_file()}
+    told = json.dumps(_with_texts(parameters, absolute), sort_keys=True)
+    calculator = ForeignCalculator(
+        Foreign(spec.calculator, told, spec.python, spec.walltime_s, scratch_of(spec), spec.folder)
+    )
+    settings = _with_texts(parameters, by_content)
+    files = [name for name, value in parameters.items() if isinstance(value, str) and settings[name] != value]
+    hashes = {name: settings.pop(name) for name in files}
+    module = folder.joinpath(*spec.calculator.partition(":")[0].split(".")).with_suffix(".py")
+    if spec.folder and module.is_file():
+        hashes[module.name] = _cached_sha256(module)
     theory = Theory(
-        method=spec.model,
-        code=spec.calculator,
-        settings={name: value for name, value in parameters.items() if name not in files},
-        hashes={name: _cached_sha256(Path(value)) for name, value in files.items()},
-        versions=calculator.versions,
+        method=spec.model, code=spec.calculator, settings=settings, hashes=hashes, versions=calculator.versions
     )
     return theory, calculator
+
+
+def _with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Parameters with every text changed but those that tell where to write."""
+    if isinstance(value, dict):
+        return {name: each if name in WRITTEN_TO else _with_texts(each, change) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_with_texts(each, change) for each in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def _named(text: str, folder: Path) -> Path | None:
+    """The file that a text names, or the folder if it is written with a slash; None if there is no such."""
+    path = folder / text
+    with suppress(OSError):  # of a text too long for a name
+        if path.is_file() or ("/" in text and path.is_dir()):
+            return path
+    return None
+
+
+def _reason(error: str) -> FailureReason:
+    """Kind of failure that an exception tells of."""
+    if error.startswith("SCFError"):
+        return "scf"
+    return "memory" if OUT_OF_MEMORY.search(error) else "crash"
 
 
 class _Process:
@@ -175,7 +226,13 @@ class _Process:
         python = source.python or sys.executable
         if shutil.which(python) is None:
             raise ForeignError(f"python: there is no interpreter {python}; give that of an environment with ASE")
-        command = [sys.executable, leash.__file__, "inf", *_interpreter(python), foreign_server.__file__]
+        try:
+            source.scratch.mkdir(parents=True, exist_ok=True)
+            scratch = tempfile.mkdtemp(prefix="ase-", dir=source.scratch)
+        except OSError as error:
+            raise ForeignError(f"{source.calculator} has no folder to work in: {error}") from error
+        server = [*_interpreter(python), foreign_server.__file__, scratch, *filter(None, [source.modules])]
+        command = [sys.executable, leash.__file__, "inf", leash.REMOVE, scratch, *server]
         self._log.seek(0)
         self._log.truncate()
         # A session of its own keeps Ctrl-C at the terminal from it; the leash ends it if this process does.

@@ -2,6 +2,8 @@
 
 That environment needs Python 3.10 or newer and ASE; nothing of curator is imported. The protocol is described in
 docs/calculators.md: one JSON object a line. Whatever the calculator prints goes to standard error.
+
+``python foreign_server.py SCRATCH [MODULES]``: the folder to work in, and one whose modules can be imported.
 """
 
 import importlib
@@ -25,6 +27,10 @@ def main() -> None:
     os.dup2(2, 1)
     # The folder of this file, whose modules would hide others of the same names.
     del sys.path[0]
+    scratch, *modules = sys.argv[1:]
+    sys.path += modules
+    # Many calculators write into the current folder, which they must not share.
+    os.chdir(scratch)
     calculator = None
     for line in requests:
         _forget_what_was_said()
@@ -66,14 +72,25 @@ def calculate(
     pbc: list[bool],
     properties: list[str],
 ) -> dict[str, Any]:
-    """Properties of atoms in ASE's units; the energy is the one whose derivatives the forces are."""
+    """Properties of atoms in ASE's units; the energy is the one whose derivatives the forces are.
+
+    Raises
+    ------
+    SCFError
+        If the calculator says of itself that it did not converge, as those do that raise nothing.
+    """
     import numpy as np
     from ase import Atoms
-    from ase.calculators.calculator import all_changes
+    from ase.calculators.calculator import SCFError, all_changes
     from ase.stress import full_3x3_to_voigt_6_stress
 
     before = _cpu_seconds()
+    with suppress(AttributeError):  # where they cannot be set, they are made anew each time
+        calculator.results = {}  # what it does not set this time is not to be that of the frame before
     calculator.calculate(Atoms(numbers, positions, cell=cell, pbc=pbc), properties, all_changes)
+    converged = getattr(calculator, "converged", None)
+    if isinstance(converged, bool | np.bool_) and not converged:
+        raise SCFError("the calculator says that it did not converge")
     results = calculator.results
     stress = results["stress"] if "stress" in properties else None
     if stress is not None and np.shape(stress) == (3, 3):

@@ -13,6 +13,7 @@ from curator.backends.base import LabelFailed, Labeller, LabellerSpec, cpu_secon
 from curator.backends.calculator import FailedCalculation, LabellerCalculator
 from curator.backends.foreign import ForeignError, make_foreign
 from curator.backends.geometry import geometry_problem
+from curator.backends.program import OUT_OF_MEMORY
 from curator.datasets.frame import Frame, atoms_from_frame
 from curator.datasets.journal import Failure, Journal
 from curator.datasets.label import Label, Provenance, Record, Theory
@@ -62,7 +63,8 @@ class CalculatorLabeller:
         except FailedCalculation as error:
             return LabelFailed(error.reason, error.message, key)
         except Exception as error:
-            return LabelFailed("crash", one_line(error), key)
+            message = one_line(error)
+            return LabelFailed("memory" if OUT_OF_MEMORY.search(message) else "crash", message, key)
         if not (np.isfinite(energy) and np.isfinite(forces).all() and (stress is None or np.isfinite(stress).all())):
             return LabelFailed("nonfinite", "energy, forces or stress are not finite numbers", key)
         elsewhere_s = getattr(self.calculator, "cpu_s", 0.0)

@@ -1,10 +1,12 @@
 """Runs one program for another process: within a time limit, and no longer than that process lives.
 
-``python leash.py SECONDS PROGRAM [ARGUMENT ...]``. The program gets a session of its own, so that everything it starts
-can be killed with it, ``mpirun`` and its ranks included. Why it was ended is said on standard error.
+``python leash.py SECONDS [--remove FOLDER] PROGRAM [ARGUMENT ...]``. The program gets a session of its own, so that
+everything it starts can be killed with it, ``mpirun`` and its ranks included; a folder may go with it. Why it was ended
+is said on standard error.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import psutil
 
 TIMED_OUT, NOT_FOUND, KILLED_BY = 124, 127, 128
 """Exit statuses, as those of timeout(1) and of a shell: the last one is added to the number of the signal."""
+REMOVE = "--remove"
 SAID_TIME, SAID_MEMORY = "curator: time limit of", "curator: killed for want of memory"
 LOOK_S = 0.2
 OOM_COUNTER = Path("/proc/vmstat")
@@ -25,6 +28,9 @@ OOM_COUNTER = Path("/proc/vmstat")
 def main() -> int:
     """Exit status of the program, or one of those above."""
     limit_s, *command = sys.argv[1:]
+    folder = ""
+    if command[0] == REMOVE:
+        _, folder, *command = command
     parent, deadline, killed_before = os.getppid(), time.monotonic() + float(limit_s), _killed_for_memory()
     signal.signal(signal.SIGTERM, _leave)
     try:
@@ -32,7 +38,7 @@ def main() -> int:
     except OSError as error:
         print(f"curator: cannot run {command[0]}: {error}", file=sys.stderr)
         return NOT_FOUND
-    done = _watch(process)
+    done = _watch(process, folder)
     try:
         while os.getppid() == parent:
             with suppress(subprocess.TimeoutExpired):
@@ -44,20 +50,20 @@ def main() -> int:
         else:
             return KILLED_BY + signal.SIGKILL
     finally:
-        _kill_all(process)
+        _clear(process, folder)
         os.write(done, b".")
     if status == -signal.SIGKILL and _killed_for_memory() > killed_before:
         print(SAID_MEMORY, file=sys.stderr)
     return status if status >= 0 else KILLED_BY - status
 
 
-def _watch(process: "subprocess.Popen[bytes]") -> int:
-    """Leave a process behind that kills the program if this one is killed first, as an interrupted driver may do.
+def _watch(process: "subprocess.Popen[bytes]", folder: str) -> int:
+    """Leave a process behind that clears up if this one is killed first, as an interrupted driver may do.
 
     Returns
     -------
     int
-        File descriptor that takes a byte when there is nothing left to kill.
+        File descriptor that takes a byte when there is nothing left to clear up.
     """
     told, done = os.pipe()
     if os.fork():
@@ -67,7 +73,7 @@ def _watch(process: "subprocess.Popen[bytes]") -> int:
         os.setsid()
         os.close(done)
         if not os.read(told, 1):
-            _kill_all(process)
+            _clear(process, folder)
     finally:
         os._exit(0)
 
@@ -76,8 +82,8 @@ def _leave(number: int, _: FrameType | None) -> None:
     sys.exit(KILLED_BY + number)
 
 
-def _kill_all(process: "subprocess.Popen[bytes]") -> None:
-    """Kill what is left of a program, of its group and of its descendants in groups of their own."""
+def _clear(process: "subprocess.Popen[bytes]", folder: str) -> None:
+    """Kill what is left of a program, of its group and of its descendants in groups of their own; remove its folder."""
     descendants: list[psutil.Process] = []
     with suppress(psutil.Error):
         descendants = psutil.Process(process.pid).children(recursive=True)
@@ -87,6 +93,8 @@ def _kill_all(process: "subprocess.Popen[bytes]") -> None:
         with suppress(psutil.Error):
             each.kill()
     process.wait()
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _killed_for_memory() -> int:

@@ -16,7 +16,7 @@ from curator.backends.base import LabellerSpec, SetupError
 
 N_LAST_LINES = 3
 OUT_OF_MEMORY = re.compile(
-    r"cannot allocate|not enough memory|out of memory|insufficient (virtual )?memory|allocation failed|"
+    r"can(no|')t allocate|not enough memory|out of memory|insufficient (virtual )?memory|allocation failed|"
     r"exceed memory limit|bad_alloc|MemoryError",
     re.IGNORECASE,
 )

@@ -46,7 +46,7 @@ class XtbCalculator(WholeCalculator):
         if method not in METHODS:
             raise ValueError(f"no semiempirical method {method!r}; there are {', '.join(METHODS)}")
         if find_spec("tblite") is None:
-            raise ValueError(f"{method} needs tblite; install mlip-curator[xtb]")
+            raise ValueError(f"{method} needs tblite; pip install -c constraints.txt '.[xtb]' in curator's folder")
         self._method = METHODS[method]
         self._max_iterations = max_iterations
 

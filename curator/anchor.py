@@ -5,6 +5,7 @@ difference of the first two labels is a fair reference for the model's barrier; 
 as a group whose differences of total energy count.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,8 +20,8 @@ from curator.datasets.atomic import atomic_path
 from curator.datasets.frame import Frame
 from curator.datasets.label import Label, Provenance
 from curator.datasets.sources import Hop
-from curator.state import read_json, write_json
-from curator.tasks import barrier_of
+from curator.state import Json, read_json, write_json
+from curator.tasks import ModelAt, barrier_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,10 @@ def measure_anchor(context: Context, round_: int, hop: Hop, folder: Path) -> Anc
         content = read_json(out)
         tuples = {key: tuple(content[key]) for key in ("members_eV", "path_eV", "reasons")}
         return Anchor(**{**content, **tuples})
-    barriers = _barriers(context, round_, hop, folder)
+    models, kept = context.members(round_), folder / "anchor-barriers.json"
+    barriers = find_barriers(context, models, hop, kept, round_=round_, stage="relax minimum and saddle")
     first = barriers[0]
+    _keep_frames(first, folder)
     reference_eV, reasons = None, list(first.reasons)
     if first.barrier_eV is not None and first.saddle is not None:
         where = "set-up" if round_ < 0 else f"round-{round_}"
@@ -110,14 +113,38 @@ def anchor_frames(folder: Path, hop: Hop) -> list[Frame]:
         ]
 
 
-def _barriers(context: Context, round_: int, hop: Hop, folder: Path) -> list[Barrier]:
-    members = context.members(round_)
-    tasks = [Task(barrier_of, (model, hop), f"barrier of {model.folder.name}") for model in members]
-    outcomes = run_tasks(context, "md", tasks, round_=round_, stage="relax minimum and saddle")
-    barriers = cast(list[Barrier], values_of(outcomes, "search for the barrier"))
-    found = {"minimum": barriers[0].minimum, "saddle": barriers[0].saddle}
-    folder.mkdir(parents=True, exist_ok=True)
+def find_barriers(
+    context: Context, models: Sequence[ModelAt], hop: Hop, kept: Path, *, round_: int, stage: str
+) -> list[Barrier]:
+    """Barrier of a hop in each model, found once and kept in a file.
+
+    A search that is repeated, on another machine above all, ends in slightly other configurations, whose labels would
+    be bought a second time.
+    """
+    if not kept.exists():
+        tasks = [Task(barrier_of, (model, hop), f"barrier of {model.folder.name}") for model in models]
+        outcomes = run_tasks(context, "md", tasks, round_=round_, stage=stage)
+        found = cast(list[Barrier], values_of(outcomes, "search for the barrier"))
+        write_json(kept, {"barriers": [asdict(barrier) for barrier in found]})
+    return [_barrier_from_json(content) for content in read_json(kept)["barriers"]]
+
+
+def _barrier_from_json(content: Json) -> Barrier:
+    saddle, ends = content["saddle"], content["end_energies_eV"]
+    values = {
+        "minimum": Frame(**content["minimum"]),
+        "saddle": None if saddle is None else Frame(**saddle),
+        "path": tuple(Frame(**frame) for frame in content["path"]),
+        "energies_eV": tuple(content["energies_eV"]),
+        "end_energies_eV": None if ends is None else tuple(ends),
+        "reasons": tuple(content["reasons"]),
+    }
+    return Barrier(**content | values)
+
+
+def _keep_frames(barrier: Barrier, folder: Path) -> None:
+    """Write minimum and saddle to where `anchor_frames` finds them."""
+    found = {"minimum": barrier.minimum, "saddle": barrier.saddle}
     with atomic_path(folder / "anchor.npz") as aside:
         arrays: Any = {name: frame.positions for name, frame in found.items() if frame is not None}
         np.savez(aside, **arrays)
-    return barriers

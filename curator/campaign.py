@@ -79,12 +79,14 @@ def run(target: Path, console: Console, *, trust: bool = False) -> Json:
     plan = read_plan(folder, trust=trust)
     with bad_input(key_of(plan.file.label)):
         theory = make_labeller(plan.labeller).theory
-    changed = check_same_campaign(folder, plan, theory)
+    check_same_campaign(folder, plan, theory)
     inputs = None if has_inputs(folder) else gather_inputs(plan)
     if inputs is None:
         check_kept_replay(plan, folder)
     folder.path.mkdir(parents=True, exist_ok=True)
     with acquire(folder.journal) as fence:
+        # Again, for another driver may have begun it meanwhile.
+        changed = check_same_campaign(folder, plan, theory)
         journal = Journal(folder.journal, fence)
         if inputs is not None:
             keep_inputs(inputs, folder)

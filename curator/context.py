@@ -151,6 +151,11 @@ def buy_labels(
 
     A frame whose label is published already is not calculated again, nor one whose calculation is known to fail. Where
     the campaign asks for labels of another source beside, those are made as well; nothing is trained on them.
+
+    Raises
+    ------
+    CuratorError
+        If tasks died, which says nothing about their frames: what came is kept, and the next run buys the rest.
     """
     labels = _buy(context, context.labeller, context.theory, wanted, round_, stage)
     if context.plan.also is not None:
@@ -167,34 +172,40 @@ def _buy(
     round_: int,
     stage: str,
 ) -> list[Label | LabelFailed]:
-    known: dict[int, Label | LabelFailed] = {}
-    labels, failures = context.journal.labels(theory.key), context.journal.failures(theory.key)
-    for index, (frame, _) in enumerate(wanted):
-        if frame.hash in labels:
-            known[index] = labels[frame.hash]
-        elif frame.hash in failures:
-            failure = failures[frame.hash]
-            known[index] = LabelFailed(cast(FailureReason, failure.reason), failure.message, failure.theory)
-    missing = [index for index in range(len(wanted)) if index not in known]
+    known: dict[str, Label | LabelFailed] = {
+        frame: LabelFailed(cast(FailureReason, failure.reason), failure.message, failure.theory)
+        for frame, failure in context.journal.failures(theory.key).items()
+    }
+    known |= context.journal.labels(theory.key)
+    unknown: dict[str, tuple[Frame, Provenance]] = {}
+    for frame, origin in wanted:
+        if frame.hash not in known:
+            unknown.setdefault(frame.hash, (frame, origin))
+    missing = list(unknown.values())
+    died: list[str] = []
 
     def publish(outcome: Outcome) -> None:
-        index = missing[outcome.index]
-        frame, provenance = wanted[index]
         if isinstance(outcome, Failed):
-            # A task that died says nothing about its frame, and may be tried again; a labeller's own word is final.
-            known[index] = LabelFailed("crash", outcome.error, theory.key)
+            # A task that died says nothing about its frame; a labeller's own word is final.
+            died.append(outcome.error)
             return
-        result = known[index] = outcome.value
+        frame, provenance = missing[outcome.index]
+        result = known[frame.hash] = outcome.value
         publish_outcome(context.journal, frame, result, provenance, theory)
         if isinstance(result, LabelFailed):
             about = {"round": round_, "stage": stage, "frame": frame.hash, "reason": result.reason}
             log_event(context.folder, "label_failed", **about, message=result.message)
 
     if missing:
-        tasks = [Task(label_frame, (spec, wanted[index][0]), f"label {wanted[index][1].source}") for index in missing]
+        tasks = [Task(label_frame, (spec, frame), f"label {origin.source}") for frame, origin in missing]
         run_tasks(context, "label", tasks, round_=round_, stage=stage, on_outcome=publish)
-    _fold(context, [(wanted[index], known[index]) for index in range(len(wanted))])
-    return [known[index] for index in range(len(wanted))]
+    _fold(context, [(each, known[each[0].hash]) for each in wanted if each[0].hash in known])
+    if died:
+        raise CuratorError(
+            f"{stage}: {len(died)} of {len(missing)} calculations died, the first of: {died[0]}. The other labels are "
+            "kept; run again to try these once more, with fewer run.workers if memory is short"
+        )
+    return [known[frame.hash] for frame, _ in wanted]
 
 
 def _fold(context: Context, bought: Sequence[tuple[tuple[Frame, Provenance], Label | LabelFailed]]) -> None:

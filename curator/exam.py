@@ -12,8 +12,8 @@ from typing import cast
 
 import numpy as np
 
+from curator.anchor import find_barriers
 from curator.backends.executor import Task
-from curator.barriers.barrier import Barrier
 from curator.build import N_EXAM_FRAMES
 from curator.context import Context, buy_labels, labelled, run_tasks, values_of
 from curator.datasets.frame import Frame
@@ -23,7 +23,7 @@ from curator.learners.base import Prediction
 from curator.learners.metrics import force_rmse
 from curator.setup import Setup
 from curator.state import CampaignFolder, Json, Stage, read_json, write_json
-from curator.tasks import barrier_of, predict_frames
+from curator.tasks import predict_frames
 from curator.trajectory import frames, read_trajectory
 
 EXAM = "exam"
@@ -101,10 +101,8 @@ def _held_out(context: Context, round_: int, hop: Hop | None) -> HeldOut:
         return HeldOut(None, None, ("no second hop is known; give system.heldout_hop",))
     if _left(context, round_) < N_HOP_LABELS:
         return HeldOut(None, None, ("no label is left in stop.max_labels",))
-    model = context.members(round_)[0]
-    tasks = [Task(barrier_of, (model, hop), f"held-out barrier of {model.folder.name}")]
-    outcomes = run_tasks(context, "md", tasks, round_=round_, stage="exam: relax the held-out hop")
-    found = cast(Barrier, values_of(outcomes, "search for the held-out barrier")[0])
+    models, kept = context.members(round_)[:1], context.folder.round(round_) / "exam-barrier.json"
+    [found] = find_barriers(context, models, hop, kept, round_=round_, stage="exam: relax the held-out hop")
     if found.barrier_eV is None or found.saddle is None:
         return HeldOut(None, None, found.reasons)
     wanted = [

@@ -53,10 +53,11 @@ def labeller_of(
         return LabellerSpec(
             label.kind,
             label.method,
-            settings=json.dumps(_with_files(label.parameters, folder), sort_keys=True),
+            settings=json.dumps(label.parameters, sort_keys=True),
             walltime_s=3600 * label.walltime_h,
             calculator=label.calculator,
             python=_interpreter(label.python, folder),
+            folder=str(folder.absolute()),
         )
     if label.kind == "pseudolabel":
         return pseudolabeller(label.model, folder, device, trust)
@@ -76,14 +77,6 @@ def labeller_of(
 def pseudolabeller(model: str, folder: Path, device: str, trust: bool) -> LabellerSpec:
     """Labeller of a model that a campaign file names."""
     return LabellerSpec("pseudolabel", model_reference(model, folder), device, trust)
-
-
-def _with_files(parameters: Mapping[str, object], folder: Path) -> dict[str, object]:
-    """Parameters of a calculator, with the names of files made absolute."""
-    return {
-        name: resolve(value, folder) if isinstance(value, str) and (folder / value).is_file() else value
-        for name, value in parameters.items()
-    }
 
 
 def _interpreter(python: str | None, folder: Path) -> str:

@@ -146,6 +146,8 @@ def label_chosen(context: Context, round_: int, candidates: Sequence[Candidate],
         np.random.default_rng(context.plan.seed_of(round_, Stage.LABEL, 1)),
         fixed=_splits_before(context, round_),
     )
+    # What is published keeps its split, though an earlier round may have got a label since that was drawn.
+    splits |= {group: split for group, split in context.journal.splits.items() if group in splits}
     wanted = [
         (
             candidates[i].frame,

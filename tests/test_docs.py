@@ -8,8 +8,10 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
+from curator.backends.labellers import make_labeller
 from curator.datasets.extxyz import read_records
 from curator.datasets.label import Theory
+from curator.labelling import labeller_of, read_label_file
 from curator.learners.strategies import STRATEGIES, Strategy
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -81,3 +83,14 @@ def test_the_numbers_of_strategies_are_those_of_the_table() -> None:
         pairs = zip(told(small), told(STRATEGIES["paper"][name]), strict=True)
         cells = " | ".join(one if one == other else f"{one} / {other}" for one, other in pairs)
         assert f"| `{name}` | {cells} |\n".replace("  ", " ") in page
+
+
+def test_a_dft_code_is_named_by_a_function_beside_its_file(tmp_path: Path) -> None:
+    page = (DOCS / "calculators.md").read_text()
+    [section] = re.findall(r"^```yaml\n(# aims\.yaml\n.*?)^```", page, re.M | re.S)
+    (tmp_path / "aims.yaml").write_text(section)
+    (tmp_path / "aims_pbe.py").write_text(blocks("calculators.md"))
+    spec = labeller_of(read_label_file(tmp_path / "aims.yaml"), {"Li", "F"}, tmp_path)
+    theory = make_labeller(spec).theory
+    assert theory.method == "aims-pbe-light"
+    assert set(theory.hashes) == {"aims_pbe.py"}

@@ -213,8 +213,8 @@ def _retry_campaign(target: Path, workers: int, as_json: bool, trust: bool) -> N
         theories = [make_labeller(spec).theory for spec in specs]
     if not folder.journal.is_dir():
         raise BadInput(f"{target}: has not begun; start it with: curator run {target}")
-    check_same_campaign(folder, plan, theories[0])
     with acquire(folder.journal) as fence:
+        check_same_campaign(folder, plan, theories[0])
         journal = Journal(folder.journal, fence)
         asked = [
             Asked(failure.frame, failure.provenance, spec, theory)

@@ -185,7 +185,11 @@ def label_missing(journal: Journal, asked: Sequence[Asked], retry: bool, workers
     from curator.backends.labellers import label_frame, publish_outcome
 
     settled = journal.published if retry else journal.published | journal.quarantined
-    todo = [one for one in asked if one.key not in settled]
+    first: dict[tuple[str, str], Asked] = {}
+    for one in asked:
+        if one.key not in settled:
+            first.setdefault(one.key, one)
+    todo = list(first.values())
     tasks = [Task(label_frame, (one.spec, one.frame), f"label {i}") for i, one in enumerate(todo)]
     died: dict[tuple[str, str], str] = {}
     kind: Any = "serial" if workers == 1 else "local"

@@ -11,21 +11,25 @@ import sysconfig
 import textwrap
 import time
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import ase
 import numpy as np
 import psutil
 import pytest
 from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.lj import LennardJones
 
-from curator.backends import foreign
+from curator.backends import foreign, foreign_server
 from curator.backends.base import LabelFailed, LabellerSpec, check_labeller
 from curator.backends.calculator import FailedCalculation
-from curator.backends.foreign import ForeignError
+from curator.backends.foreign import ForeignError, make_foreign
 from curator.backends.labellers import at_charge, labeller_calculator, make_labeller
+from curator.datasets.digest import sha256_of
 from curator.datasets.label import Label
 
 PARAMETERS = {"sigma": 1.5, "epsilon": 0.1, "rc": 5.0, "smooth": True}
@@ -59,12 +63,35 @@ WAYWARD = """
                 print("cannot go on", file=sys.stderr, flush=True)
                 os._exit(3)
             super().calculate(atoms, properties, changes)
+            self.converged = deed != 800
+            if deed == 900:
+                raise MemoryError
+            if deed == 1000:
+                raise OSError(28, "No space left on device")
             if deed == 500:
                 self.results["forces"] = self.results["forces"][:-1]
             if deed == 600:
                 self.results["energy"] = self.results["free_energy"] = float("nan")
             if deed == 700:
                 self.results["free_energy"] = 7.5
+"""
+
+
+NOTES = """
+    import time
+    from pathlib import Path
+    import numpy as np
+    from ase.calculators.calculator import Calculator, all_changes
+
+    class Notes(Calculator):
+        '''Writes the first coordinate where it stands, as programs do with their input, and reads it after a while.'''
+        implemented_properties = ["energy", "forces"]
+
+        def calculate(self, atoms=None, properties=(), changes=all_changes):
+            super().calculate(atoms, properties, changes)
+            Path("in.txt").write_text(repr(float(atoms.positions[0, 0])))
+            time.sleep(0.5)
+            self.results = {"energy": float(Path("in.txt").read_text()), "forces": np.zeros((len(atoms), 3))}
 """
 
 
@@ -152,6 +179,8 @@ def test_prints_do_no_harm_and_versions_are_told(
         (400, "crash", "its process ended, saying: cannot go on"),
         (500, "parse", r"forces have shape \(7, 3\), not \(8, 3\)"),
         (600, "nonfinite", "not finite"),
+        (800, "scf", "says that it did not converge"),
+        (900, "memory", "MemoryError"),
     ],
 )
 def test_a_failure_is_a_value_and_the_next_frame_is_labelled(
@@ -281,17 +310,102 @@ def test_an_environment_that_is_gone_says_nothing_about_a_frame(cell: Atoms, way
     assert isinstance(labeller.label(cell), Label)
 
 
-def test_a_file_counts_by_its_content(wayward: LabellerSpec, tmp_path: Path) -> None:
+def test_a_full_disk_says_nothing_about_a_frame(cell: Atoms, wayward: LabellerSpec, tmp_path: Path) -> None:
+    labeller = make_labeller(wayward)
+    with pytest.raises(ForeignError, match="No space left"):
+        labeller.label(_at(cell, 1000))
+    assert isinstance(labeller.label(cell), Label)
+    (tmp_path / "a file").write_text("")
+    with pytest.raises(ForeignError, match="has no folder to work in"):
+        make_labeller(replace(wayward, scratch=str(tmp_path / "a file")))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_file_counts_by_its_content(wayward: LabellerSpec, tmp_path: Path, nested: bool) -> None:
     keys = []
     for name, content in (("a", "1"), ("b", "1"), ("c", "2")):
         path = tmp_path / name
         path.write_text(content)
-        settings = json.dumps(PARAMETERS | {"weights": str(path)})
+        weights = {"tables": [str(path), 3]} if nested else str(path)
+        settings = json.dumps(PARAMETERS | {"weights": weights})
         theory = make_labeller(replace(wayward, settings=settings, walltime_s=17.0)).theory
-        assert set(theory.hashes) == {"weights"}
-        assert theory.settings == PARAMETERS
+        digest = sha256_of(path)
+        if nested:
+            assert theory.hashes == {}
+            assert theory.settings == PARAMETERS | {"weights": {"tables": [digest, 3]}}
+        else:
+            assert theory.hashes == {"weights": digest}
+            assert theory.settings == PARAMETERS
         keys.append(theory.key)
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_names_count_from_the_folder_and_enter_the_theory_as_they_are(wayward: LabellerSpec, tmp_path: Path) -> None:
+    (tmp_path / "basis").mkdir()
+    (tmp_path / "basis" / "Li").write_text("")
+    given = {"head": "basis", "files": ["./basis", "basis/Li"], "label": "basis/Li", "text": "x" * 5000}
+    spec = replace(wayward, settings=json.dumps(PARAMETERS | given), folder=str(tmp_path))
+    theory, calculator = make_foreign(spec)
+    told = json.loads(calculator._source.parameters)
+    # A bare name may be that of anything; a label is where a calculator writes.
+    assert told == PARAMETERS | given | {"files": [str(tmp_path / "basis"), str(tmp_path / "basis" / "Li")]}
+    digest = sha256_of(tmp_path / "basis" / "Li")
+    assert theory.settings == PARAMETERS | given | {"files": ["./basis", digest]}
+
+
+def test_a_module_beside_the_file_is_found_and_counts_by_its_content(wayward: LabellerSpec, tmp_path: Path) -> None:
+    keys = []
+    for python in ("", wayward.python):
+        for name, comment in (("a", ""), ("b", ""), ("c", "# other settings")):
+            folder = tmp_path / name
+            folder.mkdir(exist_ok=True)
+            (folder / "mine.py").write_text(f"from ase.calculators.lj import LennardJones as Mine  {comment}\n")
+            theory = make_labeller(replace(LJ, calculator="mine:Mine", python=python, folder=str(folder))).theory
+            assert set(theory.hashes) == {"mine.py"}
+            keys.append(theory.key)
+    assert keys[0] == keys[1] == keys[3] == keys[4] != keys[2] == keys[5]
+
+
+def test_two_processes_do_not_write_into_each_others_files(
+    cell: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes.py").write_text(textwrap.dedent(NOTES))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    scratch = tmp_path / "calculations"
+    spec = LabellerSpec("dft", "notes", calculator="notes:Notes", folder=str(tmp_path), scratch=str(scratch))
+    # Which workers are, too: a process each.
+    labellers = [make_labeller(replace(spec, walltime_s=walltime_s)) for walltime_s in (50.0, 51.0)]
+    assert len(list(scratch.iterdir())) == 2
+    with ThreadPoolExecutor() as pool:
+        labels = list(pool.map(lambda labeller, x: labeller.label(_at(cell, x)), labellers, (1.0, 2.0)))
+    assert [label.energy for label in labels] == pytest.approx([1.0, 2.0])
+    assert not list((tmp_path / "here").iterdir())
+    for labeller in labellers:
+        foreign._process(labeller.calculator._source)._stop()
+    assert not list(scratch.iterdir())
+
+
+def test_nothing_is_taken_from_the_frame_before() -> None:
+    class Changing(Calculator):
+        """Has a free energy now and then."""
+
+        implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+
+        def calculate(self, atoms: Any = None, properties: Any = (), system_changes: Any = all_changes) -> None:
+            super().calculate(atoms, properties, system_changes)
+            self.results |= {"energy": -1.0, "forces": np.zeros((len(atoms), 3))}
+            if len(atoms) == 2:
+                self.results["free_energy"] = -7.0
+
+    calculator, energies = Changing(), []
+    for n in (2, 3):
+        positions = [[0.0, 0.0, 2.0 * i] for i in range(n)]
+        answer = foreign_server.calculate(
+            calculator, [3] * n, positions, np.eye(3).tolist(), [True] * 3, ["energy", "forces"]
+        )
+        energies.append(answer["energy"])
+    assert energies == [-7.0, -1.0]
 
 
 def test_charge_must_be_that_of_the_parameters(cell: Atoms, wayward: LabellerSpec) -> None:

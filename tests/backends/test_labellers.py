@@ -157,7 +157,7 @@ def _raise() -> dict[str, object]:
 @pytest.mark.parametrize(
     ("fail", "reason", "message"),
     [
-        (_raise, "crash", "RuntimeError: CUDA out of memory"),
+        (_raise, "memory", "RuntimeError: CUDA out of memory"),
         (lambda: {"energy": 1.0, "forces": np.full((8, 3), np.nan)}, "nonfinite", "not finite"),
         (lambda: {"energy": np.inf, "forces": np.zeros((8, 3))}, "nonfinite", "not finite"),
         (lambda: {"energy": 1.0, "forces": np.zeros((8, 3)), "stress": np.full(6, np.nan)}, "nonfinite", "not finite"),

@@ -77,6 +77,23 @@ def test_program_does_not_outlive_a_leash_that_is_killed(tmp_path: Path):
     assert all(gone(int(pid)) for pid in (tmp_path / "pid").read_text().split())
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_folder_goes_with_the_program(tmp_path: Path, killed: bool):
+    folder = tmp_path / "scratch"
+    (folder / "deep").mkdir(parents=True)
+    program = f"touch {folder}/begun; exec sleep {100 if killed else 0}"
+    process = subprocess.Popen(leashed(leash.REMOVE, str(folder), "bash", "-c", program))
+    if killed:
+        while not (folder / "begun").exists():
+            time.sleep(0.05)
+        process.kill()
+    assert process.wait() == (-9 if killed else 0)
+    deadline = time.monotonic() + 5
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not folder.exists()
+
+
 def test_memory_is_blamed_only_if_the_system_says_so(tmp_path: Path, monkeypatch, capfd):
     counter = tmp_path / "vmstat"
     counter.write_text("pgfault 12\noom_kill 3\n")

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from curator import anchor
 from curator.backends.base import LabellerSpec
 from curator.backends.executor import SerialExecutor
 from curator.backends.labellers import labeller_calculator, make_labeller
-from curator.barriers.barrier import find_barrier
+from curator.barriers.barrier import Barrier, find_barrier
 from curator.build import build_plan
 from curator.choose import _frames_for_distance
 from curator.config import CampaignFile
@@ -172,6 +173,40 @@ def test_a_killed_exam_goes_on_where_it_was(campaign: Open):
     take_exam(context, setup(None), 0)
     assert exam_of(context)["n_final_frames"] == 10
     assert len(list(context.journal.read())) == len(labelled(context)) == N_BOUGHT + 10
+
+
+def test_the_hop_of_a_killed_exam_is_not_searched_again(campaign: Open, monkeypatch: pytest.MonkeyPatch):
+    """A second search ends a little elsewhere, where both labels would be bought again, beyond the budget."""
+    searches: list[ModelAt] = []
+
+    def barrier_of(model: ModelAt, hop: Hop) -> Barrier:
+        searches.append(model)
+        minimum, saddle = (
+            replace(frame, positions=frame.positions + 1e-6 * len(searches) * np.sin(frame.positions))
+            for frame in (hop.initial, hop.saddle or hop.final)
+        )
+        path, energies = (minimum, saddle, hop.final), (0.0, 0.31, 0.0)
+        return Barrier(0.31, 0.31, minimum, saddle, path, energies, None, "symmetric", 1, 0.97, True, (), 7, 0.1)
+
+    class Dies(SerialExecutor):
+        """Dies once the hop has its labels."""
+
+        def run(self, role: Any, tasks: Any, *, tick: Any = None) -> Any:
+            yield from super().run(role, tasks, tick=tick)
+            if role == "label":
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(anchor, "barrier_of", barrier_of)
+    with pytest.raises(KeyboardInterrupt):
+        take_exam(campaign(executor=Dies()), setup(SEED.hop), 0)
+    context = campaign(max_labels=N_BOUGHT + 4)
+    take_exam(context, setup(SEED.hop), 0)
+    assert len(searches) == 1
+    exam = exam_of(context)
+    assert (exam["n_exam_labels"], exam["n_final_frames"]) == (4, 2)
+    assert len(list(context.journal.read())) == N_BOUGHT + 4
+    energies = {record.provenance.source: record.label.energy for record in exam_records(context)}
+    assert exam["barrier_heldout_reference_eV"] == energies["exam/saddle"] - energies["exam/minimum"]
 
 
 @pytest.mark.parametrize(("left", "n_final"), [(4, 4), (0, 0)])

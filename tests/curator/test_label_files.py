@@ -25,7 +25,7 @@ def test_paths_count_from_the_file(tmp_path: Path) -> None:
     (tmp_path / "weights/model.pth").write_text("")
     python = "{model: weights/model.pth, head: weights, n: 3}\npython: env/bin/python\nwalltime_h: 0.5\n"
     spec = _labeller(tmp_path, f"{ASE}parameters: {python}")
-    parameters = {"head": "weights", "model": str(tmp_path / "weights/model.pth"), "n": 3}
+    parameters = {"head": "weights", "model": "weights/model.pth", "n": 3}
     assert spec == LabellerSpec(
         "pseudolabel",
         "dpa3",
@@ -33,6 +33,7 @@ def test_paths_count_from_the_file(tmp_path: Path) -> None:
         walltime_s=1800.0,
         calculator="deepmd.calculator:DP",
         python=str(tmp_path / "env/bin/python"),
+        folder=str(tmp_path),
     )
 
 
