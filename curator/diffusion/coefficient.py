@@ -21,6 +21,8 @@ from curator.diffusion.walk import (
     spectrum,
 )
 
+Z975: float = 1.96
+"""97.5 % point of the normal distribution: a 95 % interval reaches so many standard errors to either side."""
 MIN_REPLICAS = 4
 """Fewest trajectories whose scatter is believed as an error."""
 N_RESIDENCES = 2.0
@@ -215,13 +217,23 @@ def measure_sum(
     over_long = measure_tracer(ions, interval_ps, hop_length_A, residence_ps)
     if over_long is None or over_long.plateau.fit.stride <= walk.plateau.fit.stride:
         return walk
-    long = over_long.plateau.fit
-    short = fit_walk(ions, interval_ps, walk.plateau.fit.stride)
-    if fall(spectrum(ions), short, long, interval_ps) <= N_ERRORS_OF_MEMORY:
-        seen = long.stride * interval_ps >= N_RESIDENCES * residence_ps
+    if not ions_slow_down(ions, interval_ps, walk, over_long):
+        seen = over_long.plateau.fit.stride * interval_ps >= N_RESIDENCES * residence_ps
         return replace(walk, remembers=False if seen else None)
     longer = measure_tracer(paths, interval_ps, hop_length_A, residence_ps)
     return None if longer is None else replace(longer, remembers=True)
+
+
+def ions_slow_down(ions: Sequence[Floats], interval_ps: float, walk: MeasuredWalk, over_long: MeasuredWalk) -> bool:
+    """Whether self-diffusion is slower over a longer stride than over that of a sum, beyond chance in 5 % of walks."""
+    short, long = fit_walk(ions, interval_ps, walk.plateau.fit.stride), over_long.plateau.fit
+    return long.stride > short.stride and fall(spectrum(ions), short, long, interval_ps) > N_ERRORS_OF_MEMORY
+
+
+def reaching_down(walk: MeasuredWalk, share: float) -> MeasuredWalk:
+    """The same walk, of which only a share may last: the interval begins at the lower end for that share."""
+    low, high = walk.coefficient.ci95_A2_per_ps
+    return replace(walk, coefficient=replace(walk.coefficient, ci95_A2_per_ps=(low * min(1.0, share), high)))
 
 
 def upper_bound(walk: MeasuredWalk, hop_length_A: float, time_ps: float, n_walks: int) -> float:
@@ -238,7 +250,7 @@ def chi2_coefficient(D: float, error: float) -> Coefficient:
     a third, so that ln D is unbiased: an activation energy is a slope of ln D, and the coldest point has fewest hops.
     """
     if not error > 0 or error > D:
-        return Coefficient(D, error, (0.0, D + 1.96 * error))
+        return Coefficient(D, error, (0.0, D + Z975 * error))
     half = (D / error) ** 2
     high, low = chi2.ppf((0.975, 0.025), 2 * half) / (2 * half)
     raised = half / float(np.exp(digamma(half)))
@@ -273,7 +285,8 @@ def _remembered_share(found: Plateau) -> float:
 
 def _scatter(paths: Sequence[Floats], interval_ps: float, stride: int) -> tuple[float | None, int]:
     """Standard error of the mean of the paths' own diffusivities, weighted by length, and how many they are."""
-    long_enough = [path for path in paths if len(path) // stride >= 2]
+    # Two modes: a path has one less than frames, and half a period of the second is half of its frames.
+    long_enough = [path for path in paths if len(path) >= max(3, 2 * stride)]
     n = len(long_enough)
     if n < MIN_REPLICAS:
         return None, n
