@@ -7,9 +7,9 @@ The property is the activation energy and the diffusivity from molecular dynamic
 equivalence tests: two values agree if the 95 % bound of their difference lies within the tolerance, and a trend over
 the rounds must not carry them out of it. Overlapping error bars prove nothing, since worse statistics overlap more;
 here worse statistics can only delay the end. A round that is too uncertain to agree with may still differ, and one that
-melted or exploded holds the end up until it lies far enough behind. All comparisons must pass, so that none of them needs a correction for
-their number (intersection-union test). The error of an activation energy holds what training leaves to chance, as the
-barriers of the committee show it.
+melted or exploded holds the end up until it lies far enough behind. All comparisons must pass, so that none of them
+needs a correction for their number (intersection-union test). The error of an activation energy holds what training
+leaves to chance, as the barriers of the committee show it.
 
 What no rule between rounds can see is a property that drifts slowly while the barrier is right. Hence a trend over
 several rounds, which sees what pairs of them do not, and a barrier that is held against the reference, not against
@@ -172,6 +172,7 @@ def _judge_property(
         *(c.text for c in (*pairs, *trends)),
         *now.fit_reasons,
         *_besides_the_barrier(Ea, now, rule),
+        *_hotter_than_explored(now, rule),
         f"measured at {len(now.points)} temperatures over {now.time_ps:.0f} ps and {hops:.0f} hops",
     )
     return Verdict("converged", told, NextPurchase("none", 0, ""))
@@ -184,6 +185,17 @@ def _besides_the_barrier(Ea: Estimate, now: FinishedRound, rule: StopRule) -> li
     return [
         f"Ea is {Ea} eV, the barrier that is followed {now.barrier_eV:.3f} eV: other hops may carry the diffusion; "
         "compare them with curator barrier --mechanism"
+    ]
+
+
+def _hotter_than_explored(now: FinishedRound, rule: StopRule) -> list[str]:
+    """What to be careful about where no random frame is as hot as the measuring dynamics."""
+    hottest_K = now.temperatures_K[-1]
+    if rule.hottest_explored_K is None or hottest_K <= rule.hottest_explored_K:
+        return []
+    return [
+        f"measured up to {hottest_K:g} K, but explored up to {rule.hottest_explored_K:g} K only: the force error above "
+        "that is not known; raise explore.temperatures_K"
     ]
 
 

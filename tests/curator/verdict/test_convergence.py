@@ -443,6 +443,14 @@ def test_an_activation_energy_that_is_not_that_of_the_hop_is_told():
     assert not any("other hops" in reason for reason in judge(settled(), RULE).reasons)
 
 
+def test_temperatures_above_those_explored_are_told():
+    told = "measured up to 1000 K, but explored up to 900 K only"
+    for explored_K, is_told in ((900.0, True), (1000.0, False), (None, False)):
+        verdict = judge(settled(), replace(RULE, hottest_explored_K=explored_K))
+        assert verdict.verdict == "converged"
+        assert any(reason.startswith(told) for reason in verdict.reasons) is is_told
+
+
 def test_what_training_leaves_to_chance_is_an_error_of_ln_D_too():
     """Diffusivities that differ by a factor of 2.2 are no drift if the barriers of a committee scatter by 17 meV."""
     rounds = Campaign(bias_eV=0.0, error_ln_D=0.02, n_rounds=4, seed_eV=0.0).history()
