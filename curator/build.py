@@ -185,9 +185,15 @@ def _n_anchor_labels(file: CampaignFile, barrier: bool) -> int:
     return 2 + file.measure.path_images if barrier else 0
 
 
-def n_carriers(plan: Plan, frame: Frame, hop: Hop | None) -> int:
-    """Carriers that share the summed displacement of a frame's mobile ions: its defect, or all of them."""
-    return plan.file.system.carriers or (1 if hop else int(np.sum(frame.numbers == atomic_numbers[plan.mobile])))
+def n_carriers(plan: Plan, frame: Frame, hop: Hop | None) -> int | None:
+    """Carriers that share the summed displacement of a frame's mobile ions: the defect that was made, or all of them.
+
+    None where files give the hop: how many defects there are in them, nobody has said.
+    """
+    system = plan.file.system
+    if isinstance(system.hop, HopFiles):
+        return system.carriers
+    return system.carriers or (1 if hop else int(np.sum(frame.numbers == atomic_numbers[plan.mobile])))
 
 
 def n_exam_labels(plan: Plan) -> int:
@@ -215,6 +221,7 @@ def _stop_rule(file: CampaignFile, barrier: bool) -> StopRule:
         min_new_labels=n_new,
         barrier=barrier,
         diffusion=diffusion is not None,
+        hottest_explored_K=max(file.explore.temperatures_K),
     )
     return rule if diffusion is None else replace(rule, tolerance_eV=diffusion.tolerance_eV)
 

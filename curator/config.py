@@ -100,7 +100,10 @@ class System(Section):
     charge: int = Field(0, description="Total charge in e.")
     multiplicity: int = Field(0, ge=0, description="Spin multiplicity; 0 leaves it to the labeller.")
     carriers: int | None = Field(
-        None, ge=1, description="Defects that carry the diffusion; 1 where a hop is followed, else every mobile ion."
+        None,
+        ge=1,
+        description="Defects that carry the diffusion; 1 where a hop is followed (not sure, if files give "
+        "it), else every mobile ion.",
     )
     hop: AnyHop | None = Field(
         None,

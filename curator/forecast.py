@@ -13,7 +13,7 @@ from curator.backends.labellers import label_frame, make_labeller
 from curator.build import Plan, n_anchor_labels, n_exam_labels, read_plan
 from curator.config_measure import Diffusion
 from curator.datasets.frame import Frame
-from curator.diffusion.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS
+from curator.diffusion.walk import shortest_run_ps
 from curator.errors import BadInput, bad_input
 from curator.labelling import key_of
 from curator.lattice import seed_structure
@@ -211,13 +211,14 @@ def _notes(plan: Plan, n_rounds: int) -> tuple[str, ...]:
             f"cannot converge; {WITHOUT_RANDOM_FRAMES}"
         )
     diffusion = plan.file.measure.diffusion
-    needed_ps = 0.0 if diffusion is None else max(LONGEST_AT_LEAST_PS, ALL_AT_LEAST_PS / diffusion.replicas)
+    needed_ps = 0.0 if diffusion is None else shortest_run_ps(diffusion.replicas)
     if diffusion is not None and (shortest_ps := min(diffusion.durations_ps)) < needed_ps:
         notes.append(
             f"  note: a trajectory of {shortest_ps:g} ps is too short to measure a diffusivity in; "
             f"give measure.diffusion.duration_ps {needed_ps:g} or more"
         )
-    notes += _temperature_notes(diffusion) if diffusion is not None else []
+    if diffusion is not None:
+        notes += _temperature_notes(diffusion) + _hotter_notes(diffusion, max(plan.file.explore.temperatures_K))
     limit_ps = plan.file.stop.max_md_ps
     if diffusion is not None and limit_ps and (once_ps := diffusion.replicas * sum(diffusion.durations_ps)) >= limit_ps:
         notes.append(
@@ -238,6 +239,16 @@ def _temperature_notes(diffusion: Diffusion) -> list[str]:
     return [
         f"  note: to know Ea within {diffusion.tolerance_eV:g} eV takes about {n_hops:.0f} hops at each temperature, "
         f"in every round that is compared{remedy}"
+    ]
+
+
+def _hotter_notes(diffusion: Diffusion, explored_K: float) -> list[str]:
+    """Whether the model is to be measured hotter than it is tested."""
+    if (hottest_K := max(diffusion.temperatures_K)) <= explored_K:
+        return []
+    return [
+        f"  note: diffusion is measured up to {hottest_K:g} K, frames are explored up to {explored_K:g} K, so the "
+        f"force error is never tested above that; give explore.temperatures_K {hottest_K:g} too"
     ]
 
 

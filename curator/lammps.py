@@ -22,7 +22,7 @@ def write_lammps_input(
     mobile: str,
     replicas: int = 1,
     equilibration_ps: float = 2.0,
-    n_carriers: int = 1,
+    n_carriers: int | None = 1,
     hop_length_A: float | None = None,
     seed: int = 0,
 ) -> list[Path]:

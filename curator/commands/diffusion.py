@@ -277,9 +277,9 @@ def _of_model(
 
 def _check_long_enough(md: _MD) -> None:
     """Say so before MD is run that no diffusivity can be measured in."""
-    from curator.diffusion.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS
+    from curator.diffusion.walk import shortest_run_ps
 
-    needed_ps = max(LONGEST_AT_LEAST_PS, ALL_AT_LEAST_PS / md.replicas)
+    needed_ps = shortest_run_ps(md.replicas)
     if md.duration_ps >= needed_ps:
         return
     later = "with --out it could be lengthened" if md.out is None else f"lengthen the MD in {md.out} by this command"

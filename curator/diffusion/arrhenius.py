@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy.stats import chi2 as chi2_distribution
 
 from curator.datasets.units import CM2_PER_S_PER_A2_PER_PS, KB_EV_PER_K
+from curator.diffusion.coefficient import Z975
+from curator.diffusion.refusals import FEW_HOPS, SOME_HOPS
 
 Floats = NDArray[np.float64]
 
@@ -132,7 +134,7 @@ def extrapolate(fit: Arrhenius, temperature_K: float) -> Extrapolated:
     elif temperature_K > highest_K:
         reasons = (f"extrapolated by {temperature_K - highest_K:g} K above the highest",)
     D = float(np.exp(ln_D))
-    ends = (float(np.exp(ln_D - 1.96 * error)), float(np.exp(ln_D + 1.96 * error)))
+    ends = (float(np.exp(ln_D - Z975 * error)), float(np.exp(ln_D + Z975 * error)))
     return Extrapolated(temperature_K, D, D * error, ends, reasons)
 
 
@@ -186,17 +188,18 @@ def fit_arrhenius(diffusivities: Sequence[_Measurement]) -> Arrhenius | None:
     if n_temperatures == 2:
         reasons.append("two temperatures: whether ln D is a straight line over 1/T cannot be told; measure a third")
     error_ln_D0, error_eV = (float(value) for value in np.sqrt(np.diag(covariance)))
-    if Ea_eV + 1.96 * error_eV < 0:
+    if Ea_eV + Z975 * error_eV < 0:
         reasons.append(
             f"negative: D falls as the temperature rises, Ea is {Ea_eV:.3f} ± {error_eV:.3f} eV; look for a change of "
             "phase or of the mechanism, and check that each temperature is that of its trajectories"
         )
+    reasons += _few_hops([point[3] for point in points], float(temperature_K.min()))
     reasons += _above_bounds(diffusivities, solution, covariance)
     measured = [point[3] for point in points]
     return Arrhenius(
         Ea_eV=Ea_eV,
         error_eV=error_eV,
-        ci95_eV=(Ea_eV - 1.96 * error_eV, Ea_eV + 1.96 * error_eV),
+        ci95_eV=(Ea_eV - Z975 * error_eV, Ea_eV + Z975 * error_eV),
         ln_D0=ln_D0,
         error_ln_D0=error_ln_D0,
         covariance=(
@@ -257,13 +260,24 @@ def _on_line(temperature_K: float, solution: Floats, covariance: Floats) -> tupl
     return float(row @ solution), float(np.sqrt(row @ covariance @ row))
 
 
+def _few_hops(measured: Sequence[_Measurement], lowest_K: float) -> list[str]:
+    """Whether the lowest temperature is a point by luck: with somewhat fewer hops it would be a bound."""
+    n_hops = min((d.n_hops for d in measured if d.temperature_K == lowest_K and d.n_hops), default=SOME_HOPS)
+    if n_hops >= SOME_HOPS:
+        return []
+    return [
+        f"few hops: about {n_hops:.0f} at {lowest_K:g} K, the lowest temperature; as fewer than {FEW_HOPS} would have "
+        "been a bound, D tends to be too high there, and Ea too low: run longer at that temperature"
+    ]
+
+
 def _above_bounds(diffusivities: Sequence[_Measurement], solution: Floats, covariance: Floats) -> list[str]:
-    """Bounds on D that the line lies above, by more than 1.96 of its standard errors there."""
+    """Bounds on D that the line lies above, by more than `Z975` of its standard errors there."""
     reasons = []
     for d in diffusivities:
         if d.status == "bound" and d.temperature_K and d.bound_A2_per_ps:
             ln_D, error = _on_line(d.temperature_K, solution, covariance)
-            if ln_D - 1.96 * error > np.log(d.bound_A2_per_ps):
+            if ln_D - Z975 * error > np.log(d.bound_A2_per_ps):
                 reasons.append(
                     f"above a bound: the line gives {np.exp(ln_D):.3g} Å²/ps at {d.temperature_K:g} K, where D is "
                     f"below {d.bound_A2_per_ps:.3g}; it must be steeper there: run longer at that temperature"

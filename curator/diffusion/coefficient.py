@@ -21,6 +21,8 @@ from curator.diffusion.walk import (
     spectrum,
 )
 
+Z975: float = 1.96
+"""97.5 % point of the normal distribution: a 95 % interval reaches so many standard errors to either side."""
 MIN_REPLICAS = 4
 """Fewest trajectories whose scatter is believed as an error."""
 N_RESIDENCES = 2.0
@@ -109,8 +111,11 @@ def measure_walk(
         Or None if the paths are too short.
     """
     found = plateau(paths, interval_ps, shortest_ps)
-    if found is None:
-        return None
+    return None if found is None else _of_hops(found, paths, interval_ps, hop_length_A)
+
+
+def _of_hops(found: Plateau, paths: Sequence[Floats], interval_ps: float, hop_length_A: float) -> MeasuredWalk:
+    """The walk behind a fit, if it moves by hops of a length."""
     D, error = found.fit.D_A2_per_ps, found.fit.error_A2_per_ps
     time_ps = sum(len(path) - 1 for path in paths) * interval_ps
     n_hops = 2 * D * time_ps * paths[0].shape[1] / hop_length_A**2
@@ -159,10 +164,14 @@ def measure_tracer(
     allowed_ps = [stride * interval_ps for stride in strides if SHORTEST_PS <= stride * interval_ps < wanted_ps]
     for shortest_ps in (wanted_ps, *reversed(allowed_ps), SHORTEST_PS):
         if found := measure_walk(paths, interval_ps, hop_length_A, shortest_ps):
-            half_way = (1 + _remembered_share(found.plateau)) / 2
-            D = found.coefficient.D_A2_per_ps * half_way
-            return replace(found, coefficient=replace(found.coefficient, D_A2_per_ps=D))
+            return _half_way(found)
     return None
+
+
+def _half_way(walk: MeasuredWalk) -> MeasuredWalk:
+    """The walk with a diffusivity between those for hops that are undone at once and after half a stride."""
+    D = walk.coefficient.D_A2_per_ps * (1 + _remembered_share(walk.plateau)) / 2
+    return replace(walk, coefficient=replace(walk.coefficient, D_A2_per_ps=D))
 
 
 def length_for_memory(residence_ps: float, interval_ps: float, n_coordinates: int, n_paths: int) -> float:
@@ -215,13 +224,55 @@ def measure_sum(
     over_long = measure_tracer(ions, interval_ps, hop_length_A, residence_ps)
     if over_long is None or over_long.plateau.fit.stride <= walk.plateau.fit.stride:
         return walk
-    long = over_long.plateau.fit
-    short = fit_walk(ions, interval_ps, walk.plateau.fit.stride)
-    if fall(spectrum(ions), short, long, interval_ps) <= N_ERRORS_OF_MEMORY:
-        seen = long.stride * interval_ps >= N_RESIDENCES * residence_ps
+    if not ions_slow_down(ions, interval_ps, walk, over_long):
+        seen = over_long.plateau.fit.stride * interval_ps >= N_RESIDENCES * residence_ps
         return replace(walk, remembers=False if seen else None)
     longer = measure_tracer(paths, interval_ps, hop_length_A, residence_ps)
     return None if longer is None else replace(longer, remembers=True)
+
+
+def ions_in_a_hop(walk: MeasuredWalk, tracer: MeasuredWalk, n_ions: int) -> float:
+    r"""How many ions move together, where all conduct: one over the Haven ratio, if that is below 1 beyond chance.
+
+    Where each of the events, at the rate ν, moves k of n ions by l in one direction, the sum goes k l and has the
+    diffusivity :math:`\nu k^2 l^2 / 6`, the ions together :math:`\nu k l^2 / 6`. The ratio of these is 1 / k. A ratio
+    is believed that chance makes of 1 in 5 % of walks.
+    """
+    if not walk.coefficient.D_A2_per_ps > 0:
+        return 1.0
+    ratio, error = haven_ratio(tracer.coefficient, walk.coefficient, n_ions)
+    return 1 / ratio if 0 < ratio < 1 - N_ERRORS_OF_MEMORY * error else 1.0
+
+
+def moved_together(
+    walk: MeasuredWalk,
+    tracer: MeasuredWalk,
+    paths: Sequence[Floats],
+    ions: Sequence[Floats],
+    interval_ps: float,
+    hop_length_A: float,
+    n_together: float,
+) -> tuple[MeasuredWalk, MeasuredWalk]:
+    """Sum and tracer, as `measure_sum` and `measure_tracer` give them, with k ions that move together as one hop.
+
+    Of the sum that has the length k l, squared k² l²; of the ions it is worth k l².
+    """
+    of_sum = _of_hops(walk.plateau, paths, interval_ps, n_together * hop_length_A)
+    of_ions = _of_hops(tracer.plateau, ions, interval_ps, math.sqrt(n_together) * hop_length_A)
+    of_sum = replace(of_sum, remembers=walk.remembers)
+    return _half_way(of_sum) if walk.remembers else of_sum, _half_way(of_ions)
+
+
+def ions_slow_down(ions: Sequence[Floats], interval_ps: float, walk: MeasuredWalk, over_long: MeasuredWalk) -> bool:
+    """Whether self-diffusion is slower over a longer stride than over that of a sum, beyond chance in 5 % of walks."""
+    short, long = fit_walk(ions, interval_ps, walk.plateau.fit.stride), over_long.plateau.fit
+    return long.stride > short.stride and fall(spectrum(ions), short, long, interval_ps) > N_ERRORS_OF_MEMORY
+
+
+def reaching_down(walk: MeasuredWalk, share: float) -> MeasuredWalk:
+    """The same walk, of which perhaps only a share lasts: the interval begins at that share of its lower end."""
+    low, high = walk.coefficient.ci95_A2_per_ps
+    return replace(walk, coefficient=replace(walk.coefficient, ci95_A2_per_ps=(low * min(1.0, share), high)))
 
 
 def upper_bound(walk: MeasuredWalk, hop_length_A: float, time_ps: float, n_walks: int) -> float:
@@ -238,7 +289,7 @@ def chi2_coefficient(D: float, error: float) -> Coefficient:
     a third, so that ln D is unbiased: an activation energy is a slope of ln D, and the coldest point has fewest hops.
     """
     if not error > 0 or error > D:
-        return Coefficient(D, error, (0.0, D + 1.96 * error))
+        return Coefficient(D, error, (0.0, D + Z975 * error))
     half = (D / error) ** 2
     high, low = chi2.ppf((0.975, 0.025), 2 * half) / (2 * half)
     raised = half / float(np.exp(digamma(half)))
@@ -273,7 +324,8 @@ def _remembered_share(found: Plateau) -> float:
 
 def _scatter(paths: Sequence[Floats], interval_ps: float, stride: int) -> tuple[float | None, int]:
     """Standard error of the mean of the paths' own diffusivities, weighted by length, and how many they are."""
-    long_enough = [path for path in paths if len(path) // stride >= 2]
+    # Two modes: a path has one less than frames, and half a period of the second is half of its frames.
+    long_enough = [path for path in paths if len(path) >= max(3, 2 * stride)]
     n = len(long_enough)
     if n < MIN_REPLICAS:
         return None, n

@@ -43,7 +43,8 @@ class Diffusivity:
     haven_ratio_error
         Its standard error, or None.
     n_hops
-        Hops worth of collective displacement, ``6 D t / l²``, or None where they were not counted.
+        Hops worth of collective displacement, ``6 D t / l²``, those of ions that move together counted once, or None
+        where they were not counted.
     hop_length_A
         Length l of a hop of the summed displacement in Å.
     replica_error_A2_per_ps

@@ -1,5 +1,6 @@
 """Diffusivity from molecular dynamics, with an honest error or an honest refusal."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,9 +14,13 @@ from curator.diffusion.coefficient import (
     N_RESIDENCES,
     MeasuredWalk,
     haven_ratio,
+    ions_in_a_hop,
+    ions_slow_down,
     length_for_memory,
     measure_sum,
     measure_tracer,
+    moved_together,
+    reaching_down,
     shared,
     upper_bound,
 )
@@ -23,7 +28,7 @@ from curator.diffusion.diffusivity import Diffusivity, as_json, refused
 from curator.diffusion.liquid import liquid_diffusivity_of_positions
 from curator.diffusion.runs import Runs, length_of_a_hop, prepare, seen, too_short
 from curator.diffusion.tensor import describe, diffusivity_tensor
-from curator.diffusion.walk import Floats
+from curator.diffusion.walk import Floats, fit_walk
 from curator.positions import hop_length, in_host_frame
 from curator.trajectory import Trajectory
 
@@ -69,7 +74,8 @@ def measure_diffusion(
         The guess: if None, the distance between neighbouring mobile ions in the first trajectory.
     n_carriers
         Carriers the summed displacement is shared by: 1 for a single defect, the number of mobile ions where all
-        of them conduct. If None, 1, and a reason says so.
+        of them conduct. If None, 1, and a reason says so; the intervals hold for more where the ions' hops are
+        correlated.
     equilibration_ps
         Time left out at the beginning of each trajectory.
     tracer
@@ -189,7 +195,8 @@ def diffusivity_of_positions(
     if isinstance(runs, Diffusivity):
         return runs
     n_mobile, interval_ps, time_ps = runs.n_mobile, runs.interval_ps, runs.time_ps
-    assumed = () if n_carriers is not None or n_mobile == 1 else (_one_carrier(n_mobile),)
+    unknown = n_carriers is None and n_mobile > 1
+    assumed = (_one_carrier(n_mobile),) if unknown else ()
     n_carriers = 1 if n_carriers is None else n_carriers
     if n_carriers > n_mobile:
         raise ValueError(f"{n_carriers} carriers are more than the {n_mobile} {mobile} ions there are")
@@ -208,10 +215,20 @@ def diffusivity_of_positions(
     walk = measure_sum(paths, each, interval_ps, length_A, n_carriers) if paths else None
     if walk is None:
         return too_short(runs)
-    known = seen(runs, walk, paths, length_A, n_carriers)
     residence_ps = n_carriers * time_ps / max(walk.n_hops, 1.0)
     # A sum of one ion is its own tracer.
     by_ion = walk if n_mobile == 1 else measure_tracer(each, interval_ps, length_A, residence_ps)
+    n_together = 1.0
+    doubt: tuple[str, ...] = ()
+    # A sum that motion in place may have made tells no Haven ratio.
+    if by_ion and 1 < n_mobile == n_carriers and not refusals.too_few_hops(walk, time_ps):
+        n_together = ions_in_a_hop(walk, by_ion, n_mobile)
+    if by_ion and n_together > 1:
+        walk, by_ion = moved_together(walk, by_ion, paths, each, interval_ps, length_A, n_together)
+        doubt = (_together(n_together, walk.n_hops),)
+    if unknown:
+        walk, by_ion, doubt = _if_many_carry(walk, by_ion, each, interval_ps, length_A, n_mobile * residence_ps)
+    known = seen(runs, walk, paths, length_A, n_carriers)
     not_diffusive = refusals.not_diffusive(paths, walk.plateau, interval_ps)
     if refusals.BALLISTIC in not_diffusive:
         return refused(known, not_diffusive)
@@ -219,9 +236,11 @@ def diffusivity_of_positions(
         return replace(
             known,
             status="bound",
-            reasons=(reason, *assumed),
-            bound_A2_per_ps=upper_bound(walk, length_A, time_ps, 1) / n_carriers,
-            tracer_bound_A2_per_ps=upper_bound(by_ion, length_A, time_ps, n_mobile) if by_ion and tracer else None,
+            reasons=(reason, *(doubt if n_together > 1 else ()), *assumed),
+            bound_A2_per_ps=upper_bound(walk, n_together * length_A, time_ps, 1) / n_carriers,
+            tracer_bound_A2_per_ps=upper_bound(by_ion, math.sqrt(n_together) * length_A, time_ps, n_mobile)
+            if by_ion and tracer
+            else None,
         )
     for reason in (
         not_diffusive,
@@ -240,6 +259,7 @@ def diffusivity_of_positions(
     reasons = [
         *refusals.cautions(walk, interval_ps),
         *_correlated(walk, by_ion if n_mobile > 1 else None, runs, residence_ps, n_carriers),
+        *doubt,
         *(() if hop_length_A is not None else (_guessed(length_A),)),
         *assumed,
     ]
@@ -286,6 +306,41 @@ def _one_carrier(n_mobile: int) -> str:
     return (
         f"carriers not given: D is that of the sum of {n_mobile} mobile ions, counted as of one carrier; give their "
         "number, or that of the ions if all conduct"
+    )
+
+
+def _if_many_carry(
+    walk: MeasuredWalk,
+    by_ion: MeasuredWalk | None,
+    each: Sequence[Floats],
+    interval_ps: float,
+    length_A: float,
+    residence_ps: float,
+) -> tuple[MeasuredWalk, MeasuredWalk | None, tuple[str, ...]]:
+    """Sum and tracer with intervals that hold if all ions are carriers, as well as if one is, and what to say of it.
+
+    Ions around a single defect hop back although their sum forgets every hop; those of many carriers are a sum that
+    remembers as they do. Which of the two it is they cannot tell, so that only the lower end of an interval follows
+    them down, to what is left over two residence times of an ion.
+    """
+    over_long = measure_tracer(each, interval_ps, length_A, residence_ps)
+    if by_ion is None or over_long is None or not ions_slow_down(each, interval_ps, walk, over_long):
+        return walk, by_ion, ()
+    short, long = fit_walk(each, interval_ps, walk.plateau.fit.stride), over_long.coefficient
+    low, (lowest, _) = by_ion.coefficient.ci95_A2_per_ps[0], long.ci95_A2_per_ps
+    doubt = (
+        f"hops may be correlated if more than one carrier moves: over {over_long.plateau.fit.stride * interval_ps:g} "
+        f"ps an ion keeps {long.D_A2_per_ps / short.D_A2_per_ps:.0%} of its diffusivity, and the intervals reach down "
+        "as far; give --carriers, or system.carriers of a campaign"
+    )
+    lowered = reaching_down(by_ion, lowest / low) if low > 0 else by_ion
+    return reaching_down(walk, lowest / short.D_A2_per_ps), lowered, (doubt,)
+
+
+def _together(n_ions: float, n_hops: float) -> str:
+    return (
+        f"ions move together: by the Haven ratio {n_ions:.1f} in a hop, so that {n_hops:.0f} hops are counted, not "
+        f"{n_ions**2 * n_hops:.0f}; if defects carry them, give the number of these as that of the carriers"
     )
 
 

@@ -39,6 +39,8 @@ MELTED_D_RATIO = 0.1
 MELTED_GROWTH = 1.3
 """A host diffuses if its diffusivity exceeds this share of that of the mobile species (solid alpha-AgI 0.025, molten
 0.35) and its mean squared displacement still grows: by this factor from the second to the last quarter."""
+MELT_FRAMES = 8
+"""Fewest frames of a run that is asked whether its host diffuses: two in each quarter."""
 BALLISTIC = "not diffusive yet: ballistic"
 STAYING = 0.3
 """Ions stay where they are if less than this share of their diffusivity is left over the longest times. Around a defect
@@ -86,11 +88,12 @@ def melted(
     is_host: NDArray[np.bool_],
     interval_ps: float,
 ) -> str:
-    """Whether the host, or one of its elements, diffuses."""
-    shortest = min((len(run) for run in runs), default=0)
-    if shortest < 8:
+    """Whether the host, or one of its elements, diffuses in the runs that are long enough to tell."""
+    runs = [run for run in runs if len(run) >= MELT_FRAMES]
+    if not runs:
         return ""
-    stride = min(max(1, round(SHORTEST_PS / interval_ps)), (shortest - 1) // 4)
+    # Shorter runs have no modes as slow and add none.
+    stride = min(max(1, round(SHORTEST_PS / interval_ps)), (max(len(run) for run in runs) - 1) // 4)
 
     def self_diffusivity(atoms: NDArray[np.bool_]) -> float:
         return fit_walk([run[:, atoms].reshape(len(run), -1) for run in runs], interval_ps, stride).D_A2_per_ps

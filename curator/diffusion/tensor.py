@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.fft import dst
 
-from curator.diffusion.coefficient import MeasuredWalk
+from curator.diffusion.coefficient import Z975, MeasuredWalk
 from curator.diffusion.walk import Floats
 
 CLOSED = 0.1
@@ -36,7 +36,7 @@ class Tensor:
     @property
     def n_dimensions(self) -> int:
         """Principal axes along which there is diffusion, within the error."""
-        highest = self.principal_A2_per_ps + 1.96 * self.principal_error_A2_per_ps
+        highest = self.principal_A2_per_ps + Z975 * self.principal_error_A2_per_ps
         return int((highest > CLOSED * self.principal_A2_per_ps[0]).sum())
 
 
@@ -113,7 +113,7 @@ def describe(tensor: Tensor) -> str:
     n = tensor.n_dimensions
     if n == 3:
         return ""
-    highest = tensor.principal_A2_per_ps + 1.96 * tensor.principal_error_A2_per_ps
+    highest = tensor.principal_A2_per_ps + Z975 * tensor.principal_error_A2_per_ps
     share = highest[n:].max() / tensor.principal_A2_per_ps[0]
     word, axis, where = ("one", tensor.axes[0], "across") if n == 1 else ("two", tensor.axes[2], "along")
     direction = " ".join(f"{x:.2f}" for x in np.round(axis * np.sign(axis[np.abs(axis).argmax()]), 2) + 0.0)

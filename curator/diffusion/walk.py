@@ -118,6 +118,11 @@ class Spectrum:
     n_coordinates: int
 
 
+def shortest_run_ps(n_runs: int) -> float:
+    """What each of several trajectories must last in ps for a diffusivity to be fitted to all of them."""
+    return max(LONGEST_AT_LEAST_PS, ALL_AT_LEAST_PS / n_runs)
+
+
 def spectrum(paths: Sequence[Floats]) -> Spectrum:
     """Sine spectrum of paths of shape ``(n_frames, n_coordinates)`` in Å, whose lengths may differ."""
     powers, phases, half_periods = [], [], []

@@ -6,9 +6,10 @@ noise of sampling; if it fails, more labels are needed.
 The property is the activation energy and the diffusivity from molecular dynamics, compared with earlier rounds by
 equivalence tests: two values agree if the 95 % bound of their difference lies within the tolerance, and a trend over
 the rounds must not carry them out of it. Overlapping error bars prove nothing, since worse statistics overlap more;
-here worse statistics can only delay the end. All comparisons must pass, so that none of them needs a correction for
-their number (intersection-union test). The error of an activation energy holds what training leaves to chance, as the
-barriers of the committee show it.
+here worse statistics can only delay the end. A round that is too uncertain to agree with may still differ, and one that
+melted or exploded holds the end up until it lies far enough behind. All comparisons must pass, so that none of them
+needs a correction for their number (intersection-union test). The error of an activation energy holds what training
+leaves to chance, as the barriers of the committee show it.
 
 What no rule between rounds can see is a property that drifts slowly while the barrier is right. Hence a trend over
 several rounds, which sees what pairs of them do not, and a barrier that is held against the reference, not against
@@ -125,9 +126,11 @@ def _judge_property(
     history: Sequence[FinishedRound], rule: StopRule, facts: tuple[str, ...], n_labels: float
 ) -> Verdict:
     now, seed_eV = history[-1], seed_error_eV(history, rule)
-    comparable = [r for r in counted(history, rule)[:-1] if _is_comparable(r, rule, seed_eV)]
-    comparable = [r for r in comparable if r.temperatures_K == now.temperatures_K]
+    alike = [r for r in counted(history, rule)[:-1] if r.temperatures_K == now.temperatures_K]
+    comparable = [r for r in alike if _is_comparable(r, rule, seed_eV)]
     earlier = comparable[-rule.n_compare :]
+    # Good or bad: what counts for nothing may still count against.
+    recent = alike[-max(rule.window, rule.n_compare) :]
     plan = plan_md(now, rule, seed_eV, earlier)
 
     if not now.points:
@@ -139,6 +142,10 @@ def _judge_property(
     assert now.Ea is not None
     if bent := [reason for reason in now.fit_reasons if reason.startswith(NO_LINE)]:
         return Verdict("undetermined", (*bent, OTHER_TEMPERATURES), NextPurchase("none", 0, ""), plan)
+    if broken := [text for r in recent for text in _broken(r)]:
+        n = max(rule.window, rule.n_compare)
+        reason = f"nothing of the kind may be in the last {n} rounds before this one that were measured as it was"
+        return replace(_not_yet([*broken, reason], n_labels), md_plan=plan)
     Ea = now.Ea.with_error_of(seed_eV)
     if not _is_comparable(now, rule, seed_eV):
         reason = f"Ea, {Ea} eV, is too uncertain to agree with anything within {rule.tolerance_eV:.3f} eV"
@@ -152,8 +159,9 @@ def _judge_property(
         return replace(_not_yet([reason], n_labels), md_plan=plan)
 
     pairs = [comparison for r in earlier for comparison in _compare(now, r, rule, seed_eV)]
+    others = [comparison for r in recent if r not in earlier for comparison in _compare(now, r, rule, seed_eV)]
     trends = _trends([*comparable[-rule.window :], now], rule, seed_eV)
-    drifts = [c.text for c in (*pairs, *trends) if c.outcome == "differs"]
+    drifts = [c.text for c in (*pairs, *others, *trends) if c.outcome == "differs"]
     if drifts:
         return replace(_not_yet(drifts, n_labels), md_plan=plan)
     open_pairs = [c.text for c in pairs if c.outcome == "unclear"]
@@ -169,6 +177,7 @@ def _judge_property(
         *(c.text for c in (*pairs, *trends)),
         *now.fit_reasons,
         *_besides_the_barrier(Ea, now, rule),
+        *_hotter_than_explored(now, rule),
         f"measured at {len(now.points)} temperatures over {now.time_ps:.0f} ps and {hops:.0f} hops",
     )
     return Verdict("converged", told, NextPurchase("none", 0, ""))
@@ -181,6 +190,17 @@ def _besides_the_barrier(Ea: Estimate, now: FinishedRound, rule: StopRule) -> li
     return [
         f"Ea is {Ea} eV, the barrier that is followed {now.barrier_eV:.3f} eV: other hops may carry the diffusion; "
         "compare them with curator barrier --mechanism"
+    ]
+
+
+def _hotter_than_explored(now: FinishedRound, rule: StopRule) -> list[str]:
+    """What to be careful about where no random frame is as hot as the measuring dynamics."""
+    hottest_K = now.temperatures_K[-1]
+    if rule.hottest_explored_K is None or hottest_K <= rule.hottest_explored_K:
+        return []
+    return [
+        f"measured up to {hottest_K:g} K, but explored up to {rule.hottest_explored_K:g} K only: the force error above "
+        "that is not known; raise explore.temperatures_K"
     ]
 
 
@@ -201,6 +221,19 @@ def _unmeasured(now: FinishedRound, plan: MDPlan | None, n_labels: float, n_to_c
     return None
 
 
+def _broken(r: FinishedRound) -> list[str]:
+    """What went wrong in an earlier round that longer trajectories would not have mended."""
+    exploded = [f"{r.n_explosions:g} trajectories exploded in round {r.round}"] if r.n_explosions else []
+    refused = [
+        f"{p.temperature_K:.0f} K was refused in round {r.round}: {reason}"
+        for p in r.points
+        if p.status == "refused"
+        for reason in p.reasons or ("no reason is given",)
+        if not reason.startswith(LONGER_HELPS)
+    ]
+    return exploded + refused
+
+
 def _is_comparable(r: FinishedRound, rule: StopRule, seed_eV: float) -> bool:
     """Whether a round is measured so well that it would agree with an equal one that gave the same value."""
     if not r.is_measured or r.Ea is None:
@@ -219,23 +252,25 @@ class _Quantity:
 
 
 def _quantities(r: FinishedRound, rule: StopRule, seed_eV: float) -> list[_Quantity]:
-    assert r.Ea is not None
+    """Whatever was measured in a round, however imprecisely."""
     tolerance = math.log(rule.diffusivity_factor)
     return [
-        _Quantity("Ea", ", eV", r.Ea.with_error_of(seed_eV), rule.tolerance_eV),
+        *([] if r.Ea is None else [_Quantity("Ea", ", eV", r.Ea.with_error_of(seed_eV), rule.tolerance_eV)]),
         *(
             _Quantity(f"ln D at {p.temperature_K:.0f} K", "", p.ln_D.with_error_of(seed_eV / p.kT_eV), tolerance)
             for p in r.points
-            if p.ln_D is not None
+            if p.is_measured and p.ln_D is not None
         ),
     ]
 
 
 def _compare(now: FinishedRound, earlier: FinishedRound, rule: StopRule, seed_eV: float) -> list[Comparison]:
-    """Activation energy and diffusivities of two rounds, both measured at the same temperatures."""
-    both = zip(_quantities(now, rule, seed_eV), _quantities(earlier, rule, seed_eV), strict=True)
+    """Activation energy and diffusivities of two rounds with the same temperatures, as far as both have them."""
+    before = {quantity.name: quantity.estimate for quantity in _quantities(earlier, rule, seed_eV)}
     return [
-        compare(f"{a.name} against round {earlier.round}{a.unit}", a.estimate, b.estimate, a.tolerance) for a, b in both
+        compare(f"{q.name} against round {earlier.round}{q.unit}", q.estimate, before[q.name], q.tolerance)
+        for q in _quantities(now, rule, seed_eV)
+        if q.name in before
     ]
 
 

@@ -18,6 +18,7 @@ from scipy.optimize import brentq
 from scipy.special import lambertw
 
 from curator.datasets.units import KB_EV_PER_K
+from curator.diffusion.coefficient import Z975
 from curator.diffusion.refusals import MAX_RELATIVE_ERROR
 from curator.verdict.equivalence import MARGIN_OVER_ERROR
 from curator.verdict.history import FinishedRound, MeasuredPoint
@@ -250,7 +251,7 @@ def _best(
     Until the activation energy is known, the barrier stands for it.
     """
     Ea_eV = now.barrier_eV
-    if now.Ea is not None and now.Ea.value >= 1.96 * now.Ea.error:
+    if now.Ea is not None and now.Ea.value >= Z975 * now.Ea.error:
         Ea_eV = now.Ea.value
     if Ea_eV is None or Ea_eV <= 0:
         return None, None

@@ -28,6 +28,8 @@ class StopRule:
         Labels below which a round counts as having bought none; an anchor alone is two.
     barrier, diffusion
         Whether the campaign follows a hop, and measures diffusion.
+    hottest_explored_K
+        Highest temperature that the random frames come from; None tells nothing of it.
     """
 
     tolerance_eV: float = 0.05
@@ -39,6 +41,7 @@ class StopRule:
     min_new_labels: int = 4
     barrier: bool = True
     diffusion: bool = True
+    hottest_explored_K: float | None = None
 
     def __post_init__(self) -> None:
         if not self.tolerance_eV > 0 or not self.diffusivity_factor > 1 or self.window < 2 or self.n_compare < 1:

@@ -125,6 +125,28 @@ def hoppers(
     return np.asarray(positions + rng.normal(scale=vibration_A, size=positions.shape))
 
 
+def concerted(
+    rng: np.random.Generator,
+    n_ions: int,
+    n_together: int,
+    rate_per_ps: float,
+    time_ps: float,
+    interval_ps: float,
+    vibration_A: float = 0.1,
+) -> np.ndarray:
+    """Unwrapped positions, shape ``(n_frames, n_ions, 3)``, of ions of which some hop at once, in the same direction.
+
+    There are ``rate_per_ps`` such events, each of ``n_together`` ions drawn anew and by `HOP_LENGTH_A` along <111>: the
+    sum diffuses with n_together² times the rate of events, all ions together with n_together times that, l²/6 each.
+    """
+    jumps = np.zeros((round(time_ps / interval_ps) + 1, n_ions, 3))
+    for frame in rng.integers(1, len(jumps), rng.poisson(rate_per_ps * time_ps)):
+        moved = rng.choice(n_ions, n_together, replace=False)
+        jumps[frame, moved] += rng.choice([-1.0, 1.0], 3) * HOP_LENGTH_A / np.sqrt(3)
+    positions = np.cumsum(jumps, axis=0)
+    return np.asarray(positions + rng.normal(scale=vibration_A, size=positions.shape))
+
+
 def known_D(rate_per_ps: float, correlation: float = 0.0) -> float:
     """Diffusivity in Å²/ps of each of the `hoppers`."""
     return rate_per_ps * HOP_LENGTH_A**2 / 6 * (1 + correlation) / (1 - correlation)

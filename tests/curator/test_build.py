@@ -6,7 +6,7 @@ from ase.build import bulk
 from ase.io import write
 
 from curator.backends.labellers import make_labeller
-from curator.build import build_plan, n_exam_labels, read_plan
+from curator.build import build_plan, n_carriers, n_exam_labels, read_plan
 from curator.config import CampaignFile
 from curator.datasets.frame import Frame, atoms_from_frame
 from curator.datasets.mini_halides.frames import theory
@@ -30,6 +30,7 @@ def test_shipped_builder_brings_cell_mobile_and_hop(tmp_path: Path):
     assert len(frame) == 65
     assert hop is not None
     np.testing.assert_allclose(np.diag(frame.cell), 8.2)
+    assert n_carriers(plan, frame, hop) == 1
 
 
 @pytest.mark.parametrize("system", [{"charge": 1}, {"multiplicity": 2}])
@@ -50,7 +51,7 @@ def test_the_stopping_rule_is_that_of_the_file(tmp_path: Path):
     sections = {"system": {"structure": "lif-interstitial"}, "stop": stop, "measure": measure}
     rule = build_plan(CampaignFile.model_validate(sections), tmp_path).rule
     # Minimum, saddle and one image are bought anyway; two frames more make a round that counts.
-    assert rule == StopRule(0.08, 4, 3, 1.5, None, min_new_labels=5)
+    assert rule == StopRule(0.08, 4, 3, 1.5, None, min_new_labels=5, hottest_explored_K=1200.0)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,7 @@ def test_structure_file_is_repeated_after_its_cell_is_fixed(tmp_path: Path):
     assert isinstance(plan.structure, Frame)
     frame, hop, _ = seed_structure(plan, None, plan.structure)
     assert hop is None
+    assert n_carriers(plan, frame, hop) == 4 * 6
     np.testing.assert_allclose(np.diag(frame.cell), np.array([1, 2, 3]) * 5.64, atol=1e-6)
 
 
@@ -114,6 +116,10 @@ def test_hop_files_follow_the_cell(tmp_path: Path):
     assert hop is not None
     np.testing.assert_allclose(hop.final.cell, frame.cell)
     np.testing.assert_allclose(hop.final.positions, seed.hop.final.positions * 1.02, atol=1e-6)
+    # Files may hold any number of defects; who made them knows it.
+    assert n_carriers(plan, frame, hop) is None
+    told = campaign(**plan.file.system.model_dump(exclude_unset=True) | {"carriers": 2})
+    assert n_carriers(build_plan(told, tmp_path), frame, hop) == 2
 
 
 @pytest.mark.parametrize(
@@ -191,6 +197,7 @@ def test_a_mechanism_makes_defect_and_hops(tmp_path: Path):
     assert heldout is not None
     assert len(frame) == len(heldout.initial) == 35
     assert frame == hop.initial
+    assert n_carriers(plan, frame, hop) == 1
     assert n_exam_labels(plan) == 12
     alone = campaign(structure="mg.cif", mobile="Mg", hop={"mechanism": "vacancy", "at_most": 1})
     assert build_plan(alone, tmp_path).heldout_hop is None

@@ -93,6 +93,16 @@ def test_note_of_what_the_temperatures_ask_for(tmp_path: Path, temperatures_K: l
     assert any(told in line for line in lines)
 
 
+@pytest.mark.parametrize(("explored_K", "is_told"), [([600, 1400], False), ([900, 1200], True)])
+def test_note_where_diffusion_is_measured_hotter_than_frames_are_explored(
+    tmp_path: Path, explored_K: list[float], is_told: bool
+):
+    measure = {"diffusion": {"temperatures_K": [700, 1400]}}
+    lines = added_up(tmp_path, measure=measure, explore={"temperatures_K": explored_K}).lines
+    told = "measured up to 1400 K, frames are explored up to 1200 K, so the force error is never tested above that"
+    assert any(told in line for line in lines) is is_told
+
+
 def test_note_where_a_time_step_is_long_for_hydrogen(tmp_path: Path):
     explore, diffusion = {"timestep_fs": 0.5}, {"temperatures_K": [700, 1000], "timestep_fs": 2.0}
     sections = {"system": {"structure": "lif-interstitial"}, "explore": explore, "measure": {"diffusion": diffusion}}

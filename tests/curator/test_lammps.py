@@ -80,6 +80,12 @@ def test_positions_are_unwrapped_in_any_cell(tmp_path: Path, run_input: Callable
     assert np.abs(np.diff(run.positions, axis=0)).max() < 1.0
 
 
+def test_carriers_that_nobody_has_counted_are_not_in_the_command(interstitial: Frame, tmp_path: Path) -> None:
+    for n_carriers, named in ((2, True), (None, False)):
+        write_lammps_input(tmp_path, interstitial, RUNS, mobile="Li", n_carriers=n_carriers)
+        assert ("--carriers 2" in (tmp_path / "in.diffusion").read_text()) is named
+
+
 def test_the_command_that_it_names_measures_the_diffusivity(
     interstitial: Frame, tmp_path: Path, run_input: Callable
 ) -> None:

@@ -50,6 +50,32 @@ def test_two_temperatures_have_the_error_of_a_slope():
     assert reason.startswith("two temperatures: ")
 
 
+@pytest.mark.parametrize(("n_hops", "is_told"), [((12.0, 50.0, 50.0), True), ((30.0, 12.0, 50.0), False)])
+def test_few_hops_at_the_lowest_temperature_are_told(n_hops: tuple[float, ...], is_told: bool):
+    points = [replace(measured(T, exact(T), 0.1), n_hops=n) for T, n in zip(TEMPERATURES_K, n_hops, strict=True)]
+    told = [reason for reason in fit_arrhenius(points).reasons if reason.startswith("few hops: about 12 at 600 K")]
+    assert bool(told) is is_told
+    bound = Diffusivity("Li", 500.0, "bound", ("too few hops",), bound_A2_per_ps=1.0, n_hops=2.0)
+    assert fit_arrhenius([bound, *points]).reasons == fit_arrhenius(points).reasons
+
+
+def test_the_gate_for_hops_lowers_an_activation_energy_of_few():
+    """Of a Poisson number of hops at 500 K, twelve in the mean, those fewer than ten are bounds and in no fit."""
+    rng = np.random.default_rng(4)
+    expected = np.array([12.0, 60.0, 300.0])
+    off = []
+    for _ in range(400):
+        hops = rng.poisson(expected)
+        if hops[0] >= 10:
+            points = [
+                measured(T, exact(T) * n / mean, n**-0.5)
+                for T, n, mean in zip((500.0, 700.0, 1000.0), hops, expected, strict=True)
+            ]
+            off.append(fit_arrhenius(points).Ea_eV - EA_EV)
+    assert len(off) < 350
+    assert -0.016 < np.mean(off) < -0.004
+
+
 def test_a_diffusivity_that_falls_as_it_gets_hotter_is_told():
     fit = fit_arrhenius([measured(t, exact(1500 - t), 0.1) for t in (600, 750, 900)])
     assert fit.Ea_eV < 0

@@ -193,6 +193,14 @@ def test_the_replica_error_is_that_of_their_mean():
     assert claimed == pytest.approx(D.std(), rel=0.3)
 
 
+def test_a_replica_of_two_frames_has_no_scatter():
+    rng = np.random.default_rng(5)
+    paths = [np.cumsum(rng.normal(size=(n, 3)), axis=0) for n in (100, 100, 100, 100, 2)]
+    walk, without = (measure_walk(given, 1.0, 3.0) for given in (paths, paths[:4]))
+    assert walk.plateau.fit.stride == 1
+    assert walk.replica_error_A2_per_ps == without.replica_error_A2_per_ps > 0
+
+
 def test_too_short_is_nothing():
     assert measure_walk([np.zeros((20, 3))], INTERVAL_PS, 1.0) is None
     assert measure_tracer([np.zeros((20, 3))], INTERVAL_PS, 1.0, 10.0) is None

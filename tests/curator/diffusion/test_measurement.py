@@ -266,6 +266,88 @@ def test_many_carriers_may_have_correlated_hops():
     assert found.tracer.ci95_A2_per_ps[0] < kmc.known_D(0.1) < found.tracer.ci95_A2_per_ps[1]
 
 
+def of_concerted_hops(rng: np.random.Generator, n_together: int, n_events: int) -> tuple[Diffusivity, float]:
+    """Diffusivity of twelve ions that all conduct, some of them together, and the known one."""
+    n, time_ps = 12, 150.0
+    run = np.zeros((1501, n + 1, 3))
+    run[:, :n] = kmc.concerted(rng, n, n_together, n_events / time_ps, time_ps, 0.1)
+    options = {"mobile": "Li", "hop_length_A": kmc.HOP_LENGTH_A, "unwrapped": True, "equilibration_ps": 0.0}
+    found = diffusivity_of_positions(run, [3] * n + [9], np.eye(3) * 40, 100.0, n_carriers=n, **options)
+    return found, n_together**2 * kmc.known_D(n_events / time_ps) / n
+
+
+@pytest.mark.parametrize("n_together", [1, 3])
+def test_ions_that_move_together_are_one_hop(n_together: int):
+    """Forty hops of three ions each go as far as 360 of one, and scatter like forty."""
+    rng = np.random.default_rng(n_together)
+    n_covered, n_told, n_hops, relative = 0, 0, [], []
+    for _ in range(25):
+        found, known = of_concerted_hops(rng, n_together, 40)
+        if found.status == "measured":
+            low, high = found.collective.ci95_A2_per_ps
+            n_covered += low < known < high
+            n_hops.append(found.n_hops)
+            relative.append(found.error_A2_per_ps / found.D_A2_per_ps)
+            n_told += any(reason.startswith("ions move together") for reason in found.reasons)
+    assert len(n_hops) >= 22
+    assert n_covered >= len(n_hops) - 4
+    assert np.mean(n_hops) == pytest.approx(40, rel=0.2)
+    # Of counting alone 16 %.
+    assert 0.16 < np.mean(relative) < 0.28
+    assert n_told == len(n_hops) if n_together > 1 else n_told <= 4
+
+
+def test_six_hops_of_three_ions_are_too_few():
+    rng = np.random.default_rng(8)
+    n_bounds, n_held = 0, 0
+    for _ in range(8):
+        found, known = of_concerted_hops(rng, 3, 6)
+        if found.status == "bound":
+            n_bounds += 1
+            n_held += found.bound_A2_per_ps > known
+            assert any(reason.startswith("ions move together") for reason in found.reasons)
+    assert n_held >= n_bounds - 1 > 4
+
+
+def test_the_intervals_of_unknown_carriers_reach_down_to_many_that_hop_back():
+    """Sixteen of them, counted as one: D is too high by a third, and so is the tracer's."""
+    rng = np.random.default_rng(5)
+    n, rate, correlation = 16, 0.3125, -0.2
+    numbers, options = [3] * n + [9], {"mobile": "Li", "hop_length_A": kmc.HOP_LENGTH_A, "unwrapped": True}
+    known = kmc.known_D(rate, correlation)
+    n_told, n_covered, ratio = 0, 0, []
+    for _ in range(12):
+        runs = [np.zeros((1001, n + 1, 3)) for _ in range(2)]
+        for run in runs:
+            run[:, :n] = kmc.hoppers(rng, n, rate, 100, 0.1, correlation=correlation)
+        found = diffusivity_of_positions(runs, numbers, np.eye(3) * 50, 100.0, equilibration_ps=0.0, **options)
+        if found.status == "measured":
+            n_told += any(reason.startswith("hops may be correlated if more than one") for reason in found.reasons)
+            of_sum, of_ion = found.collective.ci95_A2_per_ps, found.tracer.ci95_A2_per_ps
+            n_covered += of_sum[0] < n * known < of_sum[1] and of_ion[0] < known < of_ion[1]
+            ratio.append(found.D_A2_per_ps / (n * known))
+    assert np.mean(ratio) > 1.2
+    assert n_told >= len(ratio) - 1 > 9
+    assert n_covered >= len(ratio) - 1
+
+
+def test_a_single_defect_loses_nothing_but_the_lower_end_of_its_intervals():
+    rng = np.random.default_rng(6)
+    n_told = 0
+    for _ in range(4):
+        run = kmc.collinear(rng, 0.5, 200, 0.1)
+        one, unknown = (measure([run], n_carriers=n, tracer=True) for n in (1, None))
+        told = [reason for reason in unknown.reasons if reason.startswith("hops may be correlated if more than one")]
+        assert not any("more than one" in reason for reason in one.reasons)
+        for counted, doubted in ((one.collective, unknown.collective), (one.tracer, unknown.tracer)):
+            assert (doubted.D_A2_per_ps, doubted.error_A2_per_ps) == (counted.D_A2_per_ps, counted.error_A2_per_ps)
+            assert doubted.ci95_A2_per_ps[1] == counted.ci95_A2_per_ps[1]
+            assert told or doubted.ci95_A2_per_ps == counted.ci95_A2_per_ps
+            assert 0 < doubted.ci95_A2_per_ps[0] <= counted.ci95_A2_per_ps[0]
+        n_told += bool(told)
+    assert n_told > 0
+
+
 def test_a_single_ion_is_its_own_tracer():
     rng = np.random.default_rng(3)
     steps = np.zeros((1500, 3))

@@ -71,6 +71,20 @@ def test_a_host_of_which_a_part_diffuses_is_no_melt(n_host: int, begins: str):
     assert refusals.melted([run], numbers, numbers == 3, numbers != 3, 0.1) == ""
 
 
+@pytest.mark.parametrize("n_frames", [7, 9])
+def test_a_short_replica_hides_no_melt_and_makes_none(n_frames: int):
+    rng = np.random.default_rng(8)
+    numbers = np.array([3] * 8 + [9] * 8)
+    melt = np.cumsum(rng.normal(scale=0.2, size=(600, 16, 3)), axis=0)
+    reason = refusals.melted([melt, melt[:n_frames]], numbers, numbers == 3, numbers != 3, 0.1)
+    assert reason.startswith("melted: the host diffuses")
+    assert refusals.melted([melt[:7]], numbers, numbers == 3, numbers != 3, 0.1) == ""
+    # Vibrations that a stride of nine frames alone would take for diffusion.
+    solid = lfilter([0.1], [1, -0.8], rng.normal(size=(600, 16, 3)), axis=0)
+    solid[:, 0] += np.cumsum(rng.normal(scale=0.2, size=(600, 3)), axis=0)
+    assert refusals.melted([solid, solid[:n_frames]], numbers, numbers == 3, numbers != 3, 0.1) == ""
+
+
 def test_a_host_that_leaves_the_mobile_species_behind_is_the_mobile_species():
     rng = np.random.default_rng(6)
     numbers = np.array([3] * 32 + [9] * 32)

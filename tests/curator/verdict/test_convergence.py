@@ -236,6 +236,65 @@ def test_an_earlier_round_without_hops_does_not_count_as_agreement():
     assert "1 earlier round" in verdict.reasons[0]
 
 
+def refused_at_1000_K(r: dict, reason: str) -> dict:
+    """The round with its hottest temperature refused."""
+    cold, hot = r["diffusion"][:-1], r["diffusion"][-1]
+    return r | {"diffusion": [*cold, hot | {"D_A2_per_ps": None, "status": "refused", "reasons": [reason]}]}
+
+
+def off(r: dict, error_eV: float) -> dict:
+    """The round with another activation energy, so uncertain that it could agree with nothing."""
+    return r | {"arrhenius": r["arrhenius"] | {"Ea_eV": 0.45, "error_eV": error_eV}}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda r: off(r, 0.03), "Ea against round {k}, eV: 0.12"),
+        (lambda r: refused_at_1000_K(r, "melted: the host diffuses"), "1000 K was refused in round {k}: melted"),
+        (lambda r: refused_at_1000_K(r, "exploded: 2 of 2"), "1000 K was refused in round {k}: exploded"),
+        (lambda r: r | {"n_explosions": 3}, "3 trajectories exploded in round {k}"),
+    ],
+)
+def test_a_round_gone_wrong_holds_the_end_up_until_it_lies_behind(wrong, told):
+    """It counts for nothing, so that older rounds that agree would otherwise carry the verdict past it."""
+    rounds = Campaign(bias_eV=0.0, error_ln_D=0.03, n_rounds=9).history()
+    for k in (2, 3):
+        rounds[k] = wrong(rounds[k])
+    assert judge(rounds[:2], RULE).verdict == "not_yet"
+    for k in range(4, 7):
+        verdict = judge(rounds[: k + 1], RULE)
+        assert (verdict.verdict, verdict.next_purchase.kind) == ("not_yet", "labels")
+        assert any(reason.startswith(told.format(k=3)) for reason in verdict.reasons)
+    assert judge(rounds[:8], RULE).verdict == "converged"
+
+
+@pytest.mark.parametrize(
+    "short",
+    [
+        lambda r: refused_at_1000_K(r, "not diffusive yet: caged; run longer"),
+        lambda r: r | {"diffusion": empty_md(), "arrhenius": None},
+        lambda r: off(r, 0.3),
+    ],
+)
+def test_a_round_measured_too_briefly_neither_agrees_nor_differs(short):
+    rounds = Campaign(bias_eV=0.0, error_ln_D=0.03, n_rounds=5).history()
+    assert judge([*rounds[:3], short(rounds[3]), rounds[4]], RULE).verdict == "converged"
+
+
+def test_diffusivities_are_compared_where_an_earlier_round_has_no_activation_energy():
+    rounds = Campaign(bias_eV=0.0, error_ln_D=0.03, n_rounds=5).history()
+    bound = rounds[3]["diffusion"][0] | {"D_A2_per_ps": None, "status": "bound"}
+    others = [point | {"D_A2_per_ps": 10 * point["D_A2_per_ps"]} for point in rounds[3]["diffusion"][1:]]
+    rounds[3] |= {"diffusion": [bound, *others], "arrhenius": None}
+    verdict = judge(rounds, RULE)
+    assert verdict.verdict == "not_yet"
+    assert [reason.split(":")[0] for reason in verdict.reasons] == [
+        "ln D at 700 K against round 3",
+        "ln D at 1000 K against round 3",
+    ]
+
+
 def test_other_temperatures_are_no_comparison():
     rounds = settled()
     for r in rounds[:-1]:
@@ -382,6 +441,14 @@ def test_an_activation_energy_that_is_not_that_of_the_hop_is_told():
     assert verdict.verdict == "converged"
     assert any("the barrier that is followed 0.300 eV: other hops" in reason for reason in verdict.reasons)
     assert not any("other hops" in reason for reason in judge(settled(), RULE).reasons)
+
+
+def test_temperatures_above_those_explored_are_told():
+    told = "measured up to 1000 K, but explored up to 900 K only"
+    for explored_K, is_told in ((900.0, True), (1000.0, False), (None, False)):
+        verdict = judge(settled(), replace(RULE, hottest_explored_K=explored_K))
+        assert verdict.verdict == "converged"
+        assert any(reason.startswith(told) for reason in verdict.reasons) is is_told
 
 
 def test_what_training_leaves_to_chance_is_an_error_of_ln_D_too():
