@@ -10,7 +10,7 @@ from ase.data import atomic_numbers
 
 from curator.backends.base import LabellerSpec
 from curator.backends.labellers import make_labeller
-from curator.config import CampaignFile, HopSearch, read_campaign_file
+from curator.config import CampaignFile, HopFiles, HopSearch, read_campaign_file
 from curator.datasets.frame import Frame
 from curator.datasets.sources import Hop
 from curator.errors import BadInput, bad_input
