@@ -182,7 +182,7 @@ def candidates_of(
     gates
         Limits on force and pair distance.
     """
-    every = max(1, round(interval_ps / _interval_ps(trajectory)))
+    every = max(1, round(1000 * interval_ps / trajectory.settings.stored_interval_fs))
     first = int(np.searchsorted(trajectory.times_ps, equilibration_ps - 1e-9))
     moments = [
         (replace(trajectory.start, positions=trajectory.positions[idx]), f"{trajectory.times_ps[idx]:.2f} ps")
@@ -199,10 +199,6 @@ def candidates_of(
             seen.add(frame.hash)
             found.append(Candidate(frame, group, f"{source} @ {moment}"))
     return found
-
-
-def _interval_ps(trajectory: Trajectory) -> float:
-    return trajectory.settings.steps_per_frame * trajectory.settings.timestep_fs / 1000
 
 
 def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:

@@ -68,7 +68,6 @@ def write_lammps_input(
     if not first.friction_per_ps > 0 or first.held:
         raise ValueError("the input is for Langevin dynamics of all atoms: friction_per_ps positive, none held")
     elements = [chemical_symbols[number] for number in sorted({int(number) for number in start.numbers})]
-    frame_interval_fs = first.steps_per_frame * first.timestep_fs
     environment = Environment(
         loader=PackageLoader("curator"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
@@ -79,7 +78,7 @@ def write_lammps_input(
         timestep_ps=f"{first.timestep_fs / 1000:g}",
         damping_ps=f"{1 / first.friction_per_ps:g}",
         steps_per_frame=first.steps_per_frame,
-        frame_interval_fs=f"{frame_interval_fs:g}",
+        frame_interval_fs=f"{first.stored_interval_fs:g}",
         equilibration_ps=f"{equilibration_ps:g}",
         n_carriers=n_carriers,
         hop_length_A=None if hop_length_A is None else f"{hop_length_A:.4f}",

@@ -76,14 +76,19 @@ class MDSettings:
         return max(1, round(self.frame_interval_fs / self.timestep_fs))
 
     @property
+    def stored_interval_fs(self) -> float:
+        """Time between stored frames in fs."""
+        return self.steps_per_frame * self.timestep_fs
+
+    @property
     def frames_per_chunk(self) -> int:
         """Stored frames in a full chunk."""
-        return max(1, round(1000 * self.chunk_ps / (self.steps_per_frame * self.timestep_fs)))
+        return max(1, round(1000 * self.chunk_ps / self.stored_interval_fs))
 
     @property
     def n_steps(self) -> int:
         """Time steps of the whole trajectory."""
-        n_frames = max(1, round(1000 * self.duration_ps / (self.steps_per_frame * self.timestep_fs)))
+        n_frames = max(1, round(1000 * self.duration_ps / self.stored_interval_fs))
         return n_frames * self.steps_per_frame
 
 

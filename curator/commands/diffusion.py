@@ -271,8 +271,7 @@ def _of_model(
             temperatures_K,
             lambda T, guessed_A: measure_diffusion(everything[T], guessed_hop_length_A=guessed_A, **options),
         )
-    settings = everything[temperatures_K[0]][0].settings
-    return measured, frame.numbers, settings.steps_per_frame * settings.timestep_fs
+    return measured, frame.numbers, everything[temperatures_K[0]][0].settings.stored_interval_fs
 
 
 def _check_long_enough(md: _MD) -> None:

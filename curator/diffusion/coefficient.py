@@ -231,19 +231,6 @@ def measure_sum(
     return None if longer is None else replace(longer, remembers=True)
 
 
-def ions_in_a_hop(walk: MeasuredWalk, tracer: MeasuredWalk, n_ions: int) -> float:
-    r"""How many ions move together, where all conduct: one over the Haven ratio, if that is below 1 beyond chance.
-
-    Where each of the events, at the rate ν, moves k of n ions by l in one direction, the sum goes k l and has the
-    diffusivity :math:`\nu k^2 l^2 / 6`, the ions together :math:`\nu k l^2 / 6`. The ratio of these is 1 / k. A ratio
-    is believed that chance makes of 1 in 5 % of walks.
-    """
-    if not walk.coefficient.D_A2_per_ps > 0:
-        return 1.0
-    ratio, error = haven_ratio(tracer.coefficient, walk.coefficient, n_ions)
-    return 1 / ratio if 0 < ratio < 1 - N_ERRORS_OF_MEMORY * error else 1.0
-
-
 def moved_together(
     walk: MeasuredWalk,
     tracer: MeasuredWalk,
@@ -267,12 +254,6 @@ def ions_slow_down(ions: Sequence[Floats], interval_ps: float, walk: MeasuredWal
     """Whether self-diffusion is slower over a longer stride than over that of a sum, beyond chance in 5 % of walks."""
     short, long = fit_walk(ions, interval_ps, walk.plateau.fit.stride), over_long.plateau.fit
     return long.stride > short.stride and fall(spectrum(ions), short, long, interval_ps) > N_ERRORS_OF_MEMORY
-
-
-def reaching_down(walk: MeasuredWalk, share: float) -> MeasuredWalk:
-    """The same walk, of which perhaps only a share lasts: the interval begins at that share of its lower end."""
-    low, high = walk.coefficient.ci95_A2_per_ps
-    return replace(walk, coefficient=replace(walk.coefficient, ci95_A2_per_ps=(low * min(1.0, share), high)))
 
 
 def upper_bound(walk: MeasuredWalk, hop_length_A: float, time_ps: float, n_walks: int) -> float:

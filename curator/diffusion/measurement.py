@@ -1,6 +1,5 @@
 """Diffusivity from molecular dynamics, with an honest error or an honest refusal."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,25 +9,13 @@ from numpy.typing import ArrayLike
 
 from curator.diffusion import refusals
 from curator.diffusion.arrhenius import Arrhenius, fit_arrhenius
-from curator.diffusion.coefficient import (
-    N_RESIDENCES,
-    MeasuredWalk,
-    haven_ratio,
-    ions_in_a_hop,
-    ions_slow_down,
-    length_for_memory,
-    measure_sum,
-    measure_tracer,
-    moved_together,
-    reaching_down,
-    shared,
-    upper_bound,
-)
+from curator.diffusion.carriers import Walks, bounds, may_be_correlated, walks_of
+from curator.diffusion.coefficient import haven_ratio, shared
 from curator.diffusion.diffusivity import Diffusivity, as_json, refused
 from curator.diffusion.liquid import liquid_diffusivity_of_positions
 from curator.diffusion.runs import Runs, length_of_a_hop, prepare, seen, too_short
 from curator.diffusion.tensor import describe, diffusivity_tensor
-from curator.diffusion.walk import Floats, fit_walk
+from curator.diffusion.walk import Floats
 from curator.positions import hop_length, in_host_frame
 from curator.trajectory import Trajectory
 
@@ -100,7 +87,7 @@ def measure_diffusion(
             np.array_equal(first.numbers, other.numbers)
             and np.allclose(first.cell, other.cell)
             and first.settings.temperature_K == other.settings.temperature_K
-            and _interval_fs(first) == _interval_fs(other)
+            and first.settings.stored_interval_fs == other.settings.stored_interval_fs
         )
         if not same:
             raise ValueError("trajectories of one diffusivity must share atoms, cell, temperature and frame interval")
@@ -110,7 +97,7 @@ def measure_diffusion(
         "positions": [t.positions for t in trajectories if t.status == "completed"] or [first.start.positions[None]],
         "numbers": first.numbers,
         "cell": first.cell,
-        "frame_interval_fs": _interval_fs(first),
+        "frame_interval_fs": first.settings.stored_interval_fs,
         "mobile": mobile,
         "pbc": first.pbc,
         "unwrapped": True,
@@ -194,87 +181,73 @@ def diffusivity_of_positions(
     )
     if isinstance(runs, Diffusivity):
         return runs
-    n_mobile, interval_ps, time_ps = runs.n_mobile, runs.interval_ps, runs.time_ps
-    unknown = n_carriers is None and n_mobile > 1
-    assumed = (_one_carrier(n_mobile),) if unknown else ()
-    n_carriers = 1 if n_carriers is None else n_carriers
-    if n_carriers > n_mobile:
-        raise ValueError(f"{n_carriers} carriers are more than the {n_mobile} {mobile} ions there are")
-    if n_carriers < 1:
-        raise ValueError(f"{n_carriers} carriers must be positive")
+    if n_carriers is not None and not 1 <= n_carriers <= runs.n_mobile:
+        limit = f"more than the {runs.n_mobile} {mobile} ions there are" if n_carriers > 1 else "too few"
+        raise ValueError(f"{n_carriers} carriers are {limit}")
     kept = [in_host_frame(run, runs.is_host) for run in runs.kept]
     for reason in (
-        refusals.exploded(kept, runs.numbers, interval_ps, temperature_K),
-        refusals.melted(kept, runs.numbers, runs.is_mobile, runs.is_host, interval_ps),
+        refusals.exploded(kept, runs.numbers, runs.interval_ps, temperature_K),
+        refusals.melted(kept, runs.numbers, runs.is_mobile, runs.is_host, runs.interval_ps),
     ):
         if reason:
             return refused(runs.nothing_known, reason)
-    length_A = length_of_a_hop(runs)
-    ions = [(run - run[0])[:, runs.is_mobile] for run in kept]
-    each, paths = [run.reshape(len(run), -1) for run in ions], [run.sum(axis=1) for run in ions]
-    walk = measure_sum(paths, each, interval_ps, length_A, n_carriers) if paths else None
-    if walk is None:
-        return too_short(runs)
-    residence_ps = n_carriers * time_ps / max(walk.n_hops, 1.0)
-    # A sum of one ion is its own tracer.
-    by_ion = walk if n_mobile == 1 else measure_tracer(each, interval_ps, length_A, residence_ps)
-    n_together = 1.0
-    doubt: tuple[str, ...] = ()
-    # A sum that motion in place may have made tells no Haven ratio.
-    if by_ion and 1 < n_mobile == n_carriers and not refusals.too_few_hops(walk, time_ps):
-        n_together = ions_in_a_hop(walk, by_ion, n_mobile)
-    if by_ion and n_together > 1:
-        walk, by_ion = moved_together(walk, by_ion, paths, each, interval_ps, length_A, n_together)
-        doubt = (_together(n_together, walk.n_hops),)
-    if unknown:
-        walk, by_ion, doubt = _if_many_carry(walk, by_ion, each, interval_ps, length_A, n_mobile * residence_ps)
-    known = seen(runs, walk, paths, length_A, n_carriers)
-    not_diffusive = refusals.not_diffusive(paths, walk.plateau, interval_ps)
+    displacements = [(run - run[0])[:, runs.is_mobile] for run in kept]
+    walks = walks_of(displacements, runs.interval_ps, length_of_a_hop(runs), n_carriers)
+    return too_short(runs) if walks is None else _judged(runs, walks, tracer)
+
+
+def _judged(runs: Runs, walks: Walks, tracer: bool) -> Diffusivity:
+    """What the gates let through: a refusal, a bound, or what was measured."""
+    of_sum, interval_ps = walks.of_sum, walks.interval_ps
+    known = seen(runs, of_sum, walks.paths, walks.hop_length_A, walks.n_carriers)
+    not_diffusive = refusals.not_diffusive(walks.paths, of_sum.plateau, interval_ps)
     if refusals.BALLISTIC in not_diffusive:
         return refused(known, not_diffusive)
-    if reason := refusals.too_few_hops(walk, time_ps):
+    if reason := refusals.too_few_hops(of_sum, walks.time_ps):
+        of_carrier, of_ion = bounds(walks)
         return replace(
             known,
             status="bound",
-            reasons=(reason, *(doubt if n_together > 1 else ()), *assumed),
-            bound_A2_per_ps=upper_bound(walk, n_together * length_A, time_ps, 1) / n_carriers,
-            tracer_bound_A2_per_ps=upper_bound(by_ion, math.sqrt(n_together) * length_A, time_ps, n_mobile)
-            if by_ion and tracer
-            else None,
+            reasons=(reason, *walks.doubts),
+            bound_A2_per_ps=of_carrier,
+            tracer_bound_A2_per_ps=of_ion if tracer else None,
         )
     for reason in (
         not_diffusive,
-        refusals.ions_caged(paths, each, by_ion, interval_ps),
-        refusals.not_stationary(paths, walk, interval_ps),
+        refusals.ions_caged(walks.paths, walks.ions, walks.of_ions, interval_ps),
+        refusals.not_stationary(walks.paths, of_sum, interval_ps),
     ):
         if reason:
             return refused(known, reason)
+    return _measured(known, runs, walks, tracer)
 
-    by_ion = by_ion if tracer else None
-    collective_tensor = diffusivity_tensor(paths, interval_ps, walk, n_carriers)
-    tracer_tensor = None if by_ion is None else diffusivity_tensor(each, interval_ps, by_ion)
+
+def _measured(known: Diffusivity, runs: Runs, walks: Walks, tracer: bool) -> Diffusivity:
+    of_sum, of_ions, n_carriers = walks.of_sum, walks.of_ions if tracer else None, walks.n_carriers
+    collective_tensor = diffusivity_tensor(walks.paths, walks.interval_ps, of_sum, n_carriers)
+    tracer_tensor = None if of_ions is None else diffusivity_tensor(walks.ions, walks.interval_ps, of_ions)
     ratio, ratio_error = None, None
-    if by_ion is not None and by_ion.coefficient.D_A2_per_ps > 0:
-        ratio, ratio_error = haven_ratio(by_ion.coefficient, walk.coefficient, n_mobile)
-    reasons = [
-        *refusals.cautions(walk, interval_ps),
-        *_correlated(walk, by_ion if n_mobile > 1 else None, runs, residence_ps, n_carriers),
-        *doubt,
-        *(() if hop_length_A is not None else (_guessed(length_A),)),
-        *assumed,
-    ]
+    if of_ions is not None and of_ions.coefficient.D_A2_per_ps > 0:
+        ratio, ratio_error = haven_ratio(of_ions.coefficient, of_sum.coefficient, walks.n_ions)
     plane = describe(tracer_tensor or collective_tensor)
+    reasons = (
+        *refusals.cautions(of_sum, walks.interval_ps),
+        *may_be_correlated(walks, tracer=tracer),
+        *walks.doubts,
+        *(() if runs.hop_length_A is not None else (_guessed(walks.hop_length_A),)),
+        *((plane,) if plane else ()),
+    )
     return replace(
         known,
         status="measured",
-        reasons=(*reasons, plane) if plane else tuple(reasons),
-        collective=shared(walk.coefficient, n_carriers),
-        tracer=None if by_ion is None else by_ion.coefficient,
+        reasons=reasons,
+        collective=shared(of_sum.coefficient, n_carriers),
+        tracer=None if of_ions is None else of_ions.coefficient,
         collective_tensor=collective_tensor,
         tracer_tensor=tracer_tensor,
         haven_ratio=ratio,
         haven_ratio_error=ratio_error,
-        replica_error_A2_per_ps=walk.replica_error_A2_per_ps and walk.replica_error_A2_per_ps / n_carriers,
+        replica_error_A2_per_ps=of_sum.replica_error_A2_per_ps and of_sum.replica_error_A2_per_ps / n_carriers,
     )
 
 
@@ -298,73 +271,5 @@ def coldest_first(
     return [found[temperature_K] for temperature_K in temperatures_K]
 
 
-def _interval_fs(trajectory: Trajectory) -> float:
-    return trajectory.settings.steps_per_frame * trajectory.settings.timestep_fs
-
-
-def _one_carrier(n_mobile: int) -> str:
-    return (
-        f"carriers not given: D is that of the sum of {n_mobile} mobile ions, counted as of one carrier; give their "
-        "number, or that of the ions if all conduct"
-    )
-
-
-def _if_many_carry(
-    walk: MeasuredWalk,
-    by_ion: MeasuredWalk | None,
-    each: Sequence[Floats],
-    interval_ps: float,
-    length_A: float,
-    residence_ps: float,
-) -> tuple[MeasuredWalk, MeasuredWalk | None, tuple[str, ...]]:
-    """Sum and tracer with intervals that hold if all ions are carriers, as well as if one is, and what to say of it.
-
-    Ions around a single defect hop back although their sum forgets every hop; those of many carriers are a sum that
-    remembers as they do. Which of the two it is they cannot tell, so that only the lower end of an interval follows
-    them down, to what is left over two residence times of an ion.
-    """
-    over_long = measure_tracer(each, interval_ps, length_A, residence_ps)
-    if by_ion is None or over_long is None or not ions_slow_down(each, interval_ps, walk, over_long):
-        return walk, by_ion, ()
-    short, long = fit_walk(each, interval_ps, walk.plateau.fit.stride), over_long.coefficient
-    low, (lowest, _) = by_ion.coefficient.ci95_A2_per_ps[0], long.ci95_A2_per_ps
-    doubt = (
-        f"hops may be correlated if more than one carrier moves: over {over_long.plateau.fit.stride * interval_ps:g} "
-        f"ps an ion keeps {long.D_A2_per_ps / short.D_A2_per_ps:.0%} of its diffusivity, and the intervals reach down "
-        "as far; give --carriers, or system.carriers of a campaign"
-    )
-    lowered = reaching_down(by_ion, lowest / low) if low > 0 else by_ion
-    return reaching_down(walk, lowest / short.D_A2_per_ps), lowered, (doubt,)
-
-
-def _together(n_ions: float, n_hops: float) -> str:
-    return (
-        f"ions move together: by the Haven ratio {n_ions:.1f} in a hop, so that {n_hops:.0f} hops are counted, not "
-        f"{n_ions**2 * n_hops:.0f}; if defects carry them, give the number of these as that of the carriers"
-    )
-
-
 def _guessed(length_A: float) -> str:
     return f"hop length not given: taken as the distance of neighbouring mobile ions, {length_A:.2f} Å"
-
-
-def _correlated(
-    walk: MeasuredWalk, tracer: MeasuredWalk | None, runs: Runs, residence_ps: float, n_carriers: int
-) -> tuple[str, ...]:
-    """What there is to say of hops that may remember the one before."""
-    seen_ps = {}
-    if n_carriers > 1 and walk.remembers is not False:
-        seen_ps["collective"] = walk.plateau.fit.stride * runs.interval_ps
-    if tracer:
-        seen_ps["tracer"] = tracer.plateau.fit.stride * runs.interval_ps
-    short = [name for name, ps in seen_ps.items() if ps < N_RESIDENCES * residence_ps]
-    if not short:
-        return ()
-    n_coordinates = 3 if "collective" in short else 3 * runs.n_mobile
-    needed_ps = length_for_memory(residence_ps, runs.interval_ps, n_coordinates, len(runs.kept))
-    return (
-        f"hops may be correlated: the {' and the '.join(short)} diffusivity was seen over "
-        f"{min(seen_ps[name] for name in short):g} ps, less than two residence times ({residence_ps:.2g} ps each), "
-        f"and is too high if ions hop back; run one trajectory, or each, for about {needed_ps:.3g} ps; more replicas "
-        "of this length do not help",
-    )

@@ -14,7 +14,10 @@ from curator.positions import neighbour_distance, species_masks, unwrap
 
 N_AVERAGED = (1, 2, 5, 10)
 """Frames whose mean position may tell the distance of sites."""
-NO_CELL = "no cell: positions that may be wrapped cannot be followed; give the cell, or say that they are unwrapped"
+NO_CELL = (
+    "no cell: positions that may be wrapped cannot be followed; write the cell into the file, or say that they are "
+    "unwrapped"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
