@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 import weakref
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,8 @@ from curator.datasets.atomic import write_atomically
 
 LOCK_NAME = "driver.lock"
 TOKEN_NAME = "driver.token"
-
+PATIENCE_S = 0.5
+"""A lock that is held for longer is a driver's."""
 
 _held: "weakref.WeakSet[Fence]" = weakref.WeakSet()
 
@@ -84,7 +86,7 @@ def acquire(folder: Path | str) -> Fence:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except BlockingIOError:
             raise DriverError(f"{folder}: another driver is running{_holder(path)}; stop it or wait for it") from None
         except OSError as error:
@@ -101,6 +103,18 @@ def acquire(folder: Path | str) -> Fence:
         os.close(descriptor)
         raise
     return Fence(folder, token, descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Take the lock; who only looks at it, as `is_driven` does, has it for an instant."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def is_driven(folder: Path | str) -> bool:

@@ -1,7 +1,9 @@
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -69,6 +71,16 @@ def test_a_driver_is_seen_from_outside_and_not_disturbed(tmp_path: Path) -> None
         assert is_driven(tmp_path)
         fence.check()
     assert not is_driven(tmp_path / "missing")
+
+
+def test_who_looks_at_the_lock_keeps_no_driver_out(tmp_path: Path) -> None:
+    acquire(tmp_path).release()
+    with (tmp_path / "driver.lock").open() as looker:
+        fcntl.flock(looker, fcntl.LOCK_SH)
+        timer = threading.Timer(0.1, fcntl.flock, (looker, fcntl.LOCK_UN))
+        timer.start()
+        acquire(tmp_path).release()
+        timer.join()
 
 
 def test_forked_child_of_a_killed_driver_does_not_keep_the_lock(tmp_path: Path) -> None:
