@@ -16,7 +16,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 from ase.calculators.calculator import CalculationFailed
 from rich.console import Console
-from rich.progress import Progress
 
 import curator
 from curator.backends.base import SetupError
@@ -115,6 +114,7 @@ def _check_convergence(target: Path, as_json: bool, trust: bool) -> None:
     import numpy as np
 
     from curator.build import read_plan
+    from curator.commands.arguments import progress_bar
     from curator.dft_convergence import convergence_lines, measure_convergence, plot_convergence
     from curator.lattice import unit_cell
     from curator.state import campaign_folder
@@ -126,7 +126,7 @@ def _check_convergence(target: Path, as_json: bool, trust: bool) -> None:
     folder.path.mkdir(parents=True, exist_ok=True)
     spec = plan.labeller.run_in(folder.calculations)
     rng = np.random.default_rng(plan.file.seed)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress_bar() as bar:
         row = bar.add_task("calculations", total=None)
         points = measure_convergence(
             spec, unit_cell(plan), rng, lambda n_done, n_all: bar.update(row, completed=n_done, total=n_all)

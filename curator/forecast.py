@@ -19,6 +19,7 @@ from curator.labelling import key_of
 from curator.lattice import seed_structure
 from curator.learners.mace import MaceModel
 from curator.md import run_md
+from curator.positions import widths_A
 from curator.probes import MAX_STEPS
 from curator.quantities import duration
 from curator.selection import N_RANDOM_MIN
@@ -254,8 +255,7 @@ def _hotter_notes(diffusion: Diffusion, explored_K: float) -> list[str]:
 
 def _width_A(frame: Frame) -> float:
     """Smallest distance of two opposite faces of the cell, of those that are periodic."""
-    # Rows of the inverse's transpose are the plane normals over the distances of the planes.
-    widths = 1 / np.linalg.norm(np.linalg.inv(complete_cell(frame.cell)), axis=0)
+    widths = widths_A(complete_cell(frame.cell))
     return float(min(widths[np.asarray(frame.pbc, dtype=bool)], default=np.inf))
 
 

@@ -1,4 +1,4 @@
-"""Positions of a trajectory: unwrapped, in the frame of the host, and how far apart its ions are."""
+"""Positions of a trajectory: unwrapped, in the frame of the host, and how far apart its ions are and its cell wide."""
 
 from collections.abc import Sequence
 
@@ -148,6 +148,12 @@ def search_cell(positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floa
     if pbc.any():
         return np.asarray(complete_cell(cell))
     return np.diag(np.ptp(positions, axis=0) + 1.0)
+
+
+def widths_A(cell: Floats) -> Floats:
+    """Distances in Å between the three pairs of opposite faces of a cell whose rows are its vectors."""
+    # Rows of the inverse's transpose are the plane normals over the distances of the planes.
+    return np.asarray(1 / np.linalg.norm(np.linalg.inv(cell), axis=0))
 
 
 def atomic_number(symbol: str) -> int:

@@ -25,6 +25,7 @@ from curator.backends.geometry import geometry_problem
 from curator.barriers.voids import find_voids
 from curator.datasets.frame import Frame, atoms_from_frame, frame_from_atoms
 from curator.datasets.sources import Hop, Mechanism
+from curator.positions import widths_A
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -149,7 +150,7 @@ def enumerate_hops(
 
 def default_supercell(cell: Floats) -> tuple[int, int, int]:
     """Repeats of a cell, vectors as rows in Å, that make it at least 8 Å wide."""
-    a, b, c = (int(n) for n in np.ceil(MIN_WIDTH_A / _widths(cell) - 1e-6))
+    a, b, c = (int(n) for n in np.ceil(MIN_WIDTH_A / widths_A(cell) - 1e-6))
     return a, b, c
 
 
@@ -294,18 +295,13 @@ def _is_reversed(path: Path, actions: Sequence[_Action], sites: _Sites, whole: A
     return any(_moved(path, action) == reverse for action in actions if keeps_supercell(action))
 
 
-def _widths(cell: Floats) -> Floats:
-    """Distances between opposite faces in Å."""
-    return np.asarray(1 / np.linalg.norm(np.linalg.inv(cell), axis=0))
-
-
 def _hop(whole: Atoms, sites: _Sites, path: Path, mechanism: Mechanism, *, symmetric: bool) -> Hop:
     """End points and guess of the saddle point in the middle of the supercell."""
     points, cell = _positions(path, sites), sites.lattice.matrix
     to_middle = np.linalg.solve(cell.T, whole.cell.array.sum(axis=0) / 2 - points[0])
     points += np.rint(to_middle) @ cell
     steps = np.diff(points, axis=0)
-    longest_A, width_A = np.linalg.norm(steps, axis=1).max(), _widths(whole.cell.array).min()
+    longest_A, width_A = np.linalg.norm(steps, axis=1).max(), widths_A(whole.cell.array).min()
     if longest_A >= width_A / 2:
         raise ValueError(
             f"the supercell is {width_A:.2f} Å wide, too small for a hop of {longest_A:.2f} Å; take more cells"

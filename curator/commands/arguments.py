@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
 
 from curator.datasets.frame import Frame
 from curator.errors import BadInput, bad_input
@@ -48,6 +50,11 @@ KINDS: "dict[str, Literal['classical', 'semiempirical']]" = {
     "gfn2-xtb": "semiempirical",
 }
 """Kinds of labellers by name; any other name is of a universal potential."""
+
+
+def progress_bar() -> Progress:
+    """Bar on standard error that goes away when it is done."""
+    return Progress(console=Console(stderr=True), transient=True)
 
 
 def check_positive(options: Mapping[str, float | Sequence[float] | None], *, or_zero: bool = False) -> None:

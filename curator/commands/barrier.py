@@ -10,8 +10,6 @@ import typer
 from ase.cell import Cell
 from ase.data import atomic_numbers
 from ase.geometry import find_mic
-from rich.console import Console
-from rich.progress import Progress
 
 from curator.backends.base import LabellerSpec
 from curator.cli import AsJson, Trust, app
@@ -20,6 +18,7 @@ from curator.commands.arguments import (
     check_calculates,
     check_positive,
     labeller_named,
+    progress_bar,
     refuse,
     show,
     structure_of,
@@ -260,7 +259,7 @@ def _run(source: LabellerSpec, hops: list[Hop], workers: int) -> "list[Barrier |
     with (
         TemporaryDirectory() as logs,
         open_executor("serial" if workers == 1 else "local", workers, Path(logs)) as executor,
-        Progress(console=Console(stderr=True), transient=True) as bar,
+        progress_bar() as bar,
     ):
         row = bar.add_task("hops", total=len(hops))
         for outcome in executor.run("md", [Task(barrier_of, (source, hop), "barrier") for hop in hops]):

@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
 from curator.cli import AsJson, Trust, app
-from curator.commands.arguments import Seed, Timestep, check_positive, potential_named, refuse, show, structure_of
+from curator.commands.arguments import (
+    Seed,
+    Timestep,
+    check_positive,
+    potential_named,
+    progress_bar,
+    refuse,
+    show,
+    structure_of,
+)
 from curator.commands.diffusion_files import (
     check_species,
     load_files,
@@ -301,7 +308,7 @@ def _run(
     total_ps = md.duration_ps + equilibration_ps
     calculator, identity = potential_named(md.model, md.trust, frame)
     everything = {}
-    with Progress(console=Console(stderr=True), transient=True) as bar, bad_input():
+    with progress_bar() as bar, bad_input():
         for temperature_K in temperatures_K:
             trajectories = []
             for replica in range(md.replicas):

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from curator.cli import AsJson, Trust, app
 from curator.commands.arguments import (
@@ -15,6 +13,7 @@ from curator.commands.arguments import (
     Timestep,
     check_positive,
     potential_named,
+    progress_bar,
     show,
     structure_of,
 )
@@ -60,7 +59,7 @@ def explore(
     frame = structure_of(structure)
     calculator, _ = potential_named(model, trust, frame)
     candidates, runs = [], []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress_bar() as bar:
         for idx, temperature in enumerate(temperature_K or [600.0]):
             with bad_input():
                 step_fs = timestep_fs or timestep_for(frame)

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 from ase.data import chemical_symbols
-from rich.console import Console
-from rich.progress import Progress
 
 from curator.cli import AsJson, Trust, app
-from curator.commands.arguments import Model, Seed, Theory, check_known, load, show
+from curator.commands.arguments import Model, Seed, Theory, check_known, load, progress_bar, show
 from curator.commands.finetune_report import content_of, lines_of, tested
 from curator.commands.probe import probes_after_fit
 from curator.datasets.label import Record
@@ -320,7 +318,7 @@ def _trained(
     from curator.learners.train import fit
 
     numbers = np.concatenate([record.frame.numbers for record in data.train])
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("training", total=row.max_epochs)
 
         def on_event(event: TrainEvent) -> None:

@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import Progress
-
+from curator.commands.arguments import progress_bar
 from curator.datasets.frame import Frame
 from curator.datasets.journal import Failure, Journal
 from curator.datasets.label import Label, Provenance, Record, Theory
@@ -195,7 +193,7 @@ def label_missing(journal: Journal, asked: Sequence[Asked], retry: bool, workers
     kind: Any = "serial" if workers == 1 else "local"
     with (
         open_executor(kind, workers, journal.folder / "workers") as executor,
-        Progress(console=Console(stderr=True), transient=True) as bar,
+        progress_bar() as bar,
     ):
         row = bar.add_task("label", total=len(asked), completed=len(asked) - len(todo))
         for outcome in executor.run("label", tasks):

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 from ase.data import atomic_numbers
-from rich.console import Console
-from rich.progress import Progress
 
 from curator.cli import AsJson, Trust, app
-from curator.commands.arguments import Seed, Timestep, check_known, load, show, structure_of
+from curator.commands.arguments import Seed, Timestep, check_known, load, progress_bar, show, structure_of
 from curator.errors import BadInput, bad_input
 from curator.state import Json
 
@@ -119,7 +117,7 @@ def _probed(model: "MaceModel", structure: "Frame", settings: "ProbeSettings", e
     from curator.probes import probe as run_probes
     from curator.probes import probes_json
 
-    with Progress(console=Console(stderr=True), transient=True) as bar, bad_input():
+    with progress_bar() as bar, bad_input():
         row = bar.add_task("probes", total=1.0)
         found = run_probes(
             model,
