@@ -201,7 +201,7 @@ def test_a_failure_is_a_value_and_the_next_frame_is_labelled(
 def test_one_process_until_it_dies_or_takes_too_long(cell: Atoms, wayward: LabellerSpec, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     settings = json.dumps(PARAMETERS | {"pid_file": str(pids)})
-    spec = replace(wayward, settings=settings, walltime_s=3.0)
+    spec = replace(wayward, settings=settings, walltime_s=8.0)
     labeller = make_labeller(spec)
     for atoms in (cell, _at(cell, 1), _at(cell, 100), _at(cell, 2)):
         labeller.label(atoms)
@@ -210,8 +210,8 @@ def test_one_process_until_it_dies_or_takes_too_long(cell: Atoms, wayward: Label
     started = time.monotonic()
     outcome = labeller.label(_at(cell, 300))
     assert isinstance(outcome, LabelFailed)
-    assert (outcome.reason, outcome.message) == ("walltime", "no answer within 3 s")
-    assert time.monotonic() - started < 10
+    assert (outcome.reason, outcome.message) == ("walltime", "no answer within 8 s")
+    assert time.monotonic() - started < 20
     assert not _alive(first)
     assert isinstance(labeller.label(cell), Label)
     assert len(pids.read_text().split()) == 2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from curator.datasets.extxyz import (
@@ -32,7 +32,6 @@ def dimer(z: float = 0.0, energy: object = -7.25, more: str = "", rows: str = RO
 
 
 @given(data=st.data())
-@settings(deadline=None)
 def test_own_files_round_trip(
     data: st.DataObject,
     records: st.SearchStrategy[list[Record]],

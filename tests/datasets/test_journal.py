@@ -48,7 +48,7 @@ def energies(folder: Path) -> list[float]:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_round_trip_and_rebuild(
     data: st.DataObject,
     records: st.SearchStrategy[list[Record]],

@@ -19,7 +19,7 @@ MakeRecord = Callable[..., Record]
 
 
 @given(data=st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_round_trip(
     data: st.DataObject,
     records: st.SearchStrategy[list[Record]],

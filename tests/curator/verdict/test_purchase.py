@@ -394,7 +394,7 @@ def test_status_report_and_log_tell_what_was_bought_and_what_it_brought(undeterm
     told = status_lines(read_json(undetermined / "campaign.json"))
     write_this = f"measure.diffusion.duration_ps: {plan['duration_ps']} with temperatures_K: [500, 1000]"
     write_this += f", or stop.max_md_ps: {plan['max_md_ps']}"
-    assert any(line.endswith(write_this) for line in told)
+    assert any(write_this in line for line in told)
     told = status_lines(read_json(bought / "campaign.json"))
     assert f"  MD of round 2: {in_words(before)}; then {in_words(after)}" in told
     (event,) = [event for event in read_log(CampaignFolder(bought, Path())) if event["event"] == "md_bought"][1:]
@@ -425,7 +425,7 @@ def test_a_budget_that_does_not_pay_for_the_plan_buys_nothing(copied: Path, plan
     assert newest(copied).read_bytes() == before
     campaign = read_json(copied / "campaign.json")
     assert campaign["budget"]["max_md_ps"] == limit_ps
-    assert any(line.endswith(f"stop.max_md_ps: {plan['max_md_ps']}, not {limit_ps}") for line in status_lines(campaign))
+    assert any(f"stop.max_md_ps: {plan['max_md_ps']}, not {limit_ps}" in line for line in status_lines(campaign))
 
 
 def test_a_tolerance_holds_at_once(copied: Path, plan: Json):
