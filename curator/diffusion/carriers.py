@@ -63,7 +63,7 @@ class Walks:
     @property
     def n_ions(self) -> int:
         """Number of mobile ions."""
-        return self.ions[0].shape[1] // 3
+        return int(self.ions[0].shape[1] // 3)
 
 
 def walks_of(
