@@ -32,23 +32,11 @@ class Plan:
     ----------
     file
         The campaign file it was built from, with every default filled in.
-    structure
-        Name of a shipped builder, or the structure read from a file.
-    supercell
-        Repeats of the conventional cell or of the file's cell.
-    mobile
-        Symbol of the diffusing element.
-    search
-        Which hops of the crystal to look for, or None if the hop is known. The one that is followed is chosen once the
-        lattice is known; until then it is the shortest.
-    hop
-        Hop given by the user's files, or that of a shipped builder, which is made anew once the lattice is known.
+    structure, supercell, mobile, search, hop, heldout_hop, starts
+        As `curator.system.System` has them. A hop that is searched for is the shortest, until the lattice is known and
+        the one that is followed is chosen; that of a shipped builder is made anew then.
     follows_barrier
         Whether the barrier of the hop is followed.
-    heldout_hop
-        Hop that examines the model at the end, given by the user's files or of a shipped builder.
-    starts
-        Further structures to explore from.
     labeller
         What makes labels.
     also
