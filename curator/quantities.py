@@ -4,6 +4,8 @@ import math
 
 DASH = "\N{EN DASH}"
 """Stands where there is no number."""
+Z975 = 1.96
+"""97.5 % point of the normal distribution: a 95 % interval reaches so many standard errors to either side."""
 MINUS = "\N{MINUS SIGN}"
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -22,6 +24,11 @@ def significant(value: float, digits: int = 3) -> str:
     # Rounding first: 0.9996 has its first digit one place further left than it seems.
     exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
     return f"{value:.{max(0, digits - 1 - exponent)}f}".replace("-", MINUS)
+
+
+def is_known(value: float, error: float) -> bool:
+    """Whether a value differs from zero by more than its standard error leaves to chance, in 95 % of cases."""
+    return abs(value) > Z975 * error
 
 
 def with_error(value: float, error: float | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from curator.config import read_campaign_file
 from curator.datasets.fence import is_driven
 from curator.errors import BadInput
-from curator.quantities import duration
+from curator.quantities import duration, is_known
 from curator.state import CampaignFolder, Json, campaign_folder, read_json
 from curator.verdict.purchase import in_words, measurements, purchase_in_words
 
@@ -98,7 +98,7 @@ def status_lines(content: Json) -> list[str]:
     if measured and measured["arrhenius"]:
         fit = measured["arrhenius"]
         told = f"{fit['Ea_eV']:.3f} ± {fit['error_eV']:.3f} eV from {fit['n_temperatures']} temperatures"
-        known = abs(fit["Ea_eV"]) > 1.96 * fit["error_eV"]
+        known = is_known(fit["Ea_eV"], fit["error_eV"])
         lines.append(f"  Ea = {told}" if known else f"  Ea is not known yet: {told}")
     lines += [
         f"  MD of round {item['round']}: {'; then '.join(in_words(each) for each in measurements(item))}"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.stats import chi2 as chi2_distribution
 
 from curator.datasets.units import CM2_PER_S_PER_A2_PER_PS, KB_EV_PER_K
-from curator.diffusion.coefficient import Z975
 from curator.diffusion.refusals import FEW_HOPS, SOME_HOPS
+from curator.quantities import Z975
 
 Floats = NDArray[np.float64]
 

@@ -20,9 +20,8 @@ from curator.diffusion.walk import (
     plateau,
     spectrum,
 )
+from curator.quantities import Z975
 
-Z975: float = 1.96
-"""97.5 % point of the normal distribution: a 95 % interval reaches so many standard errors to either side."""
 MIN_REPLICAS = 4
 """Fewest trajectories whose scatter is believed as an error."""
 N_RESIDENCES = 2.0

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.fft import dst
 
-from curator.diffusion.coefficient import Z975, MeasuredWalk
+from curator.diffusion.coefficient import MeasuredWalk
 from curator.diffusion.walk import Floats
+from curator.quantities import Z975
 
 CLOSED = 0.1
 """Diffusion along a principal axis counts as absent if it is surely below this share of the fastest."""

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import curator
 from curator.datasets.atomic import write_atomically
-from curator.quantities import DASH, factor, gap, picoseconds, significant, with_error
+from curator.quantities import DASH, factor, gap, is_known, picoseconds, significant, with_error
 from curator.report import captions, captions_diffusion
 from curator.report.evidence import (
     Evidence,
@@ -286,7 +286,7 @@ def _Ea_tile(evidence: Evidence) -> Tile:
     hops, time_ps = number(row, "arrhenius", "hops"), number(row, "arrhenius", "time_ps")
     if hops is not None and time_ps is not None:
         note += f", {hops:.0f} hops in {picoseconds(time_ps)}"
-    if error is not None and 1.96 * error >= abs(Ea):
+    if error is not None and not is_known(Ea, error):
         return Tile(label, DASH, "", f"Not known yet, {Ea:.2f} ± {error:.2f} eV; {note}.")
     return Tile(label, with_error(Ea, error), "eV", note)
 

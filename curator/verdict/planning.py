@@ -18,8 +18,8 @@ from scipy.optimize import brentq
 from scipy.special import lambertw
 
 from curator.datasets.units import KB_EV_PER_K
-from curator.diffusion.coefficient import Z975
 from curator.diffusion.refusals import MAX_RELATIVE_ERROR
+from curator.quantities import Z975
 from curator.verdict.equivalence import MARGIN_OVER_ERROR
 from curator.verdict.history import FinishedRound, MeasuredPoint
 from curator.verdict.rule import StopRule
