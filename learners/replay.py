@@ -225,8 +225,7 @@ def _corpus(reference: str) -> list[Record]:
         return [record for record in _stored(own) if record.provenance.split != "test"]
     path = Path(reference)
     if read_own_theory(path) is not None:
-        own_records = [record for record in read_own_records(path) if not is_isolated(record.frame)]
-        return [record for record in own_records if record.provenance.split != "test"]
+        return [r for r in read_own_records(path) if not is_isolated(r.frame) and r.provenance.split != "test"]
     return read_records(path, theory=Theory(method="replay", code="file", settings={"file": path.name}))
 
 
