@@ -1,6 +1,5 @@
 """The anchor of a campaign that is killed between its barrier and its labels."""
 
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,22 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
+from contexts import opened
 
 from curator import anchor
 from curator.anchor import anchor_frames, find_barriers, measure_anchor
 from curator.backends.executor import SerialExecutor
-from curator.backends.labellers import make_labeller
 from curator.barriers.barrier import Barrier
-from curator.build import build_plan
-from curator.config import CampaignFile
 from curator.context import Context, labelled
-from curator.datasets.fence import acquire
 from curator.datasets.frame import Frame
-from curator.datasets.journal import Journal, open_store
 from curator.datasets.sources import Hop, build_seed
-from curator.progress import Display
-from curator.state import CampaignFolder
 from curator.tasks import ModelAt
 
 FILE = {
@@ -45,13 +37,8 @@ class Killed(SerialExecutor):
 
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[Context]:
-    plan = build_plan(CampaignFile.model_validate(FILE), tmp_path)
-    folder = CampaignFolder(tmp_path / "campaign", Path())
-    with acquire(folder.journal) as fence:
-        journal = Journal(folder.journal, fence)
-        open_store(folder.store, journal).close()
-        display = Display(folder, Console(file=io.StringIO()))
-        yield Context(plan, folder, make_labeller(plan.labeller).theory, journal, SerialExecutor(), display)
+    with opened(FILE, tmp_path / "campaign") as context:
+        yield context
 
 
 @pytest.fixture

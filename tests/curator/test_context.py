@@ -1,33 +1,28 @@
 """Labels that a campaign buys: once each, and those of another source beside them."""
 
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
+from contexts import opened
 
 from curator.backends.base import LabelFailed
 from curator.backends.executor import Failed, SerialExecutor
 from curator.backends.labellers import make_labeller
-from curator.build import build_plan
 from curator.choose import Chosen
-from curator.config import CampaignFile
 from curator.context import Context, buy_labels, labelled
-from curator.datasets.fence import acquire
 from curator.datasets.frame import Frame
-from curator.datasets.journal import Journal, open_store
+from curator.datasets.journal import open_store
 from curator.datasets.label import Label, Provenance
 from curator.datasets.sources import build_seed
 from curator.datasets.split import assign_splits
 from curator.datasets.store import Store
 from curator.errors import CuratorError
 from curator.explore import Candidate
-from curator.progress import Display
 from curator.round import label_chosen
-from curator.state import CampaignFolder, Stage, read_json
+from curator.state import Stage, read_json
 
 FILE = {
     "system": {"structure": "lif-interstitial", "supercell": [2, 2, 1]},
@@ -56,12 +51,8 @@ class Dying(SerialExecutor):
 
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[Context]:
-    plan = build_plan(CampaignFile.model_validate(FILE), tmp_path)
-    folder = CampaignFolder(tmp_path / "campaign", Path())
-    with acquire(folder.journal) as fence:
-        journal = Journal(folder.journal, fence)
-        display = Display(folder, Console(file=io.StringIO()))
-        yield Context(plan, folder, make_labeller(plan.labeller).theory, journal, SerialExecutor(), display)
+    with opened(FILE, tmp_path / "campaign") as context:
+        yield context
 
 
 def test_labels_of_two_sources_side_by_side(context: Context):

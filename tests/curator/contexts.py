@@ -1,0 +1,31 @@
+"""Contexts of campaigns, as a driver opens them."""
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from curator.backends.executor import SerialExecutor
+from curator.backends.labellers import make_labeller
+from curator.build import build_plan
+from curator.config import CampaignFile
+from curator.context import Context
+from curator.datasets.fence import acquire
+from curator.datasets.journal import Journal, open_store
+from curator.progress import Display
+from curator.state import CampaignFolder
+
+
+@contextmanager
+def opened(content: Mapping[str, Any], folder: Path) -> Iterator[Context]:
+    """Context of a campaign file in a folder, whose tasks run one after the other in this process."""
+    plan = build_plan(CampaignFile.model_validate(content), folder.parent)
+    campaign = CampaignFolder(folder, Path())
+    with acquire(campaign.journal) as fence:
+        journal = Journal(campaign.journal, fence)
+        open_store(campaign.store, journal).close()
+        display = Display(campaign, Console(file=io.StringIO()))
+        yield Context(plan, campaign, make_labeller(plan.labeller).theory, journal, SerialExecutor(), display)
