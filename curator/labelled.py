@@ -18,88 +18,71 @@ UNKNOWN = "file"
 """Name of the level of theory of a file that tells none."""
 
 
-def training_records(
-    train: Path, valid: Path | None, theory: str | None, keys: Mapping[str, Any]
-) -> tuple[list[Record], list[Record]]:
-    """Records to train on, isolated atoms among them, and to validate with.
+def labelled_records(
+    train: Path,
+    keys: Mapping[str, Any],
+    *,
+    valid: Path | None = None,
+    test: Path | None = None,
+    theory: str | None = None,
+) -> tuple[list[Record], list[Record], list[Record]]:
+    """Records to train on, isolated atoms among them, to validate with, and to test with.
 
     Parameters
     ----------
     train
-        File of labelled frames, or a data set. Test frames, of which a file of curator's own tells as a data set does,
-        are left alone.
-    valid
-        File or data set all of whose frames are validated with; if None, the validation frames of ``train``.
-    theory
-        Level of theory of a data set, by name or key.
+        File of labelled frames, or a data set. Where it tells what its frames are for, as a data set does and a file
+        that curator wrote, those to validate and to test with are not trained on.
     keys
         Of files: ``energy_key``, ``forces_key``, ``use_calculator``.
+    valid
+        File or data set all of whose frames are validated with; if None, the validation frames of ``train``.
+    test
+        File or data set whose test frames are tested with, all of its frames if it has none; if None, the test frames
+        of ``train``.
+    theory
+        Level of theory of a data set, by name or key.
 
     Raises
     ------
     BadInput, ValueError
-        If there are no such labels, or those to validate with are of frames that are trained on, or of another level
-        of theory.
+        If there are no such labels, or those to validate and to test with are of frames that the training sees, or of
+        another level of theory.
     """
-    records = _records(train, theory, keys)
-    training, validation, test = (
-        [record for record in records if record.provenance.split == split] for split in ("train", "valid", "test")
-    )
+    training, validation, held_out = _parts(_records(train, theory, keys))
     if all(is_isolated_atom(record) for record in training):
         raise BadInput(f"{train}: has no frames to train on, only to validate and test with")
-    if not is_dataset(train) and (validation or test):
+    if not is_dataset(train) and (validation or held_out):
         warnings.warn(
-            f"{train} tells which of its frames are for what: {len(validation)} to validate and {len(test)} to test "
-            "with are not trained on",
+            f"{train} tells which of its frames are for what: {len(validation)} to validate and {len(held_out)} to "
+            "test with are not trained on",
             Notice,
             stacklevel=2,
         )
     if valid is not None:
-        validation = [record for record in _records(valid, theory, keys) if not is_isolated_atom(record)]
-        if not validation:
-            raise BadInput(f"{valid}: holds isolated atoms only; give frames to validate with, or leave out --valid")
+        validation = _frames(valid, theory, keys, "validate", "--valid")
         _check_same_theory(training, validation, valid, train)
         _check_apart(training, validation, valid, train)
-    return training, validation
-
-
-def held_out_records(
-    train: Path,
-    valid: Path | None,
-    test: Path | None,
-    theory: str | None,
-    keys: Mapping[str, Any],
-    seen: tuple[Sequence[Record], Sequence[Record]],
-) -> list[Record]:
-    """Records to test a model with, none of which its training sees.
-
-    Parameters
-    ----------
-    train, valid, theory, keys
-        As `training_records` takes them.
-    test
-        File of labelled frames, or a data set, whose test frames are taken, all of its frames if it has none; if None,
-        the test frames of ``train``.
-    seen
-        What `training_records` has returned.
-
-    Raises
-    ------
-    BadInput, ValueError
-        If there are no such labels, or they are of frames that are trained on or validated with, or of another level of
-        theory.
-    """
-    path, (training, validation) = test or train, seen
-    records = [record for record in _records(path, theory, keys) if not is_isolated_atom(record)]
-    held_out = [record for record in records if record.provenance.split == "test"]
     if test is not None:
-        held_out = held_out or records
-        if not held_out:
-            raise BadInput(f"{test}: holds isolated atoms only; give frames to test with, or leave out --test")
+        frames = _frames(test, theory, keys, "test", "--test")
+        held_out = _parts(frames)[2] or frames
         _check_same_theory(training, held_out, test, train)
         _check_apart(training, held_out, test, train)
-    _check_apart(validation, held_out, path, valid or train)
-    return held_out
+    _check_apart(validation, held_out, test or train, valid or train)
+    return training, validation, held_out
+
+
+def _parts(records: Sequence[Record]) -> list[list[Record]]:
+    """Records to train on, to validate with and to test with."""
+    return [[r for r in records if r.provenance.split == split] for split in ("train", "valid", "test")]
+
+
+def _frames(path: Path, theory: str | None, keys: Mapping[str, Any], use: str, option: str) -> list[Record]:
+    """Records of a file or data set without isolated atoms."""
+    found = [record for record in _records(path, theory, keys) if not is_isolated_atom(record)]
+    if not found:
+        raise BadInput(f"{path}: holds isolated atoms only; give frames to {use} with, or leave out {option}")
+    return found
 
 
 def _check_same_theory(training: Sequence[Record], validation: Sequence[Record], valid: Path, train: Path) -> None:

@@ -96,7 +96,7 @@ def finetune(
     trust: Trust = False,
 ) -> None:
     """Fine-tune a model on labelled frames."""
-    from curator.labelled import held_out_records, training_records
+    from curator.labelled import labelled_records
     from curator.learners.lora import save_adapters
     from curator.learners.mace import MaceModel, export_model
 
@@ -111,8 +111,7 @@ def finetune(
     with bad_input():
         row = _row(strategy, defaults, {key: value for key, value in given.items() if value is not None}, replay)
         e0s = _e0_choice(e0)
-        training, validation = training_records(train, valid, theory, keys)
-        held_out = held_out_records(train, valid, test, theory, keys, (training, validation))
+        training, validation, held_out = labelled_records(train, keys, valid=valid, test=test, theory=theory)
         _check_out(out, force)
     base = load(model, trust)
     _check_elements(base if row.from_foundation else None, training, {"--valid": validation, "--test": held_out}, model)

@@ -10,7 +10,7 @@ from vasp_files import PBE_520, walk, write_vasprun
 
 from curator.dataset import read_dataset
 from curator.datasets.extxyz import read_frames, read_own_records
-from curator.labelled import training_records
+from curator.labelled import labelled_records
 
 OUTPUTS = Path(__file__).parents[1] / "datasets" / "outputs"
 
@@ -128,6 +128,6 @@ def test_a_model_says_what_it_has_learnt_from(tmp_path: Path, data: Path, curato
     # A file of curator's own tells its level of theory, too.
     assert curator_here("export", data, "--theory", "pbe", "--out", tmp_path / "export").returncode == 0
     keys = {"energy_key": None, "forces_key": None, "use_calculator": False}
-    records, validation = training_records(tmp_path / "export" / "train.extxyz", None, None, keys)
+    records, validation, _ = labelled_records(tmp_path / "export" / "train.extxyz", keys)
     assert (len(records), validation) == (6, [])
     assert {record.label.theory.partition("@")[0] for record in records} == {"pbe"}

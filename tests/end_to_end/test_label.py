@@ -20,7 +20,7 @@ from curator.datasets.frame import frame_from_atoms
 from curator.datasets.journal import Failure, Journal
 from curator.datasets.label import Provenance, Theory
 from curator.datasets.store import Store
-from curator.labelled import training_records
+from curator.labelled import labelled_records
 
 BOTH = "{kind: classical, model: lif-fumi-tosi, also: mini-halides}"
 KEYS = {"energy_key": None, "forces_key": None, "use_calculator": False}
@@ -61,7 +61,7 @@ def test_labels_of_two_sources_go_to_a_file_each(curator_here, frames: Path, tmp
     assert f" in {beside}; 0 of 3 failed" in second
     for file, method in ((out, "lif-fumi-tosi@"), (beside, "mini-halides@")):
         assert all(record.label.theory.startswith(method) for record in read_own_records(file))
-        assert len(training_records(file, None, None, KEYS)[0]) == 3
+        assert len(labelled_records(file, KEYS)[0]) == 3
     told = json.loads(curator_here("label", frames, "--with", tmp_path / "both.yaml", "--out", out, "--json").stdout)
     assert (told["n_labels"], told["also"]["n_labels"]) == (3, 3)
     assert (told["out"], told["also"]["out"]) == (str(out), str(beside))
@@ -204,7 +204,7 @@ def test_a_file_of_several_chemistries_can_be_trained_on(curator_here, label_fil
     out = tmp_path / "out.extxyz"
     done = curator_here("label", tmp_path / "mixed.extxyz", "--with", label_file, "--out", out)
     assert done.returncode == 0, done.stderr
-    assert len(training_records(out, None, None, KEYS)[0]) == 2
+    assert len(labelled_records(out, KEYS)[0]) == 2
 
 
 def test_the_quarantine_of_a_campaign_is_tried_again_with_each_of_its_sources(curator_here, tmp_path: Path):

@@ -21,7 +21,7 @@ from curator.datasets.extxyz import read_frames
 from curator.datasets.frame import frame_from_atoms
 from curator.datasets.notice import Notice
 from curator.errors import BadInput, CuratorError
-from curator.labelled import training_records
+from curator.labelled import labelled_records
 from curator.lammps import MODEL as LAMMPS_MODEL
 from curator.learners.architecture import Architecture, Head, build_module, with_heads
 from curator.learners.foundation import load_foundation
@@ -393,7 +393,7 @@ def test_a_run_that_was_cut_off_goes_on_and_says_so(labelled: Path, tmp_path: Pa
     told = finetune(labelled, "--strategy", "naive", "--out", tmp_path / "model")
     base, row = load_model(labelled.parent / "model"), strategy("naive", max_epochs=1)
     keys = {"energy_key": None, "forces_key": None, "use_calculator": False}
-    training, _ = training_records(labelled, None, None, keys)
+    training, *_ = labelled_records(labelled, keys)
     checkpoint = tmp_path / "again.checkpoint"
     fit(base, training, [], row, seed=0, checkpoint=checkpoint)
     with pytest.warns(Notice, match=r"again\.checkpoint: is of other data or settings; it is left aside"):
