@@ -10,14 +10,14 @@ from ase.data import atomic_numbers
 
 from curator.backends.base import LabellerSpec
 from curator.backends.labellers import make_labeller
-from curator.config import CampaignFile, HopFiles, HopSearch, read_campaign_file
+from curator.config import CampaignFile, HopFiles, read_campaign_file
 from curator.datasets.frame import Frame
 from curator.datasets.sources import Hop
 from curator.errors import BadInput, bad_input
 from curator.labelling import key_of, labeller_of, pseudolabeller
 from curator.learners.strategies import E0_POLICIES, E0Choice, Strategy, UnusedOverrideError, strategy
 from curator.state import CampaignFolder
-from curator.system import read_system
+from curator.system import System, read_system
 from curator.verdict.rule import StopRule
 
 N_EXAM_FRAMES = 10
@@ -32,9 +32,9 @@ class Plan:
     ----------
     file
         The campaign file it was built from, with every default filled in.
-    structure, supercell, mobile, search, hop, heldout_hop, starts
-        As `curator.system.System` has them. A hop that is searched for is the shortest, until the lattice is known and
-        the one that is followed is chosen; that of a shipped builder is made anew then.
+    system
+        Its structures and hops. A hop that is searched for is the shortest, until the lattice is known and the one that
+        is followed is chosen; that of a shipped builder is made anew then.
     follows_barrier
         Whether the barrier of the hop is followed.
     labeller
@@ -54,14 +54,8 @@ class Plan:
     """
 
     file: CampaignFile
-    structure: str | Frame
-    supercell: tuple[int, int, int]
-    mobile: str
-    search: HopSearch | None
-    hop: Hop | None
+    system: System
     follows_barrier: bool
-    heldout_hop: Hop | None
-    starts: tuple[Frame, ...]
     labeller: LabellerSpec
     also: LabellerSpec | None
     strategy: Strategy
@@ -128,14 +122,8 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
             device_of(file.run.device)
     return Plan(
         file=file,
-        structure=system.structure,
-        supercell=system.supercell,
-        mobile=system.mobile,
-        search=system.search,
-        hop=system.hop,
+        system=system,
         follows_barrier=barrier,
-        heldout_hop=system.heldout_hop,
-        starts=system.starts,
         labeller=labeller,
         also=also,
         strategy=chosen,
@@ -181,12 +169,12 @@ def n_carriers(plan: Plan, frame: Frame, hop: Hop | None) -> int | None:
     system = plan.file.system
     if isinstance(system.hop, HopFiles):
         return system.carriers
-    return system.carriers or (1 if hop else int(np.sum(frame.numbers == atomic_numbers[plan.mobile])))
+    return system.carriers or (1 if hop else int(np.sum(frame.numbers == atomic_numbers[plan.system.mobile])))
 
 
 def n_exam_labels(plan: Plan) -> int:
     """Labels that the exam at the end costs at most: minimum and saddle of the held-out hop, and fresh frames."""
-    return _n_exam_labels(plan.file, plan.heldout_hop)
+    return _n_exam_labels(plan.file, plan.system.heldout_hop)
 
 
 def _n_exam_labels(file: CampaignFile, heldout: Hop | None) -> int:

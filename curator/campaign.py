@@ -158,7 +158,7 @@ def _run_round(context: Context, setup: Setup, rounds: Sequence[Json]) -> None:
     folder = context.folder.round(round_)
     earlier = context.folder.setup if round_ == 0 else context.folder.round(round_ - 1) / "measure"
     anchors = _anchor_frames(earlier, setup)
-    starts = [*(anchors or [setup.frame]), *context.plan.starts]
+    starts = [*(anchors or [setup.frame]), *context.plan.system.starts]
     hop = (anchors[0], anchors[1]) if len(anchors) > 1 and file.select.hop_share > 0 else None
     candidates = explore(context, round_, starts, hop)
     if round_ == 0:

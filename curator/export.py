@@ -175,10 +175,10 @@ def _lammps_input(folder: CampaignFolder, round_: int, out: Path) -> list[Path]:
         out,
         found[0] if found else frame,
         [MDSettings(T, duration_ps, timestep_fs=settings.timestep_fs) for T in settings.temperatures_K],
-        mobile=plan.mobile,
+        mobile=plan.system.mobile,
         replicas=settings.replicas,
         equilibration_ps=settings.equilibration_ps,
         n_carriers=n_carriers(plan, frame, hop),
-        hop_length_A=None if hop is None else hop_length(hop.initial, hop.final, plan.mobile),
+        hop_length_A=None if hop is None else hop_length(hop.initial, hop.final, plan.system.mobile),
         seed=plan.file.seed,
     )

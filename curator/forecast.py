@@ -77,7 +77,8 @@ def forecast(target: Path, *, trust: bool = False) -> Forecast:
 
 def _structure(plan: Plan) -> Frame:
     """Structure with its lattice as given, or the textbook's."""
-    return seed_structure(plan, None, None if isinstance(plan.structure, str) else plan.structure)[0]
+    structure = plan.system.structure
+    return seed_structure(plan, None, None if isinstance(structure, str) else structure)[0]
 
 
 def _label_seconds(plan: Plan, frame: Frame) -> float:
@@ -161,8 +162,8 @@ def _add_up(plan: Plan, theory: str, n_atoms: int, label_s: float, step_s: float
     n_epochs = plan.strategy.max_epochs
     times = {kind: duration(3600 * value) for kind, value in hours.items()}
     wall = f"{duration(3600 * total / n_workers)} with {n_workers} worker{'s' * (n_workers > 1)}"
-    made = "" if plan.search is None else f", a defect made in them ({DEFECT[plan.search.mechanism]})"
-    what = f"{n_atoms} atoms{made}, mobile {plan.mobile}, labels {theory}"
+    made = "" if plan.system.search is None else f", a defect made in them ({DEFECT[plan.system.search.mechanism]})"
+    what = f"{n_atoms} atoms{made}, mobile {plan.system.mobile}, labels {theory}"
     lines = (
         f"{file.name}: {what}: nothing is wrong with this campaign",
         f"  labels    up to {n_labels} in {n_rounds} rounds, {label_s:.2f} s CPU each: {times['label']}",

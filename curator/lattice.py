@@ -23,32 +23,33 @@ def seed_structure(
     relaxed
         The user's structure with its final cell, before it is repeated.
     """
-    system = plan.file.system
-    hop, heldout = plan.hop, plan.heldout_hop
-    if plan.search is not None:
+    system, asked = plan.system, plan.file.system
+    hop, heldout = system.hop, system.heldout_hop
+    if system.search is not None:
         assert hop is not None
         return with_charge(plan, hop.initial), hop, heldout
-    if isinstance(plan.structure, str):
+    if isinstance(system.structure, str):
         seed = build_seed(
-            plan.structure,
+            system.structure,
             lattice_constant_A,
-            plan.supercell,
-            charge=system.charge,
-            multiplicity=system.multiplicity,
+            system.supercell,
+            charge=asked.charge,
+            multiplicity=asked.multiplicity,
         )
         frame = seed.frame
-        hop = hop if system.hop is not None else seed.hop
-        heldout = heldout if system.heldout_hop is not None else seed.heldout
+        hop = hop if asked.hop is not None else seed.hop
+        heldout = heldout if asked.heldout_hop is not None else seed.heldout
     else:
         assert relaxed is not None
-        frame = with_charge(plan, frame_from_atoms(atoms_from_frame(relaxed).repeat(plan.supercell)))
+        frame = with_charge(plan, frame_from_atoms(atoms_from_frame(relaxed).repeat(system.supercell)))
     return frame, _hop_in(hop, frame), _hop_in(heldout, frame)
 
 
 def hops_of(plan: Plan, unit: Frame) -> tuple[NamedHop, ...]:
     """Hops that a plan asks to look for in a crystal, by its unit cell."""
-    assert plan.search is not None
-    return search_hops(with_charge(plan, unit), plan.mobile, plan.search, plan.supercell)
+    system = plan.system
+    assert system.search is not None
+    return search_hops(with_charge(plan, unit), system.mobile, system.search, system.supercell)
 
 
 def _hop_in(hop: Hop | None, frame: Frame) -> Hop | None:
@@ -75,8 +76,8 @@ def with_charge(plan: Plan, frame: Frame) -> Frame:
 
 def unit_cell(plan: Plan) -> Frame:
     """Conventional cell of a shipped builder with textbook lattice constant, or the user's structure."""
-    if isinstance(plan.structure, Frame):
-        return plan.structure
-    return rocksalt(
-        build_seed(plan.structure, None, plan.supercell).host_formula, build_seed(plan.structure).lattice_constant_A
-    )
+    structure = plan.system.structure
+    if isinstance(structure, Frame):
+        return structure
+    seed = build_seed(structure)
+    return rocksalt(seed.host_formula, seed.lattice_constant_A)

@@ -249,8 +249,8 @@ def measure_diffusion_of(
         settings.temperatures_K,
         lambda temperature_K, guessed_A: measure_diffusion(
             [trajectory for trajectory, T in zip(everything, temperatures, strict=True) if temperature_K == T],
-            context.plan.mobile,
-            hop_length_A=hop_length(hop.initial, hop.final, context.plan.mobile) if hop else None,
+            context.plan.system.mobile,
+            hop_length_A=hop_length(hop.initial, hop.final, context.plan.system.mobile) if hop else None,
             guessed_hop_length_A=guessed_A,
             n_carriers=n_carriers(context.plan, start, hop),
             equilibration_ps=settings.equilibration_ps,

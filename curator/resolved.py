@@ -103,8 +103,9 @@ def write_resolved(folder: CampaignFolder, plan: Plan, theory: Theory) -> None:
 
 def _structure_hashes(plan: Plan) -> list[str]:
     """Hashes of the structure and the hops that were read from files."""
-    frames = [plan.structure] if isinstance(plan.structure, Frame) else []
-    for files, hop in ((plan.file.system.hop, plan.hop), (plan.file.system.heldout_hop, plan.heldout_hop)):
+    system, asked = plan.system, plan.file.system
+    frames = [system.structure] if isinstance(system.structure, Frame) else []
+    for files, hop in ((asked.hop, system.hop), (asked.heldout_hop, system.heldout_hop)):
         if isinstance(files, HopFiles) and hop is not None:
             frames += [hop.initial, hop.final]
     return [frame.hash for frame in frames]

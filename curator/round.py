@@ -127,7 +127,7 @@ def label_contacts(context: Context, candidates: Sequence[Candidate]) -> None:
         [candidate.frame for candidate in candidates],
         context.plan.file.select.contact_labels,
         np.random.default_rng(context.plan.seed_of(0, Stage.LABEL, 2)),
-        first=atomic_numbers[context.plan.mobile],
+        first=atomic_numbers[context.plan.system.mobile],
     )
     wanted = [(frame, Provenance(0, f"contact/{pair}", "contact", "train", "contact")) for pair, frame in found]
     if wanted:

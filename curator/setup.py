@@ -174,7 +174,7 @@ def check_elements(plan: Plan, model: MaceModel) -> None:
     if not isinstance(plan.e0, str) and (unknown := set(plan.e0) - set(model.elements)):
         symbols = ", ".join(chemical_symbols[number] for number in sorted(unknown))
         raise BadInput(f"learn.e0: {plan.file.foundation} does not know {symbols}; leave it out")
-    frames = [unit_cell(plan), *plan.starts]
+    frames = [unit_cell(plan), *plan.system.starts]
     missing = {int(number) for frame in frames for number in frame.numbers} - set(model.elements)
     if missing:
         symbols = ", ".join(chemical_symbols[number] for number in sorted(missing))
@@ -193,11 +193,11 @@ def check_replay(plan: Plan, reference: str) -> None:
 
 def structure_in_cell(plan: Plan, folder: CampaignFolder) -> tuple[Frame, Hop | None, Hop | None]:
     """Structure, hop and held-out hop in the cell that the set-up has fixed."""
-    if plan.search is not None:
+    if plan.system.search is not None:
         followed = followed_hops(folder)
         return followed.hop.initial, followed.hop, followed.heldout
     frame = _frame_of_cell(folder)
-    return seed_structure(plan, float(frame.cell[0, 0]) if isinstance(plan.structure, str) else None, frame)
+    return seed_structure(plan, float(frame.cell[0, 0]) if isinstance(plan.system.structure, str) else None, frame)
 
 
 def _frame_of_cell(folder: CampaignFolder) -> Frame:
@@ -210,7 +210,7 @@ def fix_cell(context: Context) -> tuple[Frame, Hop | None, Hop | None]:
     plan = context.plan
     out = context.folder.setup / "cell.json"
     cell = plan.file.system.cell
-    builder = isinstance(plan.structure, str)
+    builder = isinstance(plan.system.structure, str)
     template = unit_cell(plan)
     if not out.exists():
         relaxed = RelaxedCell(template, 0, 0.0, True)
@@ -236,6 +236,6 @@ def fix_cell(context: Context) -> tuple[Frame, Hop | None, Hop | None]:
             "cpu_s": relaxed.cpu_s,
         }
         write_json(out, content)
-    if plan.search is not None:
+    if plan.system.search is not None:
         rank_hops(context, _frame_of_cell(context.folder))
     return structure_in_cell(plan, context.folder)

@@ -140,7 +140,7 @@ def campaign_json(context: Context, setup: Setup, rounds: Sequence[Json], *, fin
         "state": {"round": len(rounds), "finished": finished},
         "theory": context.theory.key,
         "foundation": {"reference": file.foundation, "hash": foundation_hash(context.folder)},
-        "mobile": context.plan.mobile,
+        "mobile": context.plan.system.mobile,
         "n_labels_total": _of_theory(context.journal.published, context.theory.key),
         "n_failed_labels": _of_theory(context.journal.quarantined, context.theory.key),
         "failed_labels": context.journal.failed_by_reason(context.theory.key),

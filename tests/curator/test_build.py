@@ -26,7 +26,7 @@ def campaign(**system: object) -> CampaignFile:
 def test_shipped_builder_brings_cell_mobile_and_hop(tmp_path: Path):
     plan = build_plan(campaign(), tmp_path)
     frame, hop, _ = seed_structure(plan, 4.1, None)
-    assert plan.mobile == "Li"
+    assert plan.system.mobile == "Li"
     assert len(frame) == 65
     assert hop is not None
     np.testing.assert_allclose(np.diag(frame.cell), 8.2)
@@ -91,8 +91,8 @@ def test_barrier_is_followed_where_a_hop_is_known(tmp_path: Path):
 def test_structure_file_is_repeated_after_its_cell_is_fixed(tmp_path: Path):
     write(tmp_path / "nacl.cif", bulk("NaCl", "rocksalt", a=5.64, cubic=True))
     plan = build_plan(campaign(structure="nacl.cif", mobile="Na", supercell=[1, 2, 3]), tmp_path)
-    assert isinstance(plan.structure, Frame)
-    frame, hop, _ = seed_structure(plan, None, plan.structure)
+    assert isinstance(plan.system.structure, Frame)
+    frame, hop, _ = seed_structure(plan, None, plan.system.structure)
     assert hop is None
     assert n_carriers(plan, frame, hop) == 4 * 6
     np.testing.assert_allclose(np.diag(frame.cell), np.array([1, 2, 3]) * 5.64, atol=1e-6)
@@ -190,9 +190,10 @@ def test_a_mechanism_makes_defect_and_hops(tmp_path: Path):
     """Two vacancy hops of a hexagonal metal: the structure becomes the supercell with the vacancy."""
     write(tmp_path / "mg.cif", bulk("Mg", a=3.209, c=5.211))
     plan = build_plan(campaign(structure="mg.cif", mobile="Mg", hop={"mechanism": "vacancy"}), tmp_path)
-    assert plan.supercell == (3, 3, 2)
+    assert plan.system.supercell == (3, 3, 2)
     assert plan.follows_barrier
-    frame, hop, heldout = seed_structure(plan, None, plan.structure if isinstance(plan.structure, Frame) else None)
+    assert isinstance(plan.system.structure, Frame)
+    frame, hop, heldout = seed_structure(plan, None, plan.system.structure)
     assert hop is not None
     assert heldout is not None
     assert len(frame) == len(heldout.initial) == 35
@@ -200,7 +201,7 @@ def test_a_mechanism_makes_defect_and_hops(tmp_path: Path):
     assert n_carriers(plan, frame, hop) == 1
     assert n_exam_labels(plan) == 12
     alone = campaign(structure="mg.cif", mobile="Mg", hop={"mechanism": "vacancy", "at_most": 1})
-    assert build_plan(alone, tmp_path).heldout_hop is None
+    assert build_plan(alone, tmp_path).system.heldout_hop is None
 
 
 @pytest.mark.parametrize(

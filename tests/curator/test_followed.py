@@ -64,7 +64,7 @@ def context(tmp_path: Path) -> Iterator[Context]:
 
 
 def test_the_easiest_hop_is_followed_and_the_next_held_out(context: Context):
-    unit = context.plan.structure
+    unit = context.plan.system.structure
     assert isinstance(unit, Frame)
     rank_hops(context, unit)
     chosen = followed_hops(context.folder)
@@ -74,8 +74,8 @@ def test_the_easiest_hop_is_followed_and_the_next_held_out(context: Context):
     # The sharpest turn has no saddle point of its own: refused, with the reason, and last.
     assert rows[2]["barrier_eV"] is None
     assert rows[2]["reasons"]
-    assert context.plan.hop is not None
-    assert chosen.hop.initial == context.plan.hop.initial
+    assert context.plan.system.hop is not None
+    assert chosen.hop.initial == context.plan.system.hop.initial
     assert chosen.heldout is not None
     assert len(chosen.hop.initial) == len(chosen.heldout.final) == 65
 
@@ -88,7 +88,7 @@ def test_the_easiest_hop_is_followed_and_the_next_held_out(context: Context):
 
 def test_the_order_is_that_of_barriers_not_of_lengths(context: Context, monkeypatch: pytest.MonkeyPatch):
     """With made-up barriers: the longest hop is the easiest, and the shortest has no saddle point."""
-    unit = context.plan.structure
+    unit = context.plan.system.structure
     assert isinstance(unit, Frame)
     made_up = dict(zip((each.hop.final.hash for each in hops_of(context.plan, unit)), (None, 0.3, 0.2), strict=True))
 
