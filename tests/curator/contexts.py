@@ -20,9 +20,12 @@ from curator.state import CampaignFolder
 
 
 @contextmanager
-def opened(content: Mapping[str, Any], folder: Path) -> Iterator[Context]:
-    """Context of a campaign file in a folder, whose tasks run one after the other in this process."""
-    plan = build_plan(CampaignFile.model_validate(content), folder.parent)
+def opened(content: Mapping[str, Any] | CampaignFile, folder: Path, base: Path | None = None) -> Iterator[Context]:
+    """Context of a campaign in a folder, whose tasks run one after the other in this process.
+
+    Paths in the campaign file are relative to ``base``, by default what the folder is in.
+    """
+    plan = build_plan(CampaignFile.model_validate(content), base or folder.parent)
     campaign = CampaignFolder(folder, Path())
     with acquire(campaign.journal) as fence:
         journal = Journal(campaign.journal, fence)

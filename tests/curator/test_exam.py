@@ -1,7 +1,6 @@
 """The exam of a small campaign that has just ended: a vacancy in LiF, the classical teacher, the shipped model."""
 
 import html
-import io
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,25 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
+from contexts import opened
 
 from curator import anchor
 from curator.backends.base import LabellerSpec
 from curator.backends.executor import SerialExecutor
-from curator.backends.labellers import labeller_calculator, make_labeller
+from curator.backends.labellers import labeller_calculator
 from curator.barriers.barrier import Barrier, find_barrier
-from curator.build import build_plan
 from curator.choose import _frames_for_distance
 from curator.config import CampaignFile
 from curator.context import Context, buy_labels, labelled
-from curator.datasets.fence import acquire
-from curator.datasets.journal import Journal, open_store
 from curator.datasets.label import Provenance
 from curator.datasets.sources import Hop, build_seed
 from curator.exam import take_exam, with_exam
 from curator.learners.foundation import load_foundation
 from curator.measure import records_for_test, round_numbers
-from curator.progress import Display
 from curator.report.page import write_report
 from curator.round import _splits_before, records_for_training
 from curator.setup import Setup
@@ -70,13 +65,7 @@ Open = Callable[..., Context]
 @pytest.fixture
 def campaign(ended: Path, tmp_path: Path) -> Iterator[Open]:
     """Open a copy of the campaign, as its driver does."""
-    folder = CampaignFolder(shutil.copytree(ended, tmp_path / "vacancy"), Path())
-    plan = build_plan(CampaignFile.model_validate(FILE), tmp_path)
-    with acquire(folder.journal) as fence:
-        journal = Journal(folder.journal, fence)
-        open_store(folder.store, journal).close()
-        display = Display(folder, Console(file=io.StringIO()))
-        context = Context(plan, folder, make_labeller(plan.labeller).theory, journal, SerialExecutor(), display)
+    with opened(FILE, shutil.copytree(ended, tmp_path / "vacancy")) as context:
         rng = np.random.default_rng(0)
         frames = [
             replace(SEED.frame, positions=SEED.frame.positions + rng.normal(0, 0.05, (31, 3))) for _ in range(N_BOUGHT)
@@ -85,14 +74,14 @@ def campaign(ended: Path, tmp_path: Path) -> Iterator[Open]:
         bought.append(Provenance(0, "t0", "t0", "test", "test"))
         buy_labels(context, list(zip(frames, bought, strict=True)), round_=0, stage="label")
 
-        def opened(max_labels: int = 300, executor: Any = None) -> Context:
+        def open_with(max_labels: int = 300, executor: Any = None) -> Context:
             content = {**FILE, "stop": {"max_labels": max_labels}} if max_labels >= 100 else FILE
             file = CampaignFile.model_validate(content)
             stop = file.stop.model_copy(update={"max_labels": max_labels})
-            changed = replace(plan, file=file.model_copy(update={"stop": stop}))
+            changed = replace(context.plan, file=file.model_copy(update={"stop": stop}))
             return replace(context, plan=changed, executor=executor or context.executor)
 
-        yield opened
+        yield open_with
 
 
 def setup(hop: Hop | None) -> Setup:
