@@ -20,6 +20,8 @@ LEAST_CORRELATION = 0.5
 """Of predicted and labelled force components; a model below it knows too little to judge labels."""
 MAX_FACTOR = 3.0
 """Forces this many times too large or too small are no error of a model that correlates with them."""
+LEAST_DEVIATIONS = 6
+"""Energies beyond the first of each composition that are enough to tell a unit."""
 OUTLIER_TIMES, OUTLIER_eV_PER_ATOM = 10.0, 0.1
 """An energy stands apart if it is this many times farther off than the others are (RMS), and this far off at least."""
 _CAUSES = (
@@ -34,6 +36,13 @@ _CAUSES = (
     (1000.0, "meV/Å"),
     (HARTREE, "Hartree/Å converted twice"),
     (HARTREE / BOHR, "Hartree/bohr converted twice"),
+)
+_ENERGY_CAUSES = (
+    (1 / HARTREE, "Hartree"),
+    (1 / RYDBERG, "Ry"),
+    (1 / KCAL_PER_MOL, "kcal/mol"),
+    (1 / KJ_PER_MOL, "kJ/mol"),
+    (1000.0, "meV"),
 )
 _ALIKE = 1.5
 """Two levels of theory differ by up to a third in their forces as well."""
@@ -75,12 +84,56 @@ def check_forces(predictions: Sequence[Prediction], records: Sequence[Record], w
             "labels must be forces, which point downhill: multiply them by -1"
         )
     if correlation > LEAST_CORRELATION and not 1 / MAX_FACTOR < factor < MAX_FACTOR:
-        alike = [unit for known, unit in _CAUSES if 1 / _ALIKE < factor / known < _ALIKE]
+        alike = _alike(factor, _CAUSES)
         guess = f", as of {' or '.join(alike)}" if alike else ""
         raise ValueError(
             f"{where}: the forces are {factor:.3g} times the foundation's {told}{guess}; labels must be in eV/Å, and "
             "energies in eV"
         )
+
+
+def check_energies(predictions: Sequence[Prediction], records: Sequence[Record], where: str) -> None:
+    """Check that labelled energies have the unit of a model's, by how they differ among frames of one composition.
+
+    The energies themselves tell nothing: what the model does not know of an element, E0s take up, and with them any
+    unit. Nothing is claimed but of a unit that is known by its factor.
+
+    Parameters
+    ----------
+    where
+        What holds the labels, for the message.
+
+    Raises
+    ------
+    ValueError
+        If the differences correlate, and are too large or too small by the factor of another unit.
+    """
+    compositions: dict[bytes, list[int]] = {}
+    for idx, record in enumerate(records):
+        compositions.setdefault(np.sort(record.frame.numbers).tobytes(), []).append(idx)
+    if len(records) - len(compositions) < LEAST_DEVIATIONS:
+        return
+    energies = np.array([(p.energy, r.label.energy) for p, r in zip(predictions, records, strict=True)])
+    for alike in compositions.values():
+        energies[alike] -= energies[alike].mean(axis=0)
+    predicted, label = energies.T
+    product, norms = float(predicted @ label), float((predicted @ predicted) * (label @ label))
+    if norms == 0 or product < LEAST_CORRELATION * np.sqrt(norms):
+        return
+    factor = float(label @ label) / product
+    n_atoms = float(np.mean([len(record.frame) for record in records]))
+    found = _alike(factor, (*_ENERGY_CAUSES, (1 / n_atoms, "eV per atom")))
+    if found and not 1 / MAX_FACTOR < factor < MAX_FACTOR:
+        raise ValueError(
+            f"{where}: among frames of one composition the energies differ by {factor:.3g} times what the foundation's "
+            f"do (correlation {product / np.sqrt(norms):.2f}), as of {' or '.join(found)}; labels must be in eV of the "
+            "whole frame"
+        )
+
+
+def _alike(factor: float, causes: Sequence[tuple[float, str]]) -> list[str]:
+    """Units whose factor it may be."""
+    return [unit for known, unit in causes if 1 / _ALIKE < factor / known < _ALIKE]
 
 
 def outliers(predictions: Sequence[Prediction], records: Sequence[Record]) -> list[str]:

@@ -279,7 +279,7 @@ def learnt_of(training: Sequence[Record]) -> list[Record]:
 
 
 def _check_labels(base: "MaceModel", data: Data, train: Path, replay: str | None) -> float | None:
-    """Refuse labels whose forces have another unit or sign, and tell of odd ones.
+    """Refuse labels that have another unit or sign, and tell of odd ones.
 
     Returns
     -------
@@ -289,7 +289,7 @@ def _check_labels(base: "MaceModel", data: Data, train: Path, replay: str | None
     """
     from curator.learners.mace import REPLAY
     from curator.learners.metrics import force_rmse
-    from curator.learners.plausible import N_COMPARED, check_forces, outliers
+    from curator.learners.plausible import N_COMPARED, check_energies, check_forces, outliers
     from curator.learners.replay import N_CHECKED
 
     learnt = learnt_of(data.train)
@@ -302,6 +302,8 @@ def _check_labels(base: "MaceModel", data: Data, train: Path, replay: str | None
             known = base.with_head(REPLAY) if REPLAY in base.heads else base
             check_forces(known.predict([record.frame for record in some]), some, f"--replay {replay}")
     energies = base.predict([record.frame for record in learnt], ("energy",)) if data.valid else predictions
+    with bad_input():
+        check_energies(energies, learnt, str(train))
     for note in outliers(energies, learnt):
         warnings.warn(f"{train}: {note}", Notice, stacklevel=2)
     return None if data.valid else force_rmse(predictions, learnt)

@@ -7,17 +7,17 @@ import pytest
 
 from curator.datasets.label import Record
 from curator.learners.base import Prediction
-from curator.learners.plausible import check_forces, outliers
+from curator.learners.plausible import check_energies, check_forces, outliers
 
 
-def model_of(records: list[Record], noise: float) -> list[Prediction]:
-    """Predictions off by noise, in units of the RMS force; energies off by an E0 of each element and 5 meV/atom."""
+def model_of(records: list[Record], noise: float, energy_noise_eV: float = 0.005) -> list[Prediction]:
+    """Predictions off by noise, in units of the RMS force; energies off by an E0 of each element and noise per atom."""
     rng = np.random.default_rng(0)
     scale = noise * np.sqrt(np.mean(np.concatenate([r.label.forces.ravel() for r in records]) ** 2))
     found = []
     for record in records:
         numbers, label = record.frame.numbers, record.label
-        shift = sum({3: 1.3, 9: -700.0}[int(z)] for z in numbers) + 0.005 * len(numbers) * rng.normal()
+        shift = sum({3: 1.3, 9: -700.0}[int(z)] for z in numbers) + energy_noise_eV * len(numbers) * rng.normal()
         found.append(Prediction(label.energy + shift, label.forces + scale * rng.normal(size=label.forces.shape)))
     return found
 
@@ -58,6 +58,35 @@ def test_nothing_is_claimed_by_a_model_that_knows_nothing(records: list[Record])
 def test_one_absurd_frame_is_not_taken_for_a_unit(records: list[Record]) -> None:
     predicted = model_of(records, 0.2)
     check_forces(predicted, [*times(records[:1], -500.0), *records[1:]], "f")
+
+
+def energies_times(records: list[Record], factor: float) -> list[Record]:
+    return [replace(r, label=replace(r.label, energy=factor * r.label.energy)) for r in records]
+
+
+@pytest.mark.parametrize(
+    ("factor", "told"),
+    [(1 / 27.2114, "Hartree"), (1 / 13.6057, "Ry"), (23.0605, "kcal/mol"), (1000.0, "meV")],
+)
+def test_the_unit_of_energies_is_named(records: list[Record], factor: float, told: str) -> None:
+    """Though forces are in eV/Å, and E0s would take up the unit of the energies."""
+    with pytest.raises(ValueError, match=rf"^f\.xyz: among frames of one composition .* as of {told}; labels must be"):
+        check_energies(model_of(records, 0.3), energies_times(records, factor), "f.xyz")
+
+
+def test_energies_per_atom_are_named(records: list[Record]) -> None:
+    each = [replace(r, label=replace(r.label, energy=r.label.energy / len(r.frame))) for r in records]
+    with pytest.raises(ValueError, match=r"as of .*eV per atom; labels must be in eV of the whole frame"):
+        check_energies(model_of(records, 0.3), each, "f")
+
+
+def test_right_energies_are_let_pass_by_any_model(records: list[Record]) -> None:
+    for error_eV_per_atom in (0.0, 0.005, 0.1, 3.0):
+        for factor in (1.0, 0.4, 2.5):
+            check_energies(model_of(records, 0.3, error_eV_per_atom), energies_times(records, factor), "f")
+    # A handful of energies, or none that differ, show no unit.
+    check_energies(model_of(records[:6], 0.0), energies_times(records[:6], 1 / 27.2114), "f")
+    check_energies(model_of(records[:1] * 8, 0.0, 0.0), records[:1] * 8, "f")
 
 
 def test_the_energy_that_stands_apart_is_named(records: list[Record]) -> None:

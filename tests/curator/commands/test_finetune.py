@@ -271,6 +271,20 @@ def test_labels_of_other_units_are_named(labelled: Path, tmp_path: Path) -> None
             finetune(tmp_path / "wrong.extxyz", *model, "--out", tmp_path / "model")
 
 
+def test_energies_of_another_unit_are_named(labelled: Path, tmp_path: Path) -> None:
+    """Forces and energies of the foundation itself, but for the unit of the energies."""
+    foundation = load_model(labelled.parent / "model")
+    images = [read(labelled, index=0) for _ in range(8)]
+    for seed, atoms in enumerate(images):
+        atoms.rattle(0.1, seed=seed)
+        (known,) = foundation.predict([frame_from_atoms(atoms)])
+        atoms.arrays["REF_forces"], atoms.info["REF_energy"] = known.forces, known.energy / 27.2114
+    write(tmp_path / "hartree.extxyz", images)
+    model = ("--model", labelled.parent / "model", "--strategy", "naive")
+    with pytest.raises(BadInput, match=r"hartree\.extxyz: .* energies differ by 0\.0367 times .* as of Hartree"):
+        finetune(tmp_path / "hartree.extxyz", *model, "--out", tmp_path / "model")
+
+
 def test_elements_and_missing_labels_are_told_by_place(labelled: Path, tmp_path: Path) -> None:
     images = read(labelled.with_name("valid.extxyz"), index=":")
     images[1].symbols[0] = "Cl"
