@@ -169,7 +169,7 @@ def _if_many_carry(walks: Walks) -> Walks:
     correlated = (
         f"hops may be correlated if more than one carrier moves: over {over_long.plateau.fit.stride * interval_ps:g} "
         f"ps an ion keeps {long.D_A2_per_ps / short.D_A2_per_ps:.0%} of its diffusivity, and the intervals reach down "
-        "as far; give --carriers, or system.carriers of a campaign"
+        "as far; give --carriers, or system.carriers when a campaign is set up"
     )
     return replace(
         walks,

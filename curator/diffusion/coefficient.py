@@ -81,8 +81,8 @@ def measure_walk(
     ``D² / n_hops`` to the variance of any quadratic estimate: ``SE² = SE_fit² + D² / n_hops``. For a walk of fixed hop
     length without noise this is exact, since the squared displacement by Poisson many hops of length l, m in the mean,
     has the variance ``(2 m² / 3 + m) l⁴``. The estimate is a sum of squares, so its interval is that of a chi-squared
-    variable with ``2 D² / SE²`` degrees of freedom (F. E. Satterthwaite, Biometrics Bull. 2, 110 (1946)): for hops
-    alone the exact one of a Poisson count, for many of them the normal one.
+    variable with ``2 D² / SE²`` degrees of freedom (F. E. Satterthwaite, Biometrics Bull. 2, 110 (1946)): for many
+    hops the normal one, for few one that begins and ends higher.
 
     If hops are undone some time later, D is too high by more than its error knows. It lies between its values for hops
     that are undone at once and after half a stride (`remembering` in ``walk.py``); the interval goes from the lower end
@@ -265,7 +265,7 @@ def upper_bound(walk: MeasuredWalk, hop_length_A: float, time_ps: float, n_walks
 def chi2_coefficient(D: float, error: float) -> Coefficient:
     """Coefficient whose estimate, a scaled chi-squared variable, came out as ``D`` with the standard error ``error``.
 
-    Its value is moved up by ``ln(dof / 2) - digamma(dof / 2)``, by 1 % where the error is 14 % and by 5 % where it is
+    Its value is moved up by ``ln(dof / 2) - digamma(dof / 2)``, by 1 % where the error is 14 % and by 6 % where it is
     a third, so that ln D is unbiased: an activation energy is a slope of ln D, and the coldest point has fewest hops.
     """
     if not error > 0 or error > D:

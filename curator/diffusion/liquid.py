@@ -11,7 +11,7 @@ from curator.datasets.units import KB_J_PER_K
 from curator.diffusion import refusals
 from curator.diffusion.coefficient import Coefficient, measure_walk, upper_bound
 from curator.diffusion.diffusivity import Diffusivity, refused
-from curator.diffusion.runs import length_of_a_hop, prepare, seen, too_short
+from curator.diffusion.runs import guess, length_of_a_hop, prepare, seen, too_short
 from curator.diffusion.tensor import diffusivity_tensor, raised
 from curator.diffusion.walk import Floats
 from curator.positions import in_mass_frame
@@ -75,11 +75,11 @@ def liquid_diffusivity_of_positions(
         return refused(known, not_diffusive)
     if reason := refusals.too_few_hops(walk, runs.time_ps):
         bound = upper_bound(walk, length_A, runs.time_ps, runs.n_mobile)
-        return replace(known, status="bound", reasons=(reason,), bound_A2_per_ps=bound)
+        return replace(known, status="bound", reasons=(reason, *guess(runs, length_A)), bound_A2_per_ps=bound)
     if reason := not_diffusive or refusals.not_stationary(paths, walk, runs.interval_ps):
         return refused(known, reason)
     tracer, added, uncorrected = correct_for_finite_size(walk.coefficient, runs.cell, temperature_K, viscosity_mPa_s)
-    reasons = refusals.cautions(walk, runs.interval_ps)
+    reasons = (*refusals.cautions(walk, runs.interval_ps), *guess(runs, length_A))
     return replace(
         known,
         status="measured",

@@ -13,7 +13,7 @@ from curator.diffusion.carriers import Walks, bounds, may_be_correlated, walks_o
 from curator.diffusion.coefficient import haven_ratio, shared
 from curator.diffusion.diffusivity import Diffusivity, as_json, refused
 from curator.diffusion.liquid import liquid_diffusivity_of_positions
-from curator.diffusion.runs import Runs, length_of_a_hop, prepare, seen, too_short
+from curator.diffusion.runs import Runs, guess, length_of_a_hop, prepare, seen, too_short
 from curator.diffusion.tensor import describe, diffusivity_tensor
 from curator.diffusion.walk import Floats
 from curator.positions import hop_length, in_host_frame
@@ -208,7 +208,7 @@ def _judged(runs: Runs, walks: Walks, tracer: bool) -> Diffusivity:
         return replace(
             known,
             status="bound",
-            reasons=(reason, *walks.doubts),
+            reasons=(reason, *walks.doubts, *guess(runs, walks.hop_length_A)),
             bound_A2_per_ps=of_carrier,
             tracer_bound_A2_per_ps=of_ion if tracer else None,
         )
@@ -234,7 +234,7 @@ def _measured(known: Diffusivity, runs: Runs, walks: Walks, tracer: bool) -> Dif
         *refusals.cautions(of_sum, walks.interval_ps),
         *may_be_correlated(walks, tracer=tracer),
         *walks.doubts,
-        *(() if runs.hop_length_A is not None else (_guessed(walks.hop_length_A),)),
+        *guess(runs, walks.hop_length_A),
         *((plane,) if plane else ()),
     )
     return replace(
@@ -269,7 +269,3 @@ def coldest_first(
         found[temperature_K] = measure(temperature_K, guessed_A)
         guessed_A = guessed_A or found[temperature_K].hop_length_A
     return [found[temperature_K] for temperature_K in temperatures_K]
-
-
-def _guessed(length_A: float) -> str:
-    return f"hop length not given: taken as the distance of neighbouring mobile ions, {length_A:.2f} Å"

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from curator.diffusion.coefficient import MeasuredWalk
 from curator.diffusion.diffusivity import Diffusivity, refused
-from curator.diffusion.walk import ALL_AT_LEAST_PS, LONGEST_AT_LEAST_PS, Floats, msd_curve
+from curator.diffusion.walk import Floats, least_times_ps, msd_curve
 from curator.positions import neighbour_distance, species_masks, unwrap
 
 N_AVERAGED = (1, 2, 5, 10)
@@ -151,14 +151,21 @@ def length_of_a_hop(runs: Runs) -> float:
     )
 
 
+def guess(runs: Runs, length_A: float) -> tuple[str, ...]:
+    """That the length of a hop was guessed, if it was."""
+    if runs.hop_length_A is not None:
+        return ()
+    return (f"hop length not given: taken as the distance of neighbouring mobile ions, {length_A:.2f} Å",)
+
+
 def too_short(runs: Runs) -> Diffusivity:
     """The refusal of trajectories that no walk could be fitted to."""
     longest_ps = max((len(run) - 1 for run in runs.kept), default=0) * runs.interval_ps
+    one_ps, all_ps = least_times_ps(runs.interval_ps)
     return refused(
         runs.nothing_known,
         f"too short: the longest trajectory has {longest_ps:g} ps after {runs.equilibration_ps:g} ps of equilibration, "
-        f"all have {runs.time_ps:g} ps; give {LONGEST_AT_LEAST_PS:g} ps each and {ALL_AT_LEAST_PS:g} ps "
-        "in all, or more",
+        f"all have {runs.time_ps:g} ps; give {one_ps:g} ps each and {all_ps:g} ps in all, or more",
     )
 
 

@@ -45,7 +45,8 @@ def diffusivity_tensor(paths: Sequence[Floats], interval_ps: float, walk: Measur
     """Diffusivity tensor of walks whose scalar diffusivity was measured.
 
     Each component of the sine spectrum's 3 by 3 matrix is a constant and a parabola, as the scalar spectrum is; they
-    are fitted by least squares, with the weights that the scalar fit gives to its modes. The variance is that of a
+    are fitted by least squares, with the weights that the scalar fit gives to its modes, and scaled by what makes the
+    scalar unbiased in its logarithm, and whatever else it was corrected by. The variance is that of a
     Gaussian process, ``(S_ii S_jj + S_ij²)`` a mode, and that of counting: hops of length l along an axis displace by
     ``l_i⁴ <= l² l_i²``, so that ``D_ii`` has at most the variance ``D_ii tr D / n_hops``, of one hop at least.
 
@@ -94,9 +95,13 @@ def diffusivity_tensor(paths: Sequence[Floats], interval_ps: float, walk: Measur
     D, error = components(power)
     axes = np.linalg.eigh(D)[1].T[::-1]
     principal, principal_error = components(axes @ power @ axes.T)
-    error, principal_error = walk.widened * error, walk.widened * principal_error
+    scale = 3 * walk.coefficient.D_A2_per_ps / float(np.trace(D)) / n_parts
     return Tensor(
-        D / n_parts, error / n_parts, np.diagonal(principal) / n_parts, np.diagonal(principal_error) / n_parts, axes
+        scale * D,
+        scale * walk.widened * error,
+        scale * np.diagonal(principal),
+        scale * walk.widened * np.diagonal(principal_error),
+        axes,
     )
 
 

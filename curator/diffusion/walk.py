@@ -23,9 +23,6 @@ MIN_PERIODS = 8
 """Fewest strides in the longest path: with fewer modes a constant cannot be told from a parabola."""
 SHORTEST_PS = 1.0
 """Shortest stride of a diffusivity in ps: some ten vibrations."""
-LONGEST_AT_LEAST_PS = MIN_PERIODS * SHORTEST_PS
-ALL_AT_LEAST_PS = MIN_MODES * SHORTEST_PS
-"""What the longest path, and all paths together, must last for a diffusivity to be fitted at the shortest stride."""
 N_ERRORS = 3.5
 """Standard errors by which strides may differ. Up to twenty are compared: at two errors, chance alone would move one
 walk in six to a worse stride, and the interval would miss too often."""
@@ -118,9 +115,17 @@ class Spectrum:
     n_coordinates: int
 
 
+def least_times_ps(interval_ps: float) -> tuple[float, float]:
+    """What the longest path, and all paths together, must last in ps for a fit to frames ``interval_ps`` apart."""
+    strides_ps = (stride * interval_ps for stride in STRIDES)
+    stride_ps = next((each for each in strides_ps if each > SHORTEST_PS - 1e-9), SHORTEST_PS)
+    return MIN_PERIODS * stride_ps, MIN_MODES * stride_ps
+
+
 def shortest_run_ps(n_runs: int) -> float:
-    """What each of several trajectories must last in ps for a diffusivity to be fitted to all of them."""
-    return max(LONGEST_AT_LEAST_PS, ALL_AT_LEAST_PS / n_runs)
+    """What each of several trajectories must last in ps for a diffusivity, where a number of frames makes 1 ps."""
+    longest_ps, all_ps = least_times_ps(SHORTEST_PS)
+    return max(longest_ps, all_ps / n_runs)
 
 
 def spectrum(paths: Sequence[Floats]) -> Spectrum:

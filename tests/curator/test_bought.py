@@ -203,6 +203,15 @@ def test_the_error_shrinks_by_what_is_bought_and_the_verdict_gets_better(undeter
     assert after["cost"]["md_cpu_s"] > before["cost"]["md_cpu_s"]
 
 
+def test_a_trajectory_that_exploded_while_exploring_holds_the_end_up(tmp_path: Path):
+    begin(tmp_path)
+    exploded = {"run": "start0/T900/r0", "status": "exploded", "reason": "a force of 900 eV/Å", "cpu_s": 1.0}
+    write_json(newest(tmp_path).parent / "explore" / "candidates.json", {"runs": [exploded]})
+    content = go_on(tmp_path, campaign_file())
+    assert (content["n_explosions"], content["verdict"]) == (1, "not_yet")
+    assert any("exploded" in reason for reason in content["reasons"])
+
+
 def test_trajectories_are_continued_and_what_was_found_is_kept(undetermined: Path, bought: Path):
     before, after = read_json(newest(undetermined)), read_json(newest(bought))
     whole = trajectories(bought)

@@ -1,6 +1,7 @@
 """The input for LAMMPS, run by LAMMPS with the classical potential in place of the model."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -86,6 +87,12 @@ def test_carriers_that_nobody_has_counted_are_not_in_the_command(interstitial: F
         assert ("--carriers 2" in (tmp_path / "in.diffusion").read_text()) is named
 
 
+def test_the_thermostat_is_damped_by_the_time_of_the_friction(interstitial: Frame, tmp_path: Path) -> None:
+    write_lammps_input(tmp_path, interstitial, [replace(RUNS[0], friction_per_ps=0.25)], mobile="Li")
+    text = (tmp_path / "in.diffusion").read_text()
+    assert re.search(r"langevin \$\{temperature_K\} \$\{temperature_K\} 4 ", text)
+
+
 def test_the_command_that_it_names_measures_the_diffusivity(
     interstitial: Frame, tmp_path: Path, run_input: Callable
 ) -> None:
@@ -98,9 +105,10 @@ def test_the_command_that_it_names_measures_the_diffusivity(
     done = subprocess.run(f"{command} --json", shell=True, capture_output=True, text=True, check=True)
     told = json.loads(done.stdout)
     assert (told["temperature_K"], told["n_trajectories"], told["time_ps"]) == (1000.0, 2, pytest.approx(40.0))
+    assert (told["status"], told["hop_length_A"], told["n_carriers"]) == ("measured", 3.4913, 1)
     # 5.7 Å²/ps in long trajectories.
-    assert told["status"] == "measured"
-    assert 0.3 * 5.7 < told["D_A2_per_ps"] < 3 * 5.7
+    low, high = told["ci95_A2_per_ps"]
+    assert low / 1.3 < 5.7 < 1.3 * high
 
 
 @pytest.mark.parametrize(

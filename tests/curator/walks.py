@@ -21,3 +21,12 @@ def measure(positions: np.ndarray | list[np.ndarray], **options: Any) -> Diffusi
         "unwrapped": True,
     }
     return diffusivity_of_positions(positions, kmc.NUMBERS, kmc.CELL, 100.0, **(defaults | options))
+
+
+def measure_ions(ions: np.ndarray | list[np.ndarray], **options: Any) -> Diffusivity:
+    """Of lithium ions, shape ``(n_frames, n_ions, 3)``, beside a fluorine that stands still in a box of 40 Å."""
+    defaults = {"mobile": "Li", "hop_length_A": kmc.HOP_LENGTH_A, "equilibration_ps": 0.0, "unwrapped": True}
+    runs = ions if isinstance(ions, list) else [ions]
+    n_ions = runs[0].shape[1]
+    everything = [np.concatenate([run, np.zeros((len(run), 1, 3))], axis=1) for run in runs]
+    return diffusivity_of_positions(everything, [3] * n_ions + [9], np.eye(3) * 40, 100.0, **(defaults | options))

@@ -49,12 +49,14 @@ def test_its_barrier_and_its_diffusion_are_measured(fumi_tosi: Path, curator_her
         done = curator_here("barrier", "lif-interstitial", "--supercell", "2", "2", "1", "--model", name, "--json")
         assert done.stdout, done.stderr
         barriers.append(json.loads(done.stdout)["energies_eV"])
-        md = ["--temperature-K", "900", "--duration-ps", "0.3", "--equilibration-ps", "0.1", "--replicas", "1"]
+        md = ["--temperature-K", "900", "--duration-ps", "0.3", "--equilibration-ps", "0.1", "--replicas", "2"]
         done = curator_here("diffusion", "lif-interstitial", "--mobile", "Li", "--model", name, *md, "--json")
         assert done.returncode == 0, done.stderr
         diffusivities.append(json.loads(done.stdout))
     assert barriers[0] == pytest.approx(barriers[1], abs=1e-9)
     assert diffusivities[0] == diffusivities[1]
+    (point,) = diffusivities[0]["diffusion"]
+    assert (point["n_trajectories"], point["time_ps"]) == (2, pytest.approx(2 * 0.3))
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,25 @@ def test_a_start_on_a_ridge_is_no_minimum():
     assert "no minimum" in barrier.reasons[0]
 
 
+def test_an_end_point_that_slides_into_the_next_well_is_told():
+    """From x = 0.3 down to 1: another hop than the one that was asked for."""
+    barrier = find_barrier(Hop(pair(-0.9), pair(0.3)), TwoWells())
+    assert barrier.barrier_eV is None
+    assert any(reason.startswith("the final state left its site: atom ") for reason in barrier.reasons)
+
+
+def test_end_points_without_a_hill_between_them_have_no_barrier():
+    barrier = find_barrier(Hop(pair(-0.9), pair(0.9)), TwoWells(height=-0.3), method="ci-neb")
+    assert barrier.barrier_eV is None
+    assert barrier.reasons
+
+
+def test_an_end_point_that_runs_out_of_steps_is_told():
+    barrier = find_barrier(two_wells(), TwoWells(), max_steps=1)
+    assert barrier.barrier_eV is None
+    assert any(reason.startswith("the initial state did not relax: ") for reason in barrier.reasons)
+
+
 def test_end_points_that_fall_together_give_no_barrier():
     barrier = find_barrier(Hop(pair(0.5), pair(0.9)), TwoWells())
     assert barrier.barrier_eV is None

@@ -9,7 +9,7 @@ import kmc
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.io import write
+from ase.io import read, write
 from typer.testing import CliRunner
 
 from curator.commands.diffusion import app
@@ -121,6 +121,63 @@ def test_the_conductivity_is_told_where_the_charge_is_given(folder: Path):
     # Some thousand, whose error is some hundred.
     assert f"conductivity = {found['mS_per_cm']:.0f} ± {found['error']:.0f} mS/cm, {low:.0f} to {high:.0f}\n" in text
     assert told(*flags[:-2])["conductivity"] is None
+
+
+@pytest.fixture(scope="module")
+def four_ions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four lithium ions that hop among fluorines at rest, and two chlorines that diffuse as well."""
+    rng = np.random.default_rng(0)
+    ions = kmc.hoppers(rng, 4, 0.5, 200, 0.1)
+    host = np.stack(np.meshgrid(*[[5.0, 25.0]] * 3), axis=-1).reshape(-1, 3)
+    astray = host[:2] + 10 + np.cumsum(rng.normal(scale=0.25, size=(len(ions), 2, 3)), axis=0)
+    path = tmp_path_factory.mktemp("ions") / "ions.extxyz"
+    cell = 40 * np.eye(3)
+    frames = [np.vstack([a, host, b]) % 40 for a, b in zip(ions, astray, strict=True)]
+    write(path, [Atoms("Li4F8Cl2", frame, cell=cell, pbc=True) for frame in frames])
+    return path
+
+
+def test_carriers_share_what_they_conduct_together(four_ions: Path):
+    own = ("--host", "F", "--hop-length-A", kmc.HOP_LENGTH_A, "--ion-charge", 1)
+    flags = (four_ions, *LI, *at(800), *EVERY, *own)
+    found, together = told(*flags, "--carriers", 4), told(*flags)
+    low, high = found["ci95_A2_per_ps"]
+    assert low < kmc.known_D(0.5) < high
+    assert (found["n_carriers"], found["hop_length_A"]) == (4, pytest.approx(kmc.HOP_LENGTH_A, abs=1e-4))
+    assert found["host"] == ["F"]
+    assert together["D_A2_per_ps"] == pytest.approx(4 * found["D_A2_per_ps"], rel=1e-3)
+    # n q² D / (V kT) in SI, in mS/cm, however it is shared.
+    per_D = 10 * 1.602176634e-19**2 * 1e-8 / (40e-10**3 * 1.380649e-23 * 800)
+    for one, n_carriers in ((found, 4), (together, 1)):
+        conducted = n_carriers * one["D_A2_per_ps"] * per_D
+        assert one["conductivity"]["mS_per_cm"] == pytest.approx(conducted, rel=1e-5)
+
+
+def test_what_diffuses_is_no_host(four_ions: Path):
+    """All but the mobile ions are, unless it is said which."""
+    found = told(four_ions, *LI, *at(800), *EVERY, "--carriers", 4, "--hop-length-A", kmc.HOP_LENGTH_A)
+    assert (found["host"], found["status"]) == (["F", "Cl"], "refused")
+    (reason,) = found["reasons"]
+    assert reason.startswith("host diffuses: D of Cl is ")
+    assert reason.endswith("name only the elements that stay as the host")
+
+
+@pytest.mark.parametrize("liquid", [(), ("--liquid",)])
+def test_a_wrong_time_between_frames_looks_like_an_explosion(folder: Path, liquid: tuple[str, ...]):
+    flags = (*LI, *at(1000), "--frame-interval-fs", 1, "--equilibration-ps", 0, *liquid)
+    found = told(folder / "1000.extxyz", *flags)
+    assert found["status"] == "refused"
+    assert found["reasons"][0].startswith("exploded: between frames")
+
+
+def test_replicas_share_atoms_and_cell(folder: Path, tmp_path: Path):
+    images = read(folder / "again.extxyz", index=":")
+    wider = [Atoms(a.numbers, a.positions, cell=1.01 * a.cell.array, pbc=True) for a in images]
+    turned = [a[::-1] for a in images]
+    for changed, complaint in ((turned, "has other atoms than"), (wider, "has another cell than")):
+        write(tmp_path / "b.extxyz", changed)
+        with pytest.raises(BadInput, match=rf"b\.extxyz: {complaint} .*800\.extxyz"):
+            invoke(folder / "800.extxyz", tmp_path / "b.extxyz", *LI, *at(800), *EVERY)
 
 
 def test_hops_that_were_not_counted_are_not_told(folder: Path):

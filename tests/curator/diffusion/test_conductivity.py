@@ -5,6 +5,7 @@ import json
 import kmc
 import numpy as np
 import pytest
+from walks import measure_ions
 
 from curator.diffusion.coefficient import Coefficient
 from curator.diffusion.conductivity import conductivity, conductivity_as_json
@@ -45,15 +46,8 @@ def test_independent_ions_conduct_by_nernst_and_einstein():
     """Nothing correlates them, so that n ions with the tracer's D are the sum; by how many it is shared is the same."""
     rng = np.random.default_rng(3)
     n, rate, length_A, temperature_K = 16, 0.5, 40.0, 700.0
-    run = np.zeros((4001, n + 1, 3))
-    run[:, :n] = kmc.hoppers(rng, n, rate, 400, 0.1)
-    options = {"mobile": "Li", "unwrapped": True, "hop_length_A": kmc.HOP_LENGTH_A, "temperature_K": temperature_K}
-    found = {
-        shared: diffusivity_of_positions(
-            run, [3] * n + [9], np.eye(3) * length_A, 100.0, n_carriers=shared, equilibration_ps=0.0, **options
-        )
-        for shared in (1, n)
-    }
+    ions = kmc.hoppers(rng, n, rate, 400, 0.1)
+    found = {shared: measure_ions(ions, n_carriers=shared, temperature_K=temperature_K) for shared in (1, n)}
     known = 10 * n * E_C**2 * kmc.known_D(rate) * 1e-8 / ((length_A * 1e-10) ** 3 * KB_J_PER_K * temperature_K)
     one, each = (conductivity(d, 1.0, shared) for shared, d in found.items())
     assert one is not None

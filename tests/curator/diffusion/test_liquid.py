@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from curator.diffusion import refusals
 from curator.diffusion.coefficient import Coefficient
 from curator.diffusion.liquid import (
     correct_for_finite_size,
@@ -55,6 +56,13 @@ def test_a_liquid_of_one_element_has_a_diffusivity_without_a_host():
     assert covered >= 34
     assert found.status == "measured"
     assert found.collective is None
+
+
+@pytest.mark.parametrize("gate", ["exploded", "not_diffusive", "not_stationary"])
+def test_what_a_gate_says_refuses(gate: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(refusals, gate, lambda *_: "why")
+    found = measure(brownian(np.random.default_rng(0), 0.4))
+    assert (found.status, found.reasons, found.main) == ("refused", ("why",), None)
 
 
 def test_it_is_measured_against_the_centre_of_mass():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ase.data import atomic_masses
 from ase.geometry import cellpar_to_cell
-from walks import D_PER_RATE, measure
+from walks import D_PER_RATE, measure, measure_ions
 
 from curator.datasets.sources import build_seed
 from curator.diffusion.measurement import (
@@ -69,12 +69,9 @@ def test_tracer_and_haven_ratio_of_the_interstitialcy():
 
 def test_the_haven_ratio_of_independent_ions_is_one_within_its_error():
     rng = np.random.default_rng(0)
-    options = {"mobile": "Li", "unwrapped": True, "hop_length_A": kmc.HOP_LENGTH_A, "n_carriers": 4}
     ratios, errors = [], []
     for _ in range(40):
-        run = np.zeros((1001, 5, 3))
-        run[:, :4] = kmc.hoppers(rng, 4, 0.5, 100, 0.1)
-        found = diffusivity_of_positions(run, [3] * 4 + [9], np.eye(3) * 40, 100.0, **options)
+        found = measure_ions(kmc.hoppers(rng, 4, 0.5, 100, 0.1), n_carriers=4)
         ratios.append(found.haven_ratio)
         errors.append(found.haven_ratio_error)
     # The mean of 40; a standard deviation of 40 is known to 11 %, and the error is a tenth too large.
@@ -171,18 +168,16 @@ def test_a_replica_too_short_for_the_stride_does_not_matter():
     runs = [kmc.collinear(np.random.default_rng(n), 1.0, time_ps, 0.1) for n, time_ps in enumerate((100.0, 0.6))]
     found = measure(runs, tracer=True)
     assert found.status == "measured"
-    assert np.trace(found.collective_tensor.D_A2_per_ps) / 3 == pytest.approx(found.D_A2_per_ps, rel=0.2)
+    assert np.trace(found.collective_tensor.D_A2_per_ps) / 3 == pytest.approx(found.D_A2_per_ps)
 
 
 def test_carriers_that_forget_their_hops_raise_no_caution():
-    rng = np.random.default_rng(3)
-    ions = kmc.hoppers(rng, 4, 0.5, 600.0, 0.1)
-    positions = np.concatenate([ions, np.zeros((len(ions), 4, 3))], axis=1)
-    numbers, options = [3] * 4 + [9] * 4, {"mobile": "Li", "hop_length_A": kmc.HOP_LENGTH_A, "unwrapped": True}
-    found = diffusivity_of_positions(positions, numbers, np.eye(3) * 50, 100.0, n_carriers=4, tracer=False, **options)
+    found = measure_ions(kmc.hoppers(np.random.default_rng(3), 4, 0.5, 600.0, 0.1), n_carriers=4, tracer=False)
     assert found.status == "measured"
     assert not any("correlated" in reason for reason in found.reasons)
-    assert found.msd.msd_A2[-1] / (6 * found.msd.lag_ps[-1]) == pytest.approx(found.D_A2_per_ps, rel=1.0)
+    # Of a carrier, like D: at a lag of 10 ps sixty times four independent stretches know it to some ten per cent.
+    lag = int(np.searchsorted(found.msd.lag_ps, 10.0))
+    assert found.msd.msd_A2[lag] / (6 * found.msd.lag_ps[lag]) == pytest.approx(found.D_A2_per_ps, rel=0.3)
 
 
 def test_json_has_units_and_no_nan():
@@ -191,7 +186,7 @@ def test_json_has_units_and_no_nan():
     assert content["D_cm2_per_s"] == pytest.approx(1e-4 * content["D_A2_per_ps"])
     for walk in (content["tracer"], content["collective"]):
         assert walk.keys() == {"D_A2_per_ps", "D_cm2_per_s", "error_A2_per_ps", "ci95", "tensor"}
-        assert np.trace(walk["tensor"]["D_A2_per_ps"]) / 3 == pytest.approx(walk["D_A2_per_ps"], rel=0.2)
+        assert np.trace(walk["tensor"]["D_A2_per_ps"]) / 3 == pytest.approx(walk["D_A2_per_ps"], rel=1e-4)
         assert walk["tensor"]["n_dimensions"] == 3
         assert walk["ci95"][0] < walk["D_A2_per_ps"] < walk["ci95"][1]
     assert content["collective"]["ci95"] == content["ci95_A2_per_ps"]
@@ -250,12 +245,7 @@ def test_diffusion_in_a_plane_is_called_so():
 
 
 def test_many_carriers_may_have_correlated_hops():
-    rng = np.random.default_rng(7)
-    run = np.zeros((1001, 17, 3))
-    run[:, :16] = kmc.hoppers(rng, 16, 0.1, 100, 0.1)
-    numbers = [3] * 16 + [9]
-    options = {"mobile": "Li", "unwrapped": True, "hop_length_A": kmc.HOP_LENGTH_A, "n_carriers": 16}
-    found = diffusivity_of_positions(run, numbers, np.eye(3) * 40, 100.0, **options)
+    found = measure_ions(kmc.hoppers(np.random.default_rng(7), 16, 0.1, 100, 0.1), n_carriers=16)
     (reason,) = (reason for reason in found.reasons if reason.startswith("hops may be correlated: the collective "))
     # Two residence times of 10 ps each, sixteen times for three coordinates; the residence time is known to a fifth.
     needed_ps = re.search(
@@ -269,10 +259,7 @@ def test_many_carriers_may_have_correlated_hops():
 def of_concerted_hops(rng: np.random.Generator, n_together: int, n_events: int) -> tuple[Diffusivity, float]:
     """Diffusivity of twelve ions that all conduct, some of them together, and the known one."""
     n, time_ps = 12, 150.0
-    run = np.zeros((1501, n + 1, 3))
-    run[:, :n] = kmc.concerted(rng, n, n_together, n_events / time_ps, time_ps, 0.1)
-    options = {"mobile": "Li", "hop_length_A": kmc.HOP_LENGTH_A, "unwrapped": True, "equilibration_ps": 0.0}
-    found = diffusivity_of_positions(run, [3] * n + [9], np.eye(3) * 40, 100.0, n_carriers=n, **options)
+    found = measure_ions(kmc.concerted(rng, n, n_together, n_events / time_ps, time_ps, 0.1), n_carriers=n)
     return found, n_together**2 * kmc.known_D(n_events / time_ps) / n
 
 
@@ -313,14 +300,10 @@ def test_the_intervals_of_unknown_carriers_reach_down_to_many_that_hop_back():
     """Sixteen of them, counted as one: D is too high by a third, and so is the tracer's."""
     rng = np.random.default_rng(5)
     n, rate, correlation = 16, 0.3125, -0.2
-    numbers, options = [3] * n + [9], {"mobile": "Li", "hop_length_A": kmc.HOP_LENGTH_A, "unwrapped": True}
     known = kmc.known_D(rate, correlation)
     n_told, n_covered, ratio = 0, 0, []
     for _ in range(12):
-        runs = [np.zeros((1001, n + 1, 3)) for _ in range(2)]
-        for run in runs:
-            run[:, :n] = kmc.hoppers(rng, n, rate, 100, 0.1, correlation=correlation)
-        found = diffusivity_of_positions(runs, numbers, np.eye(3) * 50, 100.0, equilibration_ps=0.0, **options)
+        found = measure_ions([kmc.hoppers(rng, n, rate, 100, 0.1, correlation=correlation) for _ in range(2)])
         if found.status == "measured":
             n_told += any(reason.startswith("hops may be correlated if more than one") for reason in found.reasons)
             of_sum, of_ion = found.collective.ci95_A2_per_ps, found.tracer.ci95_A2_per_ps

@@ -8,6 +8,7 @@ import pytest
 from walks import D_PER_RATE, measure
 
 from curator.datasets.frame import Frame
+from curator.diffusion import refusals
 from curator.diffusion.measurement import as_json, measure_diffusion
 from curator.trajectory import MDSettings, Trajectory
 
@@ -33,6 +34,15 @@ def trajectory(positions: np.ndarray, numbers: np.ndarray, cell: np.ndarray, tem
         n,
         0,
     )
+
+
+@pytest.mark.parametrize("gate", ["exploded", "melted", "not_diffusive", "ions_caged", "not_stationary"])
+def test_what_a_gate_says_refuses(gate: str, monkeypatch: pytest.MonkeyPatch):
+    run = kmc.collinear(np.random.default_rng(1), 1.0, 60, 0.1)
+    assert measure([run], tracer=True).status == "measured"
+    monkeypatch.setattr(refusals, gate, lambda *_: "why")
+    found = measure([run], tracer=True)
+    assert (found.status, found.reasons, found.main, found.tracer) == ("refused", ("why",), None, None)
 
 
 def test_an_atom_that_cannot_be_followed_is_refused():

@@ -26,11 +26,17 @@ def images_of(positions: np.ndarray) -> list[Atoms]:
 
 
 def write_lammps(
-    path: Path, images: list[Atoms], *, with_elements: bool = False, steps: list[int] | None = None, ps: float = 0.0
+    path: Path,
+    images: list[Atoms],
+    *,
+    with_elements: bool = False,
+    steps: list[int] | None = None,
+    time: float = 0.0,
+    units: str = "metal",
 ) -> None:
     """As ``dump custom id type [element] x y z`` writes it, in the order of another frame each time.
 
-    With ``ps``, time and units are written too, as ``dump_modify time yes units yes`` does.
+    With ``time``, that of a step, time and units are written too, as ``dump_modify time yes units yes`` does.
     """
     rng = np.random.default_rng(0)
     symbols = images[0].get_chemical_symbols()
@@ -39,7 +45,7 @@ def write_lammps(
         length = image.cell.lengths()
         bounds = [f"0.0 {side}" for side in length]
         columns = "id type element x y z" if with_elements else "id type x y z"
-        lines += ["ITEM: UNITS", "metal", "ITEM: TIME", f"{ps * step:g}"] if ps else []
+        lines += ["ITEM: UNITS", units, "ITEM: TIME", f"{time * step:g}"] if time else []
         lines += ["ITEM: TIMESTEP", str(step), "ITEM: NUMBER OF ATOMS", str(len(image))]
         lines += ["ITEM: BOX BOUNDS pp pp pp", *bounds, f"ITEM: ATOMS {columns}"]
         for atom in rng.permutation(len(image)):
@@ -97,13 +103,34 @@ def test_lammps_dumps(tmp_path: Path, positions: np.ndarray):
     check(path, positions)
 
 
+def test_the_unit_of_time_of_a_dump_is_that_of_its_style(tmp_path: Path, positions: np.ndarray):
+    path = tmp_path / "run.lammpstrj"
+    for units, time in (("real", 100.0), ("metal", 0.1)):
+        write_lammps(path, images_of(positions[:3]), with_elements=True, time=time, units=units)
+        assert load_positions(path).frame_interval_fs == pytest.approx(100)
+    write_lammps(path, images_of(positions[:3]), with_elements=True, time=1.0, units="lj")
+    with pytest.raises(ValueError, match="it is in units lj; lengths must be in Å"):
+        load_positions(path)
+
+
+@pytest.mark.parametrize(("unit", "fs"), [("fs", 1.0), ("ps", 1e3), ("ns", 1e6)])
+def test_the_unit_of_time_of_h5md(tmp_path: Path, positions: np.ndarray, unit: str, fs: float):
+    path = tmp_path / "run.h5md"
+    write_h5md(path, images_of(positions[:3]), species=kmc.NUMBERS)
+    with h5py.File(path, "a") as file:
+        file["particles/all/position/time"] = 100 / fs * np.arange(3)
+        file["particles/all/position/time"].attrs["unit"] = unit
+    assert load_positions(path).frame_interval_fs == pytest.approx(100)
+
+
 def test_h5md(tmp_path: Path, positions: np.ndarray):
     images, types = images_of(positions), np.where(kmc.NUMBERS == 3, 1, 2)
     path = tmp_path / "run.h5md"
     write_h5md(path, images, species=types)
     check(path, positions, ["Li", "F"])
-    write_h5md(path, images, species=types, scale=0.1, unit="nm")
-    check(path, positions, ["Li", "F"])
+    for scale, unit in ((0.1, "nm"), (100.0, "pm")):
+        write_h5md(path, images, species=types, scale=scale, unit=unit)
+        check(path, positions, ["Li", "F"])
     write_h5md(path, images, species=types, unit="furlong")
     with pytest.raises(ValueError, match="positions are in furlong"):
         load_positions(path, ["Li", "F"])
@@ -186,7 +213,7 @@ def test_time_in_the_file(tmp_path: Path, positions: np.ndarray):
     path = tmp_path / "run.lammpstrj"
     write_lammps(path, images, with_elements=True)
     assert load_positions(path).frame_interval_fs is None  # steps of unknown length
-    write_lammps(path, images, with_elements=True, ps=0.1)
+    write_lammps(path, images, with_elements=True, time=0.1)
     assert load_positions(path).frame_interval_fs == pytest.approx(100)
     write_lammps(path, images, with_elements=True, steps=[0, 100, 200, 400, 500])
     with pytest.raises(ValueError, match=r"run\.lammpstrj: .* 200 from frame 2 to frame 3, 100 mostly"):

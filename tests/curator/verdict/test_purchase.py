@@ -116,6 +116,13 @@ def test_what_the_user_asks_for_comes_first_and_is_no_matter_of_the_budget():
     assert (more.replicas, more.durations_ps) == (4, (50.0, 50.0, 50.0))
 
 
+def test_what_is_continued_keeps_its_time_step():
+    asked = THERE.model_copy(update={"duration_ps": 300.0, "timestep_fs": 1.0})
+    wanted = more_md(rounds_with(), asked, None)
+    assert wanted is not None
+    assert (wanted.durations_ps[0], wanted.timestep_fs) == (300.0, THERE.timestep_fs)
+
+
 @pytest.mark.parametrize("change", [{"duration_ps": 20}, {"replicas": 1}, {"tolerance_eV": 0.01}, {"timestep_fs": 1}])
 def test_what_trajectories_do_not_gain_by_is_not_measured_again(change: Json):
     assert more_md(rounds_with(), THERE.model_copy(update=change), None) is None
