@@ -55,6 +55,12 @@ def told(*arguments: str | Path | float) -> dict[str, Any]:
     return content
 
 
+def mS_per_cm(D_A2_per_ps: float, cell: np.ndarray, temperature_K: float) -> float:
+    """Conductivity of one carrier of charge 1, q² D / (V kT), from SI."""
+    V_m3 = np.linalg.det(cell) * 1e-30
+    return float(10 * 1.602176634e-19**2 * 1e-8 * D_A2_per_ps / (V_m3 * 1.380649e-23 * temperature_K))
+
+
 def test_activation_energy_of_trajectories(folder: Path):
     """Each file at its own temperature; equal temperatures are replicas."""
     files = [folder / f"{name}.extxyz" for name in ("600", "800", "1000", "again")]
@@ -81,8 +87,7 @@ def test_the_line_is_read_at_other_temperatures(folder: Path):
     assert low < rate_per_ps(300) * 0.75 * kmc.A**2 / 6 < high
     assert cold["reasons"] == ["extrapolated by 300 K below the lowest"]
     assert between["reasons"] == []
-    # n q² D / (V kT) in SI, in mS/cm.
-    per_D = 10 * 1.602176634e-19**2 * 1e-8 / (np.linalg.det(kmc.CELL) * 1e-30 * 1.380649e-23 * 300)
+    per_D = mS_per_cm(1.0, kmc.CELL, 300)
     assert cold["conductivity"]["ci95"] == pytest.approx([low * per_D, high * per_D], rel=1e-5)
     _, text = invoke(*beyond)
     assert f"300 K, by the line: D = {D:.3g} ± " in text
@@ -113,9 +118,7 @@ def test_the_conductivity_is_told_where_the_charge_is_given(folder: Path):
     flags = (folder / "1000.extxyz", *LI, *at(1000), *EVERY, "--ion-charge", 1)
     content = told(*flags)
     found = content["conductivity"]
-    # n q² D / (V kT) in SI, in mS/cm.
-    D, V_m3 = 1e-8 * content["D_A2_per_ps"], np.linalg.det(kmc.CELL) * 1e-30
-    assert found["mS_per_cm"] == pytest.approx(10 * 1.602176634e-19**2 * D / (V_m3 * 1.380649e-23 * 1000), rel=1e-5)
+    assert found["mS_per_cm"] == pytest.approx(mS_per_cm(content["D_A2_per_ps"], kmc.CELL, 1000), rel=1e-5)
     low, high = found["ci95"]
     _, text = invoke(*flags)
     # Some thousand, whose error is some hundred.
@@ -125,15 +128,15 @@ def test_the_conductivity_is_told_where_the_charge_is_given(folder: Path):
 
 @pytest.fixture(scope="module")
 def four_ions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four lithium ions that hop among fluorines at rest, and two chlorines that diffuse as well."""
+    """Four lithium ions that hop among fluorines at rest, and chlorines that diffuse as well."""
     rng = np.random.default_rng(0)
     ions = kmc.hoppers(rng, 4, 0.5, 200, 0.1)
     host = np.stack(np.meshgrid(*[[5.0, 25.0]] * 3), axis=-1).reshape(-1, 3)
-    astray = host[:2] + 10 + np.cumsum(rng.normal(scale=0.25, size=(len(ions), 2, 3)), axis=0)
+    astray = host + 10 + np.cumsum(rng.normal(scale=0.25, size=(len(ions), 8, 3)), axis=0)
     path = tmp_path_factory.mktemp("ions") / "ions.extxyz"
     cell = 40 * np.eye(3)
     frames = [np.vstack([a, host, b]) % 40 for a, b in zip(ions, astray, strict=True)]
-    write(path, [Atoms("Li4F8Cl2", frame, cell=cell, pbc=True) for frame in frames])
+    write(path, [Atoms("Li4F8Cl8", frame, cell=cell, pbc=True) for frame in frames])
     return path
 
 
@@ -146,10 +149,9 @@ def test_carriers_share_what_they_conduct_together(four_ions: Path):
     assert (found["n_carriers"], found["hop_length_A"]) == (4, pytest.approx(kmc.HOP_LENGTH_A, abs=1e-4))
     assert found["host"] == ["F"]
     assert together["D_A2_per_ps"] == pytest.approx(4 * found["D_A2_per_ps"], rel=1e-3)
-    # n q² D / (V kT) in SI, in mS/cm, however it is shared.
-    per_D = 10 * 1.602176634e-19**2 * 1e-8 / (40e-10**3 * 1.380649e-23 * 800)
+    # However it is shared.
     for one, n_carriers in ((found, 4), (together, 1)):
-        conducted = n_carriers * one["D_A2_per_ps"] * per_D
+        conducted = n_carriers * mS_per_cm(one["D_A2_per_ps"], 40 * np.eye(3), 800)
         assert one["conductivity"]["mS_per_cm"] == pytest.approx(conducted, rel=1e-5)
 
 
@@ -202,13 +204,16 @@ def test_the_correction_of_a_liquid_is_told(tmp_path: Path):
     assert f"of it {added:.3g} Å²/ps were added for the size of the cell" in text
 
 
+def wide_walk() -> list[np.ndarray]:
+    """Unwrapped positions of one ion among 27 at rest, in a box of 12 Å, with frames too far apart to follow it."""
+    walk = np.cumsum(np.random.default_rng(0).normal(scale=2.5, size=(400, 3)), axis=0)
+    host = np.stack(np.meshgrid(*[np.arange(3) * 4.0] * 3), axis=-1).reshape(-1, 3)
+    return [np.vstack([host, place]) for place in walk]
+
+
 def test_positions_that_were_never_wrapped(tmp_path: Path):
     """Frames too far apart to be followed across the boundary are measured if they need not be."""
-    rng = np.random.default_rng(0)
-    walk = np.cumsum(rng.normal(scale=2.5, size=(400, 3)), axis=0)
-    host = np.stack(np.meshgrid(*[np.arange(3) * 4.0] * 3), axis=-1).reshape(-1, 3)
-    images = [Atoms("F27Li", np.vstack([host, place]), cell=12 * np.eye(3), pbc=True) for place in walk]
-    write(tmp_path / "walk.extxyz", images)
+    write(tmp_path / "walk.extxyz", [Atoms("F27Li", frame, cell=12 * np.eye(3), pbc=True) for frame in wide_walk()])
     flags = (tmp_path / "walk.extxyz", *LI, *at(800), "--frame-interval-fs", 1000)
     with pytest.raises(BadInput, match=r"walk\.extxyz: atom 27 moves .* never wrapped, say --unwrapped"):
         invoke(*flags)
@@ -221,12 +226,9 @@ def test_positions_that_are_wrapped_are_not_taken_for_unwrapped(folder: Path, tm
     message = r"positions are wrapped; leave out --unwrapped, or write frames more often"
     with pytest.raises(BadInput, match=rf"800\.extxyz: {message}"):
         invoke(folder / "800.extxyz", *LI, *at(800), *EVERY, "--unwrapped")
-    rng = np.random.default_rng(0)
-    walk = np.cumsum(rng.normal(scale=2.5, size=(400, 3)), axis=0)
-    host = np.stack(np.meshgrid(*[np.arange(3) * 4.0] * 3), axis=-1).reshape(-1, 3)
     # About the origin, as some codes wrap.
-    places = [(np.vstack([host, place]) + 6) % 12 - 6 for place in walk]
-    write(tmp_path / "wide.extxyz", [Atoms("F27Li", place, cell=12 * np.eye(3), pbc=True) for place in places])
+    frames = [(frame + 6) % 12 - 6 for frame in wide_walk()]
+    write(tmp_path / "wide.extxyz", [Atoms("F27Li", frame, cell=12 * np.eye(3), pbc=True) for frame in frames])
     flags = (tmp_path / "wide.extxyz", *LI, *at(800), "--frame-interval-fs", 1000)
     with pytest.raises(BadInput, match=message):
         invoke(*flags, "--unwrapped")

@@ -5,35 +5,10 @@ from dataclasses import replace
 import kmc
 import numpy as np
 import pytest
-from walks import D_PER_RATE, measure
+from walks import D_PER_RATE, measure, trajectory
 
-from curator.datasets.frame import Frame
 from curator.diffusion import refusals
 from curator.diffusion.measurement import as_json, measure_diffusion
-from curator.trajectory import MDSettings, Trajectory
-
-
-def trajectory(positions: np.ndarray, numbers: np.ndarray, cell: np.ndarray, temperature_K: float = 800) -> Trajectory:
-    n = len(positions)
-    start = Frame(numbers, positions[0], cell, [True] * 3)
-    settings = MDSettings(temperature_K, (n - 1) * 0.1)
-    zeros = np.zeros(n)
-    return Trajectory(
-        start,
-        settings,
-        (0,),
-        np.arange(n) * 0.1,
-        positions,
-        zeros,
-        zeros,
-        zeros,
-        zeros + 1.5,
-        "completed",
-        "",
-        (),
-        n,
-        0,
-    )
 
 
 @pytest.mark.parametrize("gate", ["exploded", "melted", "not_diffusive", "ions_caged", "not_stationary"])

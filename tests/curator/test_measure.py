@@ -1,0 +1,70 @@
+"""What a round's measurement of diffusion makes of the campaign's own hop, and when it is due."""
+
+from pathlib import Path
+from typing import Any
+
+import kmc
+import numpy as np
+import pytest
+from contexts import opened
+from histories import Campaign
+from walks import D_PER_RATE, trajectory
+
+from curator import measure
+from curator.campaign import _md_is_due
+from curator.config_measure import Diffusion
+from curator.context import Context
+from curator.datasets.sources import build_seed
+
+FILE = {
+    "system": {"structure": "lif-interstitial", "cell": "given"},
+    "label": {"kind": "classical", "model": "lif-fumi-tosi"},
+    "run": {"executor": "serial"},
+}
+
+
+class Trained(Context):
+    def members(self, round_: int) -> list[None]:  # type: ignore[override]
+        return [None]
+
+
+def test_a_followed_hop_brings_its_length_and_one_carrier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the diffusivity of the interstitial would be shared by 33 ions, or its hops counted by a guess."""
+    seed = build_seed("lif-interstitial", kmc.A)
+    run = trajectory(kmc.collinear(np.random.default_rng(1), 1.0, 60, 0.1))
+    monkeypatch.setattr(measure, "run_tasks", lambda *_, **__: None)
+    monkeypatch.setattr(measure, "values_of", lambda *_: [run])
+    settings = Diffusion(temperatures_K=(800.0,), replicas=1)
+    with opened(FILE, tmp_path / "campaign") as found:
+        context = Trained(found.plan, found.folder, found.theory, found.journal, found.executor, found.display)
+        (measured,) = measure.measure_diffusion_of(context, 0, settings, seed.frame, seed.hop).measured
+    assert measured.hop_length_A == pytest.approx(kmc.HOP_LENGTH_A)
+    assert measured.collective is not None
+    low, high = measured.collective.ci95_A2_per_ps
+    assert low < D_PER_RATE < high
+
+
+@pytest.mark.parametrize(
+    ("every_round", "max_rounds", "n_rounds", "is_due"),
+    [
+        (False, 8, 1, False),
+        # The barrier and the force error have settled, MD is asked for anyway, or there is no round after this one.
+        (False, 8, 4, True),
+        (True, 8, 1, True),
+        (False, 1, 1, True),
+    ],
+)
+def test_when_molecular_dynamics_is_due(
+    every_round: bool, max_rounds: int, n_rounds: int, is_due: bool, tmp_path: Path
+) -> None:
+    history = Campaign(bias_eV=0.0)
+    rounds = [history.round(k) | {"n_labels_total": 18 * (k + 1)} for k in range(n_rounds)]
+    more: dict[str, Any] = {
+        "measure": {"diffusion": {"every_round": every_round}},
+        "stop": {"max_rounds": max_rounds},
+    }
+    with opened(FILE | more, tmp_path / "campaign") as context:
+        assert _md_is_due(context, rounds) is is_due
+    without = {"measure": {"diffusion": None}, "stop": {"max_rounds": max_rounds}}
+    with opened(FILE | without, tmp_path / "without") as context:
+        assert not _md_is_due(context, rounds)
