@@ -52,7 +52,7 @@ def write_campaign(folder: Path, duration_ps: float) -> None:
         "replicas": 2,
         "duration_ps": duration_ps,
     }
-    settings["stop"] = {"max_rounds": 8, "max_labels": 100}
+    settings["stop"] = {"max_rounds": 8, "max_labels": 140}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "campaign.yaml").write_text(yaml.safe_dump(settings))
 
@@ -73,8 +73,10 @@ def test_converges_at_the_activation_energy_of_the_teacher(campaign: dict[str, A
     four of five comparisons. The teacher makes 0.8, 1.9 and 2.8 hops a picosecond at 500, 700 and 1000 K. Two
     trajectories of 70 ps see 112, 260 and 390, which leave relative errors of 2.1 / sqrt(hops), 20, 13 and 11 per cent,
     and in the activation energy 19 meV. That is 0.43 ns at 18 ms of CPU time for a step of 2 fs: half an hour on two
-    cores, in each of the three rounds that are compared. MD waits for the barrier to settle and for the force
-    error to stop falling, which took four rounds; eight are allowed.
+    cores, in each of the three rounds that are compared. The trend of ln D at 500 K over three rounds has an error of
+    0.33, and passes within ln 2 where it is below 0.16, in two of five campaigns; over four rounds 0.22, and in six of
+    seven. The labels must last for eight rounds: 26 in the first, 11 in each other, and 12 for the exam. MD waits for
+    the barrier to settle and for the force error to stop falling, which took four rounds; eight are allowed.
     """
     assert campaign["verdict"] == "converged", campaign["reasons"]
     last = campaign["rounds"][-1]
