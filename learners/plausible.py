@@ -7,6 +7,7 @@ claimed.
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from curator.datasets.label import Record
 from curator.datasets.output import MAX_FORCE_eV_PER_A
@@ -68,12 +69,10 @@ def check_forces(predictions: Sequence[Prediction], records: Sequence[Record], w
     factors, correlations = [], []
     for prediction, record in zip(predictions, records, strict=True):
         assert prediction.forces is not None
-        predicted, label = prediction.forces.ravel(), record.label.forces.ravel()
-        product, norms = float(predicted @ label), float((predicted @ predicted) * (label @ label))
         # By symmetry all forces of a crystal may vanish.
-        if norms > 0 and product != 0:
-            factors.append(float(label @ label) / product)
-            correlations.append(product / np.sqrt(norms))
+        if fit := _fitted(prediction.forces.ravel(), record.label.forces.ravel()):
+            factors.append(fit[0])
+            correlations.append(fit[1])
     if not factors:
         return
     factor, correlation = float(np.median(factors)), float(np.median(correlations))
@@ -116,19 +115,26 @@ def check_energies(predictions: Sequence[Prediction], records: Sequence[Record],
     energies = np.array([(p.energy, r.label.energy) for p, r in zip(predictions, records, strict=True)])
     for alike in compositions.values():
         energies[alike] -= energies[alike].mean(axis=0)
-    predicted, label = energies.T
-    product, norms = float(predicted @ label), float((predicted @ predicted) * (label @ label))
-    if norms == 0 or product < LEAST_CORRELATION * np.sqrt(norms):
+    fit = _fitted(*energies.T)
+    if fit is None or fit[1] < LEAST_CORRELATION:
         return
-    factor = float(label @ label) / product
+    factor, correlation = fit
     n_atoms = float(np.mean([len(record.frame) for record in records]))
     found = _alike(factor, (*_ENERGY_CAUSES, (1 / n_atoms, "eV per atom")))
     if found and not 1 / MAX_FACTOR < factor < MAX_FACTOR:
         raise ValueError(
             f"{where}: among frames of one composition the energies differ by {factor:.3g} times what the foundation's "
-            f"do (correlation {product / np.sqrt(norms):.2f}), as of {' or '.join(found)}; labels must be in eV of the "
+            f"do (correlation {correlation:.2f}), as of {' or '.join(found)}; labels must be in eV of the "
             "whole frame"
         )
+
+
+def _fitted(predicted: NDArray[np.float64], label: NDArray[np.float64]) -> tuple[float, float] | None:
+    """How many times the predictions the labels are, and their correlation; None where they have nothing in common."""
+    product, norms = float(predicted @ label), float((predicted @ predicted) * (label @ label))
+    if norms == 0 or product == 0:
+        return None
+    return float(label @ label) / product, product / float(np.sqrt(norms))
 
 
 def _alike(factor: float, causes: Sequence[tuple[float, str]]) -> list[str]:
