@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,13 @@ def opened(content: Mapping[str, Any] | CampaignFile, folder: Path, base: Path |
         open_store(campaign.store, journal).close()
         display = Display(campaign, Console(file=io.StringIO()))
         yield Context(plan, campaign, make_labeller(plan.labeller).theory, journal, SerialExecutor(), display)
+
+
+def with_model(context: Context, model: Any, **changes: Any) -> Context:
+    """The context of a campaign whose rounds have all trained one model, and with other changes."""
+
+    class Trained(Context):
+        def members(self, round_: int) -> list[Any]:
+            return [model]
+
+    return Trained(**{field.name: getattr(context, field.name) for field in fields(context)} | changes)

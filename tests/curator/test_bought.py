@@ -10,14 +10,13 @@ import pytest
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.io import write
-from contexts import opened
+from contexts import opened, with_model
 from histories import RULE, Campaign
 
 from curator.backends.executor import SerialExecutor
 from curator.campaign import _brought_up_to_date, _write_campaign
 from curator.config import CampaignFile
 from curator.config_measure import Diffusion
-from curator.context import Context
 from curator.datasets.frame import Frame, atoms_from_frame
 from curator.setup import Setup
 from curator.state import CampaignFolder, Json, read_json, read_log, write_json
@@ -68,11 +67,6 @@ class Model:
 
     def calculator(self) -> Calculator:
         return Washboard()
-
-
-class Trained(Context):
-    def members(self, round_: int) -> list[Model]:  # type: ignore[override]
-        return [Model()]
 
 
 class Killed(SerialExecutor):
@@ -126,9 +120,7 @@ def begin(base: Path) -> None:
 def go_on(base: Path, file: CampaignFile, executor: SerialExecutor | None = None) -> Json:
     """Bring the newest round up to date, as ``curator run`` does, and return its JSON."""
     with opened(file, base, base) as found:
-        context = Trained(
-            found.plan, found.folder, found.theory, found.journal, executor or found.executor, found.display
-        )
+        context = with_model(found, Model(), executor=executor or found.executor)
         rounds = [read_json(found.folder.round(k) / "round.json") for k in range(SETTLED_ROUNDS)]
         rounds[-1] = _brought_up_to_date(context, SETUP, rounds)
         _write_campaign(context, SETUP, rounds, finished=True)

@@ -6,14 +6,13 @@ from typing import Any
 import kmc
 import numpy as np
 import pytest
-from contexts import opened
+from contexts import opened, with_model
 from histories import Campaign
 from walks import D_PER_RATE, trajectory
 
 from curator import measure
 from curator.campaign import _md_is_due
 from curator.config_measure import Diffusion
-from curator.context import Context
 from curator.datasets.sources import build_seed
 
 FILE = {
@@ -21,11 +20,6 @@ FILE = {
     "label": {"kind": "classical", "model": "lif-fumi-tosi"},
     "run": {"executor": "serial"},
 }
-
-
-class Trained(Context):
-    def members(self, round_: int) -> list[None]:  # type: ignore[override]
-        return [None]
 
 
 def test_a_followed_hop_brings_its_length_and_one_carrier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +30,7 @@ def test_a_followed_hop_brings_its_length_and_one_carrier(tmp_path: Path, monkey
     monkeypatch.setattr(measure, "values_of", lambda *_: [run])
     settings = Diffusion(temperatures_K=(800.0,), replicas=1)
     with opened(FILE, tmp_path / "campaign") as found:
-        context = Trained(found.plan, found.folder, found.theory, found.journal, found.executor, found.display)
+        context = with_model(found, None)
         (measured,) = measure.measure_diffusion_of(context, 0, settings, seed.frame, seed.hop).measured
     assert measured.hop_length_A == pytest.approx(kmc.HOP_LENGTH_A)
     assert measured.collective is not None
