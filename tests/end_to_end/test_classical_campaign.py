@@ -28,10 +28,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 * (MAX_HOURS + 1))]
 
 @pytest.fixture(scope="module")
 def teacher(lammps_engine: Callable, runs_folder: Path) -> Arrhenius:
-    """Activation energy of the teacher itself, from LAMMPS, with a third temperature to see that the line is straight."""
+    """Activation energy of the teacher itself, from LAMMPS; a third temperature tells whether its line is straight."""
     cell = bench.relaxed_cell(2)
     fit = fit_arrhenius(bench.lammps_diffusivities(cell, runs_folder / "teacher", TEACHER_TEMPERATURES_K))
-    assert fit is not None and not fit.reasons, fit
+    assert fit is not None
+    assert not fit.reasons, fit
     return fit
 
 
