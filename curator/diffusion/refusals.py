@@ -93,7 +93,7 @@ def melted(
     if not runs:
         return ""
     # Shorter runs have no modes as slow and add none.
-    stride = min(max(1, round(SHORTEST_PS / interval_ps)), (max(len(run) for run in runs) - 1) // 4)
+    stride = min(math.ceil(SHORTEST_PS / interval_ps), (max(len(run) for run in runs) - 1) // 4)
 
     def self_diffusivity(atoms: NDArray[np.bool_]) -> float:
         return fit_walk([run[:, atoms].reshape(len(run), -1) for run in runs], interval_ps, stride).D_A2_per_ps

@@ -21,8 +21,9 @@ MIN_MODES = 16
 """Fewest modes, over all paths, that a diffusivity is fitted to; of walks of more than three coordinates fewer do."""
 MIN_PERIODS = 8
 """Fewest strides in the longest path: with fewer modes a constant cannot be told from a parabola."""
-SHORTEST_PS = 1.0
-"""Shortest stride of a diffusivity in ps: some ten vibrations."""
+SHORTEST_PS = 0.95
+"""Shortest stride of a diffusivity in ps: some ten vibrations. Below 1, so that ten frames of 99 fs, which time steps
+of 3 fs make of 100, are enough."""
 N_ERRORS = 3.5
 """Standard errors by which strides may differ. Up to twenty are compared: at two errors, chance alone would move one
 walk in six to a worse stride, and the interval would miss too often."""
@@ -118,13 +119,13 @@ class Spectrum:
 def least_times_ps(interval_ps: float) -> tuple[float, float]:
     """What the longest path, and all paths together, must last in ps for a fit to frames ``interval_ps`` apart."""
     strides_ps = (stride * interval_ps for stride in STRIDES)
-    stride_ps = next((each for each in strides_ps if each > SHORTEST_PS - 1e-9), SHORTEST_PS)
+    stride_ps = next((each for each in strides_ps if each > SHORTEST_PS), SHORTEST_PS)
     return MIN_PERIODS * stride_ps, MIN_MODES * stride_ps
 
 
 def shortest_run_ps(n_runs: int) -> float:
     """What each of several trajectories must last in ps for a diffusivity, where a number of frames makes 1 ps."""
-    longest_ps, all_ps = least_times_ps(SHORTEST_PS)
+    longest_ps, all_ps = least_times_ps(1.0)
     return max(longest_ps, all_ps / n_runs)
 
 

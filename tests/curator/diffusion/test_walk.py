@@ -5,7 +5,16 @@ import pytest
 from scipy.linalg import toeplitz
 from scipy.optimize import minimize
 
-from curator.diffusion.walk import Spectrum, dispersion, fit_walk, msd_curve, plateau, remembering, spectrum
+from curator.diffusion.walk import (
+    Spectrum,
+    dispersion,
+    fit_walk,
+    least_times_ps,
+    msd_curve,
+    plateau,
+    remembering,
+    spectrum,
+)
 
 
 def walk(rng: np.random.Generator, D: float, noise: float, n: int, interval: float, dim: int = 3) -> np.ndarray:
@@ -124,6 +133,15 @@ def test_the_plateau_of_white_noise_is_the_shortest_stride():
     assert len(strides) == 40
     assert np.median(strides) == 10
     assert plateau([walk(rng, 1.0, 0.5, 100, 0.1)], 0.1) is None
+
+
+@pytest.mark.parametrize(("interval_ps", "stride"), [(0.1, 10), (0.099, 10), (0.05, 20), (0.3, 5), (2.0, 1)])
+def test_the_shortest_stride_is_about_a_picosecond(interval_ps: float, stride: int):
+    path = walk(np.random.default_rng(3), 1.0, 0.0, 400, interval_ps)
+    found = plateau([path], interval_ps)
+    assert found is not None
+    assert found.fit.stride == stride
+    assert least_times_ps(interval_ps) == pytest.approx((8 * stride * interval_ps, 16 * stride * interval_ps))
 
 
 def test_a_walk_in_a_cage_does_not_diffuse():
