@@ -16,8 +16,9 @@ from curator.datasets.sources import Hop
 from curator.errors import BadInput, bad_input
 from curator.labelling import key_of, labeller_of, pseudolabeller
 from curator.learners.strategies import E0_POLICIES, E0Choice, Strategy, UnusedOverrideError, strategy
+from curator.positions import hop_length
 from curator.state import CampaignFolder
-from curator.system import System, read_system
+from curator.system import MIN_HOP_A, System, read_system
 from curator.verdict.rule import StopRule
 
 N_EXAM_FRAMES = 10
@@ -94,6 +95,11 @@ def build_plan(file: CampaignFile, folder: Path, *, trust: bool = False) -> Plan
         If a structure cannot be read, lacks the mobile species, or a name is not known.
     """
     system = read_system(file, folder)
+    if file.measure.diffusion is not None and system.symbols == {system.mobile}:
+        raise BadInput(
+            f"measure.diffusion: every atom is {system.mobile}, and diffusion is measured against atoms that stay; set "
+            "it to null, and the barrier alone is followed"
+        )
     chosen, e0 = _strategy(file)
     barrier = _follows_barrier(file, system.hop)
     _check_budget(file, barrier, system.heldout_hop)
@@ -170,6 +176,15 @@ def n_carriers(plan: Plan, frame: Frame, hop: Hop | None) -> int | None:
     if isinstance(system.hop, HopFiles):
         return system.carriers
     return system.carriers or (1 if hop else int(np.sum(frame.numbers == atomic_numbers[plan.system.mobile])))
+
+
+def hop_length_A(plan: Plan, hop: Hop | None) -> float | None:
+    """Length in Å of the summed displacement of the mobile ions in a hop.
+
+    None where no hop is known, or the ions of one change places, so that their sum stays where it is.
+    """
+    length = hop_length(hop.initial, hop.final, plan.system.mobile) if hop else 0.0
+    return length if length > MIN_HOP_A else None
 
 
 def n_exam_labels(plan: Plan) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import cast
 
 from curator.anchor import anchor_frames
-from curator.build import build_plan, n_carriers
+from curator.build import build_plan, hop_length_A, n_carriers
 from curator.config import read_campaign_file
 from curator.config_measure import Diffusion
 from curator.dataset import read_dataset, read_labelled
@@ -15,7 +15,6 @@ from curator.errors import BadInput
 from curator.lammps import MODEL, write_lammps_input
 from curator.learners.lammps import export_lammps_model
 from curator.learners.mace import export_model, load_model
-from curator.positions import hop_length
 from curator.setup import structure_in_cell
 from curator.state import CampaignFolder, Json, campaign_folder, is_campaign, plain_json, read_json, write_json
 from curator.trajectory import MDSettings
@@ -179,6 +178,6 @@ def _lammps_input(folder: CampaignFolder, round_: int, out: Path) -> list[Path]:
         replicas=settings.replicas,
         equilibration_ps=settings.equilibration_ps,
         n_carriers=n_carriers(plan, frame, hop),
-        hop_length_A=None if hop is None else hop_length(hop.initial, hop.final, plan.system.mobile),
+        hop_length_A=hop_length_A(plan, hop),
         seed=plan.file.seed,
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from curator.anchor import Anchor
 from curator.backends.executor import Task
-from curator.build import n_carriers
+from curator.build import hop_length_A, n_carriers
 from curator.choose import Chosen, last_layer_after
 from curator.config_measure import Diffusion as DiffusionSettings
 from curator.context import Context, labelled, run_tasks, values_of
@@ -33,7 +33,6 @@ from curator.explore import read_candidates
 from curator.learners.base import Prediction
 from curator.learners.mace import REPLAY
 from curator.learners.metrics import energy_rmse_per_atom, force_rmse, median_frame_force_rmse
-from curator.positions import hop_length
 from curator.state import Json, Stage
 from curator.tasks import ModelAt, TrainedMember, last_layer_spread_of, predict_frames, run_trajectory
 from curator.trajectory import MDSettings, Trajectory, measuring_seed
@@ -250,7 +249,7 @@ def measure_diffusion_of(
         lambda temperature_K, guessed_A: measure_diffusion(
             [trajectory for trajectory, T in zip(everything, temperatures, strict=True) if temperature_K == T],
             context.plan.system.mobile,
-            hop_length_A=hop_length(hop.initial, hop.final, context.plan.system.mobile) if hop else None,
+            hop_length_A=hop_length_A(context.plan, hop),
             guessed_hop_length_A=guessed_A,
             n_carriers=n_carriers(context.plan, start, hop),
             equilibration_ps=settings.equilibration_ps,

@@ -188,7 +188,7 @@ def is_builder(structure: str, folder: Path) -> bool:
 def _read_one(folder: Path, path: str, file: CampaignFile) -> Frame:
     frame = read_frames(Path(resolve(path, folder)))[-1]
     if not frame.pbc.any() or abs(np.linalg.det(frame.cell)) < 1.0:
-        raise ValueError(f"{path}: has no periodic cell; curator needs a crystal or a liquid in a box")
+        raise ValueError(f"{path}: has no periodic cell; write the lattice into the file")
     return replace(frame, charge=file.system.charge, multiplicity=file.system.multiplicity)
 
 

@@ -159,6 +159,11 @@ def diffusion(
         raise BadInput(f"--ion-charge: must not be zero, and finite; got {ion_charge:g}")
     if extrapolate_K and len(set(temperature_K)) < 2:
         raise BadInput("--extrapolate-K: takes two temperatures or more; give --temperature-K more than once")
+    if viscosity_mPa_s is not None and len(set(temperature_K)) > 1:
+        raise BadInput(
+            "--viscosity-mPa-s: one viscosity is given for several temperatures, at which a liquid has several; "
+            "measure one temperature at a time, or leave it out"
+        )
     if liquid:
         refuse({"--host": host, "--carriers": carriers}, "a liquid has neither host nor carriers")
         refuse({"--ion-charge": ion_charge}, "takes the collective diffusivity, which is not measured in a liquid")

@@ -48,12 +48,17 @@ def load_files(files: Sequence[Path], elements: str | None) -> "dict[Path, Posit
 
 def stated_interval_fs(loaded: "dict[Path, Positions]", given_fs: float | None) -> float:
     """Time between frames, which files may state and must not contradict."""
-    interval_fs = given_fs
+    interval_fs, stated_by = given_fs, None
     for path, positions in loaded.items():
         stated_fs = positions.frame_interval_fs
         if interval_fs is None:
-            interval_fs = stated_fs
+            interval_fs, stated_by = stated_fs, path
         elif stated_fs is not None and abs(stated_fs - interval_fs) > SAME_INTERVAL * interval_fs:
+            if stated_by is not None:
+                raise BadInput(
+                    f"{path}: states {stated_fs:g} fs between its frames, and {stated_by} {interval_fs:g} fs; measure "
+                    "them one at a time, or write them alike"
+                )
             raise BadInput(
                 f"--frame-interval-fs: {path} states {stated_fs:g} fs between its frames, not {interval_fs:g} fs; "
                 "which is right? correct the option or the file"
@@ -89,6 +94,8 @@ def of_files(
                 raise BadInput(f"{path}: has other atoms than {here[0]}; replicas share them")
             if not np.allclose(other.cell, first.cell, rtol=0, atol=SAME_CELL_A):
                 raise BadInput(f"{path}: has another cell than {here[0]}; replicas share it")
+            if not np.array_equal(other.pbc, first.pbc):
+                raise BadInput(f"{path}: is periodic in other directions than {here[0]}; replicas are alike")
             check_species(other.numbers, str(path), options["mobile"], options["host"])
         positions = [_followed(path, loaded[path], unwrapped) for path in here]
         is_unwrapped = unwrapped or all(loaded[path].is_unwrapped for path in here)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from curator.datasets.units import KB_J_PER_K
 from curator.diffusion import refusals
@@ -62,7 +62,7 @@ def liquid_diffusivity_of_positions(
     if isinstance(runs, Diffusivity):
         return runs
     kept = [in_mass_frame(run, runs.numbers) for run in runs.kept]
-    if reason := refusals.exploded(kept, runs.numbers, runs.interval_ps, temperature_K):
+    if reason := refusals.exploded(kept, runs.places, runs.numbers, runs.interval_ps, temperature_K):
         return refused(runs.nothing_known, reason)
     length_A = length_of_a_hop(runs)
     paths = [(run - run[0])[:, runs.is_mobile].reshape(len(run), -1) for run in kept]
@@ -78,7 +78,9 @@ def liquid_diffusivity_of_positions(
         return replace(known, status="bound", reasons=(reason, *guess(runs, length_A)), bound_A2_per_ps=bound)
     if reason := not_diffusive or refusals.not_stationary(paths, walk, runs.interval_ps):
         return refused(known, reason)
-    tracer, added, uncorrected = correct_for_finite_size(walk.coefficient, runs.cell, temperature_K, viscosity_mPa_s)
+    tracer, added, uncorrected = correct_for_finite_size(
+        walk.coefficient, runs.cell, runs.pbc, temperature_K, viscosity_mPa_s
+    )
     reasons = (*refusals.cautions(walk, runs.interval_ps), *guess(runs, length_A))
     return replace(
         known,
@@ -110,9 +112,15 @@ def finite_size_correction(temperature_K: float, viscosity_mPa_s: float, length_
 
 
 def correct_for_finite_size(
-    coefficient: Coefficient, cell: Floats, temperature_K: float | None, viscosity_mPa_s: float | None
+    coefficient: Coefficient,
+    cell: Floats,
+    pbc: NDArray[np.bool_],
+    temperature_K: float | None,
+    viscosity_mPa_s: float | None,
 ) -> tuple[Coefficient, float | None, str]:
     """Self-diffusivity of an infinite system, by how much it differs, and why it could not be had if that is None."""
+    if not pbc.all():
+        return coefficient, None, "finite size: not corrected, for the cell is not periodic in all directions"
     lengths = np.linalg.norm(cell, axis=1)
     if not np.allclose(cell @ cell.T, lengths[0] ** 2 * np.eye(3), rtol=0, atol=1e-3 * lengths[0] ** 2):
         return coefficient, None, "finite size: not corrected, for the cell is not cubic; run a cubic one"

@@ -165,6 +165,8 @@ def diffusivity_of_positions(
         If there is no mobile or no host atom, there are more carriers than mobile ions, a number is not finite, two
         trajectories are the same, or an atom moves too far between two frames to be followed.
     """
+    if host is not None and not list(host):
+        raise ValueError("host: name an element that stays, or give None for all but the mobile one")
     runs = prepare(
         positions,
         numbers,
@@ -185,14 +187,13 @@ def diffusivity_of_positions(
         limit = f"more than the {runs.n_mobile} {mobile} ions there are" if n_carriers > 1 else "too few"
         raise ValueError(f"{n_carriers} carriers are {limit}")
     kept = [in_host_frame(run, runs.is_host) for run in runs.kept]
-    for reason in (
-        refusals.exploded(kept, runs.numbers, runs.interval_ps, temperature_K),
-        refusals.melted(kept, runs.numbers, runs.is_mobile, runs.is_host, runs.interval_ps),
-    ):
-        if reason:
-            return refused(runs.nothing_known, reason)
+    if reason := refusals.exploded(kept, runs.places, runs.numbers, runs.interval_ps, temperature_K):
+        return refused(runs.nothing_known, reason)
+    length_A = length_of_a_hop(runs)
+    if reason := refusals.melted(kept, runs.numbers, runs.is_mobile, runs.is_host, runs.interval_ps, length_A):
+        return refused(runs.nothing_known, reason)
     displacements = [(run - run[0])[:, runs.is_mobile] for run in kept]
-    walks = walks_of(displacements, runs.interval_ps, length_of_a_hop(runs), n_carriers)
+    walks = walks_of(displacements, runs.interval_ps, length_A, n_carriers)
     return too_short(runs) if walks is None else _judged(runs, walks, tracer)
 
 

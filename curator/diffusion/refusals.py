@@ -16,6 +16,7 @@ from curator.datasets.units import FS, KB_EV_PER_K
 from curator.diffusion.coefficient import MeasuredWalk
 from curator.diffusion.walk import (
     MIN_MODES,
+    MIN_PERIODS,
     SHORTEST_PS,
     Floats,
     Plateau,
@@ -39,8 +40,6 @@ MELTED_D_RATIO = 0.1
 MELTED_GROWTH = 1.3
 """A host diffuses if its diffusivity exceeds this share of that of the mobile species (solid alpha-AgI 0.025, molten
 0.35) and its mean squared displacement still grows: by this factor from the second to the last quarter."""
-MELT_FRAMES = 8
-"""Fewest frames of a run that is asked whether its host diffuses: two in each quarter."""
 BALLISTIC = "not diffusive yet: ballistic"
 STAYING = 0.3
 """Ions stay where they are if less than this share of their diffusivity is left over the longest times. Around a defect
@@ -56,7 +55,11 @@ DRIFT_ERRORS = 3.0
 
 
 def exploded(
-    runs: Sequence[Floats], numbers: NDArray[np.int32], interval_ps: float, temperature_K: float | None
+    runs: Sequence[Floats],
+    places: Sequence[int],
+    numbers: NDArray[np.int32],
+    interval_ps: float,
+    temperature_K: float | None,
 ) -> str:
     """Whether atoms move faster from one frame to the next than the temperature allows.
 
@@ -68,7 +71,7 @@ def exploded(
     masses = atomic_masses[numbers]
     limit_K = temperature_K * (EXPLODED_T_RATIO + 5 * np.sqrt(2 / (3 * len(numbers))))
     interval = 1000 * interval_ps * FS
-    for idx, run in enumerate(runs):
+    for idx, run in zip(places, runs, strict=True):
         squares = (np.diff(run, axis=0) ** 2).sum(axis=2)
         seen_K = (squares @ masses) / (3 * len(numbers) * KB_EV_PER_K * interval**2)
         if seen_K.max() > limit_K:
@@ -87,16 +90,23 @@ def melted(
     is_mobile: NDArray[np.bool_],
     is_host: NDArray[np.bool_],
     interval_ps: float,
+    hop_length_A: float,
 ) -> str:
-    """Whether the host, or one of its elements, diffuses in the runs that are long enough to tell."""
-    runs = [run for run in runs if len(run) >= MELT_FRAMES]
+    """Whether the host, or one of its elements, diffuses in the runs that are long enough to tell.
+
+    Where neither it nor the mobile species has moved by as much as some hops, there is nothing to compare.
+    """
+    stride = math.ceil(SHORTEST_PS / interval_ps)
+    runs = [run for run in runs if len(run) > MIN_PERIODS * stride]
     if not runs:
         return ""
-    # Shorter runs have no modes as slow and add none.
-    stride = min(math.ceil(SHORTEST_PS / interval_ps), (max(len(run) for run in runs) - 1) // 4)
+    time_ps = sum(len(run) - 1 for run in runs) * interval_ps
 
     def self_diffusivity(atoms: NDArray[np.bool_]) -> float:
         return fit_walk([run[:, atoms].reshape(len(run), -1) for run in runs], interval_ps, stride).D_A2_per_ps
+
+    def n_hops(D: float, atoms: NDArray[np.bool_]) -> float:
+        return float(6 * D * time_ps * atoms.sum() / hop_length_A**2)
 
     D_mobile, fastest = self_diffusivity(is_mobile), 0.0
     elements = np.unique(numbers[is_host])
@@ -107,7 +117,8 @@ def melted(
         squares = [((run - run[0])[:, atoms] ** 2).sum(axis=2).mean(axis=1) for run in runs]
         middle = np.mean([square[len(square) // 4 : len(square) // 2].mean() for square in squares])
         late = np.mean([square[-(len(square) // 4) :].mean() for square in squares])
-        if D_host > MELTED_D_RATIO * D_mobile and late > MELTED_GROWTH * middle:
+        seen = max(n_hops(D_mobile, is_mobile), n_hops(D_host, atoms)) >= FEW_HOPS
+        if seen and D_host > MELTED_D_RATIO * D_mobile and late > MELTED_GROWTH * middle:
             fastest = max(fastest, D_host)
             found.append(
                 f"D of {chemical_symbols[number]} is {D_host:.2g} Å²/ps, that of the mobile species {D_mobile:.2g} "
@@ -141,7 +152,7 @@ def too_few_hops(walk: MeasuredWalk, time_ps: float) -> str:
 def not_diffusive(paths: Sequence[Floats], found: Plateau, interval_ps: float) -> str:
     """Whether the motion is caged, or ballistic, on the longest times that were seen.
 
-    Caged is a walk whose diffusivity still falls at the longest stride, or whose three slowest modes hold less power
+    Caged is a walk whose diffusivity still falls at the longest stride, or whose slowest modes hold less power
     than a chi-squared variable about the fit allows. Ballistic is one for which they hold more: it has not yet turned
     round, or is carried along.
     """
@@ -172,7 +183,7 @@ def ions_caged(paths: Sequence[Floats], ions: Sequence[Floats], tracer: Measured
 
     The sum of many ions that rattle slowly has as little slow motion as each of them, but three coordinates are too few
     to tell; the ions have more. If they lose their diffusivity over the longest times, the sum is still believed where
-    its three slowest modes hold more power than theirs, beyond chance: ions that push each other along a channel move
+    its slowest modes hold more power than theirs, beyond chance: ions that push each other along a channel move
     far together and not at all by themselves.
     """
     found = plateau(paths, interval_ps)
@@ -211,7 +222,7 @@ def cautions(walk: MeasuredWalk, interval_ps: float) -> tuple[str, ...]:
 
 
 def _slowest_modes(whole: Spectrum, fit: WalkFit, interval_ps: float) -> tuple[Floats, float]:
-    """Power of the three slowest modes of each path over that of the fit, and its degrees of freedom.
+    """Power of the slowest modes over that of the fit, and its degrees of freedom: three modes of the longest path.
 
     Fewer than modes times coordinates where these do not all move alike, by the `dispersion` of the other modes: those
     that are tested would answer for themselves.

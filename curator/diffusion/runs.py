@@ -30,8 +30,8 @@ class Runs:
         As they were given.
     whole
         Unwrapped positions in Å, each of shape ``(n_frames, n_atoms, 3)``.
-    kept
-        Those after equilibration, where two frames are left.
+    kept, places
+        Those after equilibration, where two frames are left, and their places among all.
     numbers, cell, pbc
         Atomic numbers, lattice vectors as rows in Å, periodicity.
     is_mobile, is_host
@@ -47,6 +47,7 @@ class Runs:
     equilibration_ps: float
     whole: tuple[Floats, ...]
     kept: tuple[Floats, ...]
+    places: tuple[int, ...]
     numbers: NDArray[np.int32]
     cell: Floats
     pbc: NDArray[np.bool_]
@@ -73,7 +74,7 @@ class Runs:
             "refused",
             (),
             time_ps=self.time_ps,
-            n_trajectories=len(self.whole),
+            n_trajectories=len(self.kept),
             volume_A3=float(np.abs(np.linalg.det(self.cell))) if self.pbc.all() else None,
         )
 
@@ -113,14 +114,15 @@ def prepare(
     interval_ps = frame_interval_fs / 1000
     if hop_length_A is not None and not hop_length_A > 0:
         raise ValueError(f"hop length {hop_length_A:g} Å must be positive")
-    if not interval_ps > 0:
-        raise ValueError(f"frame interval {frame_interval_fs} fs must be positive")
+    if not 0 < interval_ps < np.inf:
+        raise ValueError(f"frame interval {frame_interval_fs} fs must be positive and finite")
     if not 0 <= equilibration_ps < np.inf:
         raise ValueError(f"equilibration of {equilibration_ps:g} ps must be zero or more and finite")
     if not unwrapped and not pbc.any():
         return refused(Diffusivity(mobile, temperature_K, "refused", (), n_trajectories=len(runs)), NO_CELL)
     whole = runs if unwrapped else [_followed(idx, run, cell, pbc) for idx, run in enumerate(runs)]
     skip = round(equilibration_ps / interval_ps)
+    places = tuple(idx for idx, run in enumerate(whole) if len(run) > skip + 1)
     return Runs(
         mobile,
         temperature_K,
@@ -128,7 +130,8 @@ def prepare(
         guessed_hop_length_A,
         equilibration_ps,
         tuple(whole),
-        tuple(run[skip:] for run in whole if len(run) > skip + 1),
+        tuple(whole[idx][skip:] for idx in places),
+        places,
         numbers,
         cell,
         pbc,

@@ -110,7 +110,7 @@ def judge(rounds: Sequence[Mapping[str, Any]], rule: StopRule) -> Verdict:
 def earliest_convergence(rule: StopRule, *, every_round: bool) -> int:
     """Rounds it takes at the least to converge, with MD in every round or only once the barrier has settled."""
     # The force error is compared with that of a model which this campaign has trained: rounds 1 and 2.
-    least = max(rule.window, 3)
+    least = rule.window if rule.force_error_eV_per_A is None else max(rule.window, 3)
     if not rule.diffusion:
         return least
     return max(least, rule.n_compare + 1) if every_round else least + rule.n_compare
@@ -257,7 +257,7 @@ def _quantities(r: FinishedRound, rule: StopRule, seed_eV: float) -> list[_Quant
     return [
         *([] if r.Ea is None else [_Quantity("Ea", ", eV", r.Ea.with_error_of(seed_eV), rule.tolerance_eV)]),
         *(
-            _Quantity(f"ln D at {p.temperature_K:.0f} K", "", p.ln_D.with_error_of(seed_eV / p.kT_eV), tolerance)
+            _Quantity(f"ln D at {p.temperature_K:g} K", "", p.ln_D.with_error_of(seed_eV / p.kT_eV), tolerance)
             for p in r.points
             if p.is_measured and p.ln_D is not None
         ),

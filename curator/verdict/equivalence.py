@@ -1,6 +1,8 @@
 """Do estimates agree within a tolerance? Yes, no, or the errors are too large to say.
 
-Two one-sided tests (D. J. Schuirmann, J. Pharmacokinet. Biopharm. 15, 657, 1987), each at 5 %.
+Two one-sided tests (D. J. Schuirmann, J. Pharmacokinet. Biopharm. 15, 657, 1987), each at 5 % where the errors are
+known. One that is estimated from few values is too small by chance: where the scatter of two members in three rounds is
+all there is, two values at the edge of the tolerance agree in 10 % of cases.
 """
 
 import math

@@ -212,7 +212,8 @@ def plan_md(now: FinishedRound, rule: StopRule, seed_eV: float, earlier: Sequenc
 
 def twice_the_time(plan: MDPlan) -> MDPlan:
     """A plan that doubles what was simulated: a fair look where errors are as planned and still leave a doubt."""
-    return replace(plan, temperatures=tuple(replace(t, needed_ps=2 * t.time_ps) for t in plan.temperatures))
+    twice = tuple(replace(t, needed_ps=2 * t.time_ps) for t in plan.temperatures)
+    return replace(plan, temperatures=twice, buy="md")
 
 
 def _variance_ln_D(point: MeasuredPoint) -> float:

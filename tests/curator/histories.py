@@ -14,11 +14,9 @@ from curator.verdict.convergence import StopRule, has_settled, judge
 from curator.verdict.purchase import N_MEASUREMENTS
 
 TEMPERATURES_K = np.array([500.0, 700.0, 1000.0])
-X = 1 / (KB_EV_PER_K * TEMPERATURES_K)
 BARRIER_EV = 0.11
 EA_EV = 0.12
 LN_D0 = 3.0
-FIRST_LOOK_PS = 100.0
 RULE = StopRule(tolerance_eV=0.05)
 
 
@@ -44,7 +42,8 @@ class Campaign:
 
     ``bias_eV`` is in the barrier and in Ea; ``hidden_bias_eV`` in Ea alone, ``hidden_ln_D`` in all diffusivities
     alike, so that neither barrier nor reference can see them. ``seed_eV`` is what training leaves to chance in both.
-    ``error_ln_D`` is the standard error of ln D after 100 ps at a temperature; it falls with the root of the time.
+    ``error_ln_D`` is the standard error of ln D after 100 ps at a temperature; it falls with the root of the time. The
+    first look at a round, ``first_ps``, is shared by all temperatures alike.
     """
 
     bias_eV: float = 0.1
@@ -55,6 +54,13 @@ class Campaign:
     error_ln_D: float = 0.08
     seed_eV: float = 0.002
     n_rounds: int = 12
+    temperatures_K: tuple[float, ...] = tuple(TEMPERATURES_K.tolist())
+    first_ps: float = 300.0
+
+    @property
+    def x(self) -> NDArray[np.float64]:
+        """Inverse temperatures, 1/eV."""
+        return 1 / (KB_EV_PER_K * np.array(self.temperatures_K))
 
     def true_Ea(self, k: int) -> float:
         """Activation energy of round k but for the chance of its training."""
@@ -88,18 +94,19 @@ class Campaign:
         }
 
     def md(self, k: int, seed: int = 0, looks: tuple[NDArray[np.float64], ...] = ()) -> dict:
-        """MD of round k: 100 ps at each temperature, and more in each further look, which continues the same walk."""
+        """MD of round k: a first look, and more in each further one, which continues the same walk."""
         rng = np.random.default_rng([seed, k, 2])
-        time_ps, summed = np.zeros(len(X)), np.zeros(len(X))
-        for more_ps in (np.full(len(X), FIRST_LOOK_PS), *looks):
-            summed += rng.normal(0, 1, len(X)) * np.sqrt(more_ps)
+        n = len(self.temperatures_K)
+        time_ps, summed = np.zeros(n), np.zeros(n)
+        for more_ps in (np.full(n, self.first_ps / n), *looks):
+            summed += rng.normal(0, 1, n) * np.sqrt(more_ps)
             time_ps = time_ps + more_ps
-        error = self.error_ln_D * np.sqrt(FIRST_LOOK_PS / time_ps)
-        noise = self.error_ln_D * math.sqrt(FIRST_LOOK_PS) * summed / time_ps
-        ln_D = LN_D0 + self.true_shift(k) - (self.true_Ea(k) + self.chance_eV(k, seed)[0]) * X + noise
+        error = self.error_ln_D * np.sqrt(100 / time_ps)
+        noise = self.error_ln_D * 10 * summed / time_ps
+        ln_D = LN_D0 + self.true_shift(k) - (self.true_Ea(k) + self.chance_eV(k, seed)[0]) * self.x + noise
         entries = [
             {
-                "temperature_K": float(T),
+                "temperature_K": T,
                 "D_A2_per_ps": math.exp(value),
                 "error_A2_per_ps": e * math.exp(value),
                 "hops": 1 / e**2,
@@ -108,14 +115,14 @@ class Campaign:
                 "status": "measured",
                 "reasons": [],
             }
-            for T, value, e, t in zip(TEMPERATURES_K, ln_D.tolist(), error.tolist(), time_ps.tolist(), strict=True)
+            for T, value, e, t in zip(self.temperatures_K, ln_D.tolist(), error.tolist(), time_ps.tolist(), strict=True)
         ]
         fit = fit_arrhenius([measured(entry) for entry in entries])
         assert fit is not None
         return {"diffusion": entries, "arrhenius": arrhenius_as_json(fit)}
 
     def history(self, seed: int = 0) -> list[dict]:
-        """All rounds, each with 100 ps of MD at each temperature."""
+        """All rounds, each with the first look."""
         return [self.round(k, seed) | self.md(k, seed) for k in range(self.n_rounds)]
 
     def run(self, seed: int, rule: StopRule = RULE, n_looks: int = N_MEASUREMENTS) -> Outcome:
@@ -140,7 +147,7 @@ class Campaign:
         return Outcome(None, md_ps, 0.0, 0.0)
 
     def run_naively(self, seed: int, tolerance_eV: float = RULE.tolerance_eV) -> tuple[Outcome, Outcome]:
-        """The same campaign under two rules of thumb, with 100 ps of MD at each temperature in every round.
+        """The same campaign under two rules of thumb, with the first look in every round.
 
         They stop when twice in a row Ea changed by less than the tolerance, or the 95 % intervals of Ea overlapped.
         """
@@ -153,13 +160,13 @@ class Campaign:
             stops = np.flatnonzero(passed[1:] & passed[:-1])
             k = int(stops[0]) + 2 if len(stops) else None
             n_md = self.n_rounds if k is None else k + 1
-            md_ps = n_md * FIRST_LOOK_PS * len(X)
+            md_ps = n_md * self.first_ps
             outcomes.append(Outcome(None, md_ps, 0.0, 0.0) if k is None else self._outcome(k, seed, md_ps))
         return outcomes[0], outcomes[1]
 
     def _outcome(self, k: int, seed: int, md_ps: float) -> Outcome:
         off_eV = self.true_Ea(k) + self.chance_eV(k, seed)[0] - EA_EV
-        off_ln_D = np.abs(self.true_shift(k) - off_eV * X).max()
+        off_ln_D = np.abs(self.true_shift(k) - off_eV * self.x).max()
         return Outcome(k, md_ps, abs(off_eV), float(off_ln_D))
 
 

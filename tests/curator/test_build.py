@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ from ase.build import bulk
 from ase.io import write
 
 from curator.backends.labellers import make_labeller
-from curator.build import build_plan, n_carriers, n_exam_labels, read_plan
+from curator.build import build_plan, hop_length_A, n_carriers, n_exam_labels, read_plan
 from curator.config import CampaignFile
 from curator.datasets.frame import Frame, atoms_from_frame
 from curator.datasets.mini_halides.frames import theory
@@ -189,7 +190,11 @@ def test_held_out_hop_files_follow_the_cell(tmp_path: Path):
 def test_a_mechanism_makes_defect_and_hops(tmp_path: Path):
     """Two vacancy hops of a hexagonal metal: the structure becomes the supercell with the vacancy."""
     write(tmp_path / "mg.cif", bulk("Mg", a=3.209, c=5.211))
-    plan = build_plan(campaign(structure="mg.cif", mobile="Mg", hop={"mechanism": "vacancy"}), tmp_path)
+    file = campaign(structure="mg.cif", mobile="Mg", hop={"mechanism": "vacancy"})
+    with pytest.raises(BadInput, match=r"measure.diffusion: every atom is Mg, .* atoms that stay; set it to null"):
+        build_plan(file, tmp_path)
+    without = file.measure.model_copy(update={"diffusion": None})
+    plan = build_plan(file.model_copy(update={"measure": without}), tmp_path)
     assert plan.system.supercell == (3, 3, 2)
     assert plan.follows_barrier
     assert isinstance(plan.system.structure, Frame)
@@ -199,9 +204,22 @@ def test_a_mechanism_makes_defect_and_hops(tmp_path: Path):
     assert len(frame) == len(heldout.initial) == 35
     assert frame == hop.initial
     assert n_carriers(plan, frame, hop) == 1
-    assert n_exam_labels(plan) == 12
-    alone = campaign(structure="mg.cif", mobile="Mg", hop={"mechanism": "vacancy", "at_most": 1})
+    assert n_exam_labels(plan) == 2
+    alone = campaign(structure="lif", mobile="Li", hop={"mechanism": "vacancy", "at_most": 1})
     assert build_plan(alone, tmp_path).system.heldout_hop is None
+
+
+def test_ions_that_change_places_have_no_length_of_a_hop(tmp_path: Path):
+    plan = build_plan(campaign(), tmp_path)
+    frame, hop, _ = seed_structure(plan, 4.0, None)
+    assert hop is not None
+    assert hop_length_A(plan, hop) == pytest.approx(np.sqrt(3) / 2 * 4.0)
+    assert hop_length_A(plan, None) is None
+    swapped = frame.positions.copy()
+    one, other = np.flatnonzero(frame.numbers == 3)[:2]
+    swapped[[one, other]] = swapped[[other, one]]
+    exchange = replace(hop, initial=frame, final=replace(frame, positions=swapped))
+    assert hop_length_A(plan, exchange) is None
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,29 @@ def test_the_file_knows_its_time(folder: Path, tmp_path: Path):
         invoke(folder / "800.extxyz", *LI, *at(800))
 
 
+def test_files_that_state_different_times_are_named(tmp_path: Path):
+    for name, interval_ps in (("one", 0.1), ("two", 0.2)):
+        positions = kmc.collinear(np.random.default_rng(round(10 * interval_ps)), 1.0, 20, interval_ps)
+        with h5py.File(tmp_path / f"{name}.h5", "w") as h5:
+            h5["particles/all/position/value"] = positions
+            h5["particles/all/position/time"] = interval_ps * np.arange(len(positions))
+            h5["particles/all/position/time"].attrs["unit"] = "ps"
+            h5["particles/all/species"] = kmc.NUMBERS
+            h5["particles/all/box/edges"] = kmc.CELL
+            h5["particles/all/box"].attrs["boundary"] = [b"periodic"] * 3
+    with pytest.raises(BadInput, match=r"two\.h5: states 200 fs between its frames, and .*one\.h5 100 fs; measure"):
+        invoke(tmp_path / "one.h5", tmp_path / "two.h5", *LI, *at(800, 900))
+
+
+def test_replicas_are_periodic_alike(folder: Path, tmp_path: Path):
+    images = read(folder / "again.extxyz", ":")
+    for atoms in images:
+        atoms.pbc = False
+    write(tmp_path / "free.extxyz", images)
+    with pytest.raises(BadInput, match=r"free\.extxyz: is periodic in other directions than .*800\.extxyz"):
+        invoke(folder / "800.extxyz", tmp_path / "free.extxyz", *LI, *at(800), *EVERY)
+
+
 def test_the_same_trajectory_counts_once(folder: Path, tmp_path: Path):
     copy = tmp_path / "copy.extxyz"
     copy.write_bytes((folder / "800.extxyz").read_bytes())
@@ -276,6 +299,7 @@ def test_the_same_trajectory_counts_once(folder: Path, tmp_path: Path):
         ([*LI, "--ion-charge", 0], "--ion-charge: must not be zero"),
         ([*LI, "--ion-charge", "nan"], "--ion-charge: must not be zero"),
         ([*LI, "--viscosity-mPa-s", 1], "--viscosity-mPa-s: goes with --liquid"),
+        ([*LI, "--liquid", "--viscosity-mPa-s", 1, *at(900)], "--viscosity-mPa-s: one viscosity is given for several"),
         ([*LI, "--elements", "Li,F"], "names its elements by itself; leave out --elements"),
         ([*LI, "--out", "md"], "--out: goes with --model"),
         ([*LI, "--replicas", 2], "--replicas: goes with --model"),

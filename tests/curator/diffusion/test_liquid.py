@@ -84,10 +84,16 @@ def test_without_a_viscosity_or_a_cube_it_is_said_that_the_size_is_not_corrected
     oblong = measure(positions, cell=np.diag([18.6, 18.6, 30.0]), temperature_K=298, viscosity_mPa_s=0.896)
     assert oblong.reasons[-1].startswith("finite size: not corrected, for the cell is not cubic")
     assert oblong.D_A2_per_ps == plain.D_A2_per_ps
+    for cell, pbc in ((np.zeros((3, 3)), False), (np.eye(3) * 18.6, [True, True, False])):
+        drop = measure(positions, cell=cell, pbc=np.broadcast_to(pbc, 3), temperature_K=298, viscosity_mPa_s=0.896)
+        assert drop.reasons[-1] == "finite size: not corrected, for the cell is not periodic in all directions"
+        assert drop.D_A2_per_ps == plain.D_A2_per_ps
 
 
 def test_the_interval_moves_with_the_correction():
-    found, added, reason = correct_for_finite_size(Coefficient(1.0, 0.1, (0.8, 1.2)), np.eye(3) * 18.6, 298, 0.896)
+    found, added, reason = correct_for_finite_size(
+        Coefficient(1.0, 0.1, (0.8, 1.2)), np.eye(3) * 18.6, np.ones(3, dtype=bool), 298, 0.896
+    )
     assert reason == ""
     assert found == Coefficient(1 + added, 0.1, (0.8 + added, 1.2 + added))
 

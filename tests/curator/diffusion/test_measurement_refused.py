@@ -8,7 +8,7 @@ import pytest
 from walks import D_PER_RATE, measure, trajectory
 
 from curator.diffusion import refusals
-from curator.diffusion.measurement import as_json, measure_diffusion
+from curator.diffusion.measurement import as_json, diffusivity_of_positions, measure_diffusion
 
 
 @pytest.mark.parametrize("gate", ["exploded", "melted", "not_diffusive", "ions_caged", "not_stationary"])
@@ -147,6 +147,23 @@ def test_a_hop_has_a_length():
         measure([kmc.collinear(np.random.default_rng(1), 1.0, 20, 0.1)], hop_length_A=0.0)
 
 
+def test_a_run_within_its_equilibration_counts_for_nothing_and_keeps_its_number():
+    rng = np.random.default_rng(1)
+    run, short = (kmc.collinear(rng, 1.0, time_ps, 0.1) for time_ps in (40, 1.5))
+    found = measure([short, run], equilibration_ps=2.0)
+    assert (found.status, found.n_trajectories) == ("measured", 1)
+    run[200:] += np.linspace(0, 50, run.shape[1])[:, None]
+    reason = measure([short, run], equilibration_ps=2.0).reasons[0]
+    assert reason.startswith("exploded: between frames 179 and 180 after equilibration of trajectory 1")
+
+
+@pytest.mark.parametrize("interval_fs", [0.0, np.nan, np.inf])
+def test_a_frame_interval_is_a_time(interval_fs: float):
+    positions = kmc.collinear(np.random.default_rng(1), 1.0, 20, 0.1)
+    with pytest.raises(ValueError, match=r"frame interval .* fs must be positive and finite"):
+        diffusivity_of_positions(positions, kmc.NUMBERS, kmc.CELL, interval_fs, mobile="Li")
+
+
 def test_trajectories_must_belong_together():
     positions = kmc.collinear(np.random.default_rng(1), 1.0, 10, 0.1)
     one, hot = (trajectory(positions, kmc.NUMBERS, kmc.CELL, temperature_K) for temperature_K in (800, 900))
@@ -160,6 +177,8 @@ def test_trajectories_must_belong_together():
         measure_diffusion([one], "Xx")
     with pytest.raises(ValueError, match="no host atom"):
         measure_diffusion([one], "Li", host=["Li"])
+    with pytest.raises(ValueError, match="host: name an element that stays"):
+        measure_diffusion([one], "Li", host=[])
     broken = positions.copy()
     broken[3:, 5] = np.nan
     with pytest.raises(ValueError, match="trajectory 1, frame 3, atom 5: positions must be finite"):

@@ -19,14 +19,14 @@ def test_atoms_that_fly_apart_have_exploded_and_thermal_ones_have_not():
     interval_ps = 1e-3
     thermal = np.sqrt(KB_EV_PER_K * 800 / atomic_masses[numbers])[:, None] * 1000 * interval_ps * FS
     run = np.cumsum(rng.normal(size=(2000, 64, 3)) * thermal, axis=0)
-    assert refusals.exploded([run], numbers, interval_ps, 800) == ""
-    assert refusals.exploded([run], numbers, interval_ps, None) == ""
+    assert refusals.exploded([run], [0], numbers, interval_ps, 800) == ""
+    assert refusals.exploded([run], [0], numbers, interval_ps, None) == ""
     wild = run.copy()
     wild[100:, 5] += 1.0
-    reason = refusals.exploded([run, wild], numbers, interval_ps, 800)
-    assert reason.startswith("exploded: between frames 99 and 100 after equilibration of trajectory 1")
+    reason = refusals.exploded([run, wild], [0, 2], numbers, interval_ps, 800)
+    assert reason.startswith("exploded: between frames 99 and 100 after equilibration of trajectory 2")
     # A wrong time between frames looks the same, and the reason says so.
-    assert "check the time between frames" in refusals.exploded([run], numbers, interval_ps / 3, 800)
+    assert "check the time between frames" in refusals.exploded([run], [0], numbers, interval_ps / 3, 800)
 
 
 def test_hops_enough_in_too_short_a_time_are_told_from_too_few():
@@ -66,23 +66,46 @@ def test_a_host_of_which_a_part_diffuses_is_no_melt(n_host: int, begins: str):
     moves = np.array([1.0] * 8 + [0.5] * 8 + [0.0] * 8 * (n_host - 1))
     run = np.cumsum(rng.normal(scale=0.2, size=(1000, len(numbers), 3)) * moves[:, None], axis=0)
     run += rng.normal(scale=0.1, size=run.shape)
-    assert refusals.melted([run], numbers, numbers == 3, numbers != 3, 0.1).startswith(begins)
+    assert refusals.melted([run], numbers, numbers == 3, numbers != 3, 0.1, 1.0).startswith(begins)
     run[:, 8:] = rng.normal(scale=0.1, size=run[:, 8:].shape)
-    assert refusals.melted([run], numbers, numbers == 3, numbers != 3, 0.1) == ""
+    assert refusals.melted([run], numbers, numbers == 3, numbers != 3, 0.1, 1.0) == ""
 
 
-@pytest.mark.parametrize("n_frames", [7, 9])
+@pytest.mark.parametrize("n_frames", [7, 90])
 def test_a_short_replica_hides_no_melt_and_makes_none(n_frames: int):
     rng = np.random.default_rng(8)
     numbers = np.array([3] * 8 + [9] * 8)
     melt = np.cumsum(rng.normal(scale=0.2, size=(600, 16, 3)), axis=0)
-    reason = refusals.melted([melt, melt[:n_frames]], numbers, numbers == 3, numbers != 3, 0.1)
+    reason = refusals.melted([melt, melt[:n_frames]], numbers, numbers == 3, numbers != 3, 0.1, 1.0)
     assert reason.startswith("melted: the host diffuses")
-    assert refusals.melted([melt[:7]], numbers, numbers == 3, numbers != 3, 0.1) == ""
-    # Vibrations that a stride of nine frames alone would take for diffusion.
+    assert refusals.melted([melt[:80]], numbers, numbers == 3, numbers != 3, 0.1, 1.0) == ""
+    # Vibrations that nine picoseconds alone might take for diffusion.
     solid = lfilter([0.1], [1, -0.8], rng.normal(size=(600, 16, 3)), axis=0)
     solid[:, 0] += np.cumsum(rng.normal(scale=0.2, size=(600, 3)), axis=0)
-    assert refusals.melted([solid, solid[:n_frames]], numbers, numbers == 3, numbers != 3, 0.1) == ""
+    assert refusals.melted([solid, solid[:n_frames]], numbers, numbers == 3, numbers != 3, 0.1, 1.0) == ""
+
+
+@pytest.mark.parametrize("memory_ps", [0.15, 0.3])
+def test_vibrations_of_short_runs_are_no_melt(memory_ps: float):
+    rng = np.random.default_rng(10)
+    numbers = np.array([3] * 16 + [9] * 16)
+    left = np.exp(-0.1 / memory_ps)
+    for n_frames in (9, 19, 39, 69, 81):
+        for _ in range(10):
+            solid = lfilter([0.15 * np.sqrt(1 - left**2)], [1, -left], rng.normal(size=(200, 32, 3)), axis=0)
+            assert refusals.melted([solid[-n_frames:]], numbers, numbers == 3, numbers != 3, 0.1, 2.8) == ""
+
+
+@pytest.mark.parametrize(("n_turned", "diffuses"), [(3, False), (16, True)])
+def test_a_few_atoms_that_turn_are_no_host_that_diffuses(n_turned: int, diffuses: bool):
+    """While no mobile ion hops, some of sixteen host atoms go to another place once; three are less than ten hops."""
+    rng = np.random.default_rng(11)
+    numbers = np.array([3] * 16 + [9] * 16)
+    runs = [rng.normal(scale=0.1, size=(200, 32, 3)) for _ in range(2)]
+    turned = 2.4 / np.sqrt(3) * rng.choice([-1, 1], size=(n_turned, 3))
+    runs[0][120:, 16 : 16 + n_turned] += turned
+    reason = refusals.melted(runs, numbers, numbers == 3, numbers != 3, 0.1, 2.8)
+    assert reason.startswith("host diffuses: far faster") if diffuses else not reason
 
 
 def test_a_host_that_leaves_the_mobile_species_behind_is_the_mobile_species():
@@ -90,9 +113,9 @@ def test_a_host_that_leaves_the_mobile_species_behind_is_the_mobile_species():
     numbers = np.array([3] * 32 + [9] * 32)
     run = rng.normal(scale=0.1, size=(1000, 64, 3))
     run[:, :32] += np.cumsum(rng.normal(scale=0.2, size=(1000, 32, 3)), axis=0)
-    reason = refusals.melted([run], numbers, numbers == 9, numbers == 3, 0.1)
+    reason = refusals.melted([run], numbers, numbers == 9, numbers == 3, 0.1, 1.0)
     assert reason.startswith("host diffuses: far faster than the mobile species: D of Li is ")
-    assert refusals.melted([run], numbers, numbers == 3, numbers == 9, 0.1) == ""
+    assert refusals.melted([run], numbers, numbers == 3, numbers == 9, 0.1, 1.0) == ""
 
 
 def test_a_flight_is_ballistic():

@@ -347,7 +347,16 @@ def test_a_rule_out_of_range_is_refused(change, message):
 
 
 @pytest.mark.parametrize("every_round", [True, False])
-@pytest.mark.parametrize("changes", [{}, {"n_compare": 4}, {"window": 2, "n_compare": 1}, {"window": 4}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"n_compare": 4},
+        {"window": 2, "n_compare": 1},
+        {"window": 4},
+        {"window": 2, "n_compare": 1, "force_error_eV_per_A": None},
+    ],
+)
 def test_the_earliest_convergence_is_what_it_takes(every_round, changes):
     rule = replace(RULE, **changes)
     campaign = Campaign(bias_eV=0.0, error_ln_D=0.01, seed_eV=0.0)

@@ -145,7 +145,7 @@ def test_a_good_round_needs_nothing_more_and_can_be_doubled():
     assert plan is not None
     assert (plan.more_ps, plan.buy) == (0.0, "none")
     assert [t.needed_ps for t in twice_the_time(plan).temperatures] == [200.0] * 3
-    assert twice_the_time(plan).more_ps == 300.0
+    assert (twice_the_time(plan).more_ps, twice_the_time(plan).buy) == (300.0, "md")
 
 
 def test_a_temperature_without_a_diffusivity_is_scaled_by_its_hops():
