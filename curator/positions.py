@@ -16,6 +16,8 @@ Floats = NDArray[np.float64]
 MAX_STEP = 0.4
 """Largest step of an atom between two frames that is believed, as a fraction of a reduced lattice vector; a hop in a
 cell of three by three by three primitive ones is a third, and vibrations come on top."""
+MAX_IMAGES = 1e6
+"""No step spans so many lattice vectors; of such a position the place in the cell is lost to rounding."""
 
 
 def unwrap(positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
@@ -49,6 +51,9 @@ def unwrap(positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
         return positions
     cell, _ = minkowski_reduce(complete_cell(cell), pbc)
     steps = np.diff(positions, axis=0) @ np.linalg.inv(cell)
+    farthest = float(np.abs(steps).max(initial=0.0))
+    if not farthest < MAX_IMAGES:
+        raise ValueError(f"an atom moves by {farthest:.3g} lattice vectors from one frame to the next; is it broken?")
     steps -= np.where(pbc, np.rint(steps), 0.0)
     # Under the minimum image convention no step exceeds 1/2; near it, the true step may have been a longer one.
     worst = float(np.abs(steps[..., pbc]).max(initial=0.0))

@@ -17,7 +17,12 @@ from curator.diffusion.coefficient import (
     moved_together,
     upper_bound,
 )
-from curator.diffusion.walk import Floats, fit_walk
+from curator.diffusion.walk import MIN_MODES, MIN_PERIODS, STRIDES, Floats, fall, fit_walk, spectrum
+
+FOLLOWED = 1.0
+"""Standard errors by which the diffusivity of a lone defect must fall for its interval to reach down."""
+TOLD = 2.0
+"""Those by which it must fall to be told: by chance it does so in 2 %."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,8 +104,8 @@ def walks_of(
     # A sum of one ion is its own tracer.
     of_ions = of_sum if n_ions == 1 else measure_tracer(ions, interval_ps, hop_length_A, residence_ps)
     walks = Walks(paths, ions, interval_ps, time_ps, hop_length_A, n_carriers or 1, of_sum, of_ions, residence_ps)
-    if n_ions == 1:
-        return walks
+    if n_ions == 1 or n_carriers == 1:
+        return _if_it_remembers(walks)
     if n_carriers is None:
         return _if_many_carry(walks)
     return _if_together(walks) if n_carriers == n_ions else walks
@@ -113,6 +118,34 @@ def bounds(walks: Walks) -> tuple[float, float | None]:
     if walks.of_ions is None:
         return of_sum, None
     return of_sum, upper_bound(walks.of_ions, math.sqrt(k) * length_A, time_ps, walks.n_ions)
+
+
+def _if_it_remembers(walks: Walks) -> Walks:
+    """Where a lone defect diffuses less over two residence times, an interval that reaches down to that.
+
+    One that finds all its sites alike forgets every hop. Traps, dumbbells and sites of two kinds do not let it.
+    """
+    fit, wanted_ps = walks.of_sum.plateau.fit, N_RESIDENCES * walks.residence_ps
+    longest = max(len(path) for path in walks.paths) - 1
+    whole = spectrum(walks.paths)
+    stride = next((s for s in STRIDES if s * walks.interval_ps >= wanted_ps), longest)
+    is_seen = longest >= MIN_PERIODS * stride and (whole.half_period >= stride).sum() >= MIN_MODES
+    if stride <= fit.stride or not is_seen or refusals.too_few_hops(walks.of_sum, walks.time_ps):
+        return walks
+    over_long = fit_walk(whole, walks.interval_ps, stride)
+    fallen = fall(whole, fit, over_long, walks.interval_ps)
+    low = walks.of_sum.coefficient.ci95_A2_per_ps[0]
+    if fallen < FOLLOWED or low <= 0:
+        return walks
+    lowest = max(0.0, over_long.D_A2_per_ps - 1.96 * over_long.error_A2_per_ps)
+    doubt = (
+        f"hops may be correlated: the diffusivity falls from {fit.D_A2_per_ps:.2g} Å²/ps over "
+        f"{fit.stride * walks.interval_ps:g} ps to {over_long.D_A2_per_ps:.2g} Å²/ps over "
+        f"{stride * walks.interval_ps:g} ps, two residence times, and the interval reaches down as far; a single "
+        "defect forgets its hops only where all its sites are alike"
+    )
+    of_sum = _reaching_down(walks.of_sum, lowest / low)
+    return replace(walks, of_sum=of_sum, doubts=(doubt,) if fallen > TOLD else ())
 
 
 def _if_together(walks: Walks) -> Walks:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator.diffusion.written import Floats, Written
+from curator.positions import atomic_number
 
 A_PER_UNIT = {"": 1.0, "angstrom": 1.0, "å": 1.0, "nm": 10.0, "pm": 0.01}
 FS_PER_UNIT = {"fs": 1.0, "ps": 1e3, "ns": 1e6}
@@ -34,26 +35,23 @@ def read_h5md(path: Path, *, has_elements: bool = False) -> Written:
         group = next(iter(file["particles"].values()))
         if "species" not in group:
             raise ValueError(f"it does not say which atom is which element; write {group.name}/species")
-        unit = _unit(group["position/value"])
-        if unit.lower() not in A_PER_UNIT:
-            raise ValueError(f"its positions are in {unit}, not in Å, nm or pm")
-        A_per_unit = A_PER_UNIT[unit.lower()]
+        if "position/value" not in group:
+            raise ValueError(f"it has no positions; write {group.name}/position/value")
+        A_per_unit = _A_per_unit(group["position/value"], "positions")
         positions = np.asarray(group["position/value"], dtype=np.float64) * A_per_unit
-        species = np.asarray(group["species/value"] if "value" in group["species"] else group["species"])
-        edges = group["box/edges"]
-        of_each_frame = isinstance(edges, h5py.Group)
-        cells = np.asarray(edges["value"] if of_each_frame else edges, dtype=np.float64) * A_per_unit
+        species = _species(group["species/value"] if _has_value(group["species"]) else group["species"])
+        periodic = _periodic(group)
+        of_each_frame, cells = _cells(group, A_per_unit)
+        if cells is None and any(periodic):
+            raise ValueError(f"it has no cell; write {group.name}/box/edges")
         images = np.asarray(group["image/value"], dtype=np.float64) if "image/value" in group else None
-        periodic = [
-            "periodic" in (side.decode() if isinstance(side, bytes) else side)
-            for side in group["box"].attrs["boundary"]
-        ]
         clock, fs_per_unit = _clock(group["position"], len(positions))
     if species.ndim == 2:
         if (species != species[0]).any():
             raise ValueError("its species change from frame to frame")
         species = species[0]
     n_frames = len(positions)
+    cells = np.zeros((3, 3)) if cells is None else cells
     # Edges are three lengths or three vectors, once or for every frame.
     if cells.ndim == 1 + of_each_frame:
         cells = cells[..., None] * np.eye(3)
@@ -72,9 +70,59 @@ def read_h5md(path: Path, *, has_elements: bool = False) -> Written:
     )
 
 
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
 def _unit(dataset: h5py.Dataset) -> str:
-    unit = dataset.attrs.get("unit", "")
-    return unit.decode() if isinstance(unit, bytes) else str(unit)
+    return _text(np.ravel(dataset.attrs.get("unit", ""))[0])
+
+
+def _A_per_unit(dataset: h5py.Dataset, what: str, default: float = 1.0) -> float:
+    """What a unit of lengths is in Å; the default where none is stated."""
+    unit = _unit(dataset)
+    if unit.lower() not in A_PER_UNIT:
+        raise ValueError(f"its {what} are in {unit}, not in Å, nm or pm")
+    return A_PER_UNIT[unit.lower()] if unit else default
+
+
+def _has_value(entry: h5py.Group | h5py.Dataset) -> bool:
+    return isinstance(entry, h5py.Group) and "value" in entry
+
+
+def _species(dataset: h5py.Dataset) -> NDArray[np.generic]:
+    """Numbers of species; those that are named, in an enumeration or as strings, are atomic numbers."""
+    names = h5py.check_enum_dtype(dataset.dtype)
+    values = np.asarray(dataset)
+    if names is not None:
+        symbols = {value: name for name, value in names.items()}
+        known = {value: atomic_number(symbols[value]) for value in np.unique(values)}
+    elif values.dtype.kind in "OSU":
+        known = {value: atomic_number(_text(value)) for value in np.unique(values)}
+    else:
+        return values
+    return np.array([known[value] for value in values.ravel()], dtype=np.int32).reshape(values.shape)
+
+
+def _periodic(group: h5py.Group) -> list[bool]:
+    """Along which of the three vectors of the cell it is periodic."""
+    box = group.get("box")
+    if box is None or "boundary" not in box.attrs:
+        raise ValueError(f"it does not say whether it is periodic; write {group.name}/box with the attribute boundary")
+    sides = [_text(side) for side in np.ravel(box.attrs["boundary"])]
+    if not set(sides) <= {"periodic", "none"} or len(sides) not in (1, 3):
+        raise ValueError(f"its boundary is {', '.join(sides)}; give periodic or none for each of three directions")
+    return [side == "periodic" for side in sides] * (3 // len(sides))
+
+
+def _cells(group: h5py.Group, A_per_unit: float) -> tuple[bool, Floats | None]:
+    """Whether there is a cell for every frame, and the edges of one or all, if any."""
+    edges = group["box"].get("edges")
+    if edges is None:
+        return False, None
+    of_each_frame = isinstance(edges, h5py.Group)
+    values = edges["value"] if of_each_frame else edges
+    return of_each_frame, np.asarray(values, dtype=np.float64) * _A_per_unit(values, "edges", A_per_unit)
 
 
 def _clock(position: h5py.Group, n_frames: int) -> tuple[Floats | None, float | None]:

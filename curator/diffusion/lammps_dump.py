@@ -1,6 +1,5 @@
 """Trajectories in text dumps of LAMMPS, with what they say of time and of images."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,8 +12,7 @@ from ase.io.formats import open_with_compression
 from ase.io.lammpsrun import construct_cell
 from numpy.typing import NDArray
 
-from curator.datasets.notice import Notice
-from curator.diffusion.written import Floats, Written
+from curator.diffusion.written import Floats, Written, cut_off
 from curator.positions import atomic_number
 
 FS_PER_TIME_UNIT = {"real": 1.0, "metal": 1000.0}
@@ -80,17 +78,6 @@ def read_lammps_dump(path: Path) -> Written:
         all(frame.is_unwrapped for frame in frames),
         np.array(times if is_timed else [frame.step for frame in frames], dtype=np.float64),
         FS_PER_TIME_UNIT[units] if is_timed and units else None,
-    )
-
-
-def cut_off(path: Path, n_frames: int) -> None:
-    """Say that a file ends within a frame."""
-    warnings.warn(
-        Notice(
-            f"{path}: ends within frame {n_frames}, counted from 0, as where a run was killed; the {n_frames} complete "
-            "frames are used"
-        ),
-        stacklevel=3,
     )
 
 

@@ -190,11 +190,20 @@ def diffusivity_of_positions(
     if reason := refusals.exploded(kept, runs.places, runs.numbers, runs.interval_ps, temperature_K):
         return refused(runs.nothing_known, reason)
     length_A = length_of_a_hop(runs)
-    if reason := refusals.melted(kept, runs.numbers, runs.is_mobile, runs.is_host, runs.interval_ps, length_A):
+    moving = refusals.moving_hosts(
+        kept, runs.numbers, runs.is_mobile, runs.is_host, runs.interval_ps, hop_length_A=length_A
+    )
+    if reason := refusals.melted(moving, len(np.unique(runs.numbers[runs.is_host]))):
         return refused(runs.nothing_known, reason)
     displacements = [(run - run[0])[:, runs.is_mobile] for run in kept]
     walks = walks_of(displacements, runs.interval_ps, length_A, n_carriers)
-    return too_short(runs) if walks is None else _judged(runs, walks, tracer)
+    if walks is None:
+        return too_short(runs)
+    judged = _judged(runs, walks, tracer)
+    if judged.status == "refused":
+        return judged
+    doubts = refusals.unsteady_host(moving, int(runs.is_host.sum()), runs.n_mobile, length_A)
+    return replace(judged, reasons=(*judged.reasons, *doubts))
 
 
 def _judged(runs: Runs, walks: Walks, tracer: bool) -> Diffusivity:

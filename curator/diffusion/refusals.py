@@ -5,7 +5,7 @@ Each gate gives a reason, which begins with its name, or nothing. Cautions refus
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase.data import atomic_masses, chemical_symbols
@@ -46,6 +46,8 @@ STAYING = 0.3
 they remember their hops, but keep more: vacancies in fcc 0.78, in a honeycomb a third, collinear interstitials 0.7."""
 CHANCE_OF_CAGES = 0.01
 """Probability below which the slow motion of a sum is more than that of ions that stay."""
+FEW_HOSTS = 0.25
+"""A host of fewer atoms than this share of the mobile ions may be the mobile species itself."""
 OUTPACED_D_RATIO = 10.0
 """Above it, the host is what was meant by the mobile species."""
 CHANCE = 1e-3
@@ -84,22 +86,50 @@ def exploded(
     return ""
 
 
-def melted(
+@dataclass(frozen=True, slots=True)
+class MovingHost:
+    """An element of the host that moves, and not in place.
+
+    Attributes
+    ----------
+    number
+        Atomic number.
+    D_A2_per_ps, D_mobile_A2_per_ps
+        Self-diffusivity of its atoms and of the mobile ions.
+    middle_A2, late_A2
+        Mean squared displacement in the second and in the last quarter of the time.
+    """
+
+    number: int
+    D_A2_per_ps: float
+    D_mobile_A2_per_ps: float
+    middle_A2: float
+    late_A2: float
+
+    def __str__(self) -> str:
+        return (
+            f"D of {chemical_symbols[self.number]} is {self.D_A2_per_ps:.2g} Å²/ps, that of the mobile species "
+            f"{self.D_mobile_A2_per_ps:.2g} Å²/ps; its mean squared displacement grew from {self.middle_A2:.2g} to "
+            f"{self.late_A2:.2g} Å²"
+        )
+
+
+def moving_hosts(
     runs: Sequence[Floats],
     numbers: NDArray[np.int32],
     is_mobile: NDArray[np.bool_],
     is_host: NDArray[np.bool_],
     interval_ps: float,
     hop_length_A: float,
-) -> str:
-    """Whether the host, or one of its elements, diffuses in the runs that are long enough to tell.
+) -> list[MovingHost]:
+    """Elements of the host whose mean squared displacement still grows in the runs that are long enough to tell.
 
-    Where neither it nor the mobile species has moved by as much as some hops, there is nothing to compare.
+    Where neither they nor the mobile species have moved by as much as some hops, there is nothing to tell.
     """
     stride = math.ceil(SHORTEST_PS / interval_ps)
     runs = [run for run in runs if len(run) > MIN_PERIODS * stride]
     if not runs:
-        return ""
+        return []
     time_ps = sum(len(run) - 1 for run in runs) * interval_ps
 
     def self_diffusivity(atoms: NDArray[np.bool_]) -> float:
@@ -108,29 +138,40 @@ def melted(
     def n_hops(D: float, atoms: NDArray[np.bool_]) -> float:
         return float(6 * D * time_ps * atoms.sum() / hop_length_A**2)
 
-    D_mobile, fastest = self_diffusivity(is_mobile), 0.0
-    elements = np.unique(numbers[is_host])
-    found = []
-    for number in elements:
+    D_mobile, found = self_diffusivity(is_mobile), []
+    for number in np.unique(numbers[is_host]):
         atoms = is_host & (numbers == number)
-        D_host = self_diffusivity(atoms)
+        D = self_diffusivity(atoms)
         squares = [((run - run[0])[:, atoms] ** 2).sum(axis=2).mean(axis=1) for run in runs]
-        middle = np.mean([square[len(square) // 4 : len(square) // 2].mean() for square in squares])
-        late = np.mean([square[-(len(square) // 4) :].mean() for square in squares])
-        seen = max(n_hops(D_mobile, is_mobile), n_hops(D_host, atoms)) >= FEW_HOPS
-        if seen and D_host > MELTED_D_RATIO * D_mobile and late > MELTED_GROWTH * middle:
-            fastest = max(fastest, D_host)
-            found.append(
-                f"D of {chemical_symbols[number]} is {D_host:.2g} Å²/ps, that of the mobile species {D_mobile:.2g} "
-                f"Å²/ps; its mean squared displacement grew from {middle:.2g} to {late:.2g} Å²"
-            )
+        middle = float(np.mean([square[len(square) // 4 : len(square) // 2].mean() for square in squares]))
+        late = float(np.mean([square[-(len(square) // 4) :].mean() for square in squares]))
+        if max(n_hops(D_mobile, is_mobile), n_hops(D, atoms)) >= FEW_HOPS and late > MELTED_GROWTH * middle:
+            found.append(MovingHost(int(number), D, D_mobile, middle, late))
+    return found
+
+
+def melted(moving: Sequence[MovingHost], n_elements: int) -> str:
+    """Whether a host of some elements, or one of them, diffuses."""
+    found = [host for host in moving if host.D_A2_per_ps > MELTED_D_RATIO * host.D_mobile_A2_per_ps]
     if not found:
         return ""
-    if fastest > OUTPACED_D_RATIO * D_mobile:
-        return f"host diffuses: far faster than the mobile species: {'; '.join(found)}; is that the right species?"
-    if len(found) < len(elements):
-        return f"host diffuses: {'; '.join(found)}; name only the elements that stay as the host"
-    return f"melted: the host diffuses, as in a melt: {'; '.join(found)}; lower the temperature, or measure a liquid"
+    told = "; ".join(map(str, found))
+    if any(host.D_A2_per_ps > OUTPACED_D_RATIO * host.D_mobile_A2_per_ps for host in found):
+        return f"host diffuses: far faster than the mobile species: {told}; is that the right species?"
+    if len(found) < n_elements:
+        return f"host diffuses: {told}; name only the elements that stay as the host"
+    return f"melted: the host diffuses, as in a melt: {told}; lower the temperature, or measure a liquid"
+
+
+def unsteady_host(moving: Sequence[MovingHost], n_host: int, n_mobile: int, hop_length_A: float) -> tuple[str, ...]:
+    """What to be careful about in a frame of reference of few atoms, or of some that go farther than a hop."""
+    reasons = []
+    if n_host < FEW_HOSTS * n_mobile or n_host == 1 < n_mobile:
+        atoms = "one atom stays" if n_host == 1 else f"{n_host} atoms stay"
+        reasons.append(f"host of few atoms: {atoms}, {n_mobile} move; is that the right species?")
+    if far := [str(host) for host in moving if host.late_A2 > hop_length_A**2]:
+        reasons.append(f"host moves too: {'; '.join(far)}; see whether this is the crystal that was meant")
+    return tuple(reasons)
 
 
 def too_few_hops(walk: MeasuredWalk, time_ps: float) -> str:
@@ -162,6 +203,8 @@ def not_diffusive(paths: Sequence[Floats], found: Plateau, interval_ps: float) -
             f"not diffusive yet: caged, {shortest.D_A2_per_ps:.2g} Å²/ps at {shortest.stride * interval_ps:g} ps "
             f"becomes {fit.D_A2_per_ps:.2g} Å²/ps at {fit.stride * interval_ps:g} ps; run longer"
         )
+    if fit.D_A2_per_ps == fit.noise_A2 == 0:
+        return ""
     whole = spectrum(paths)
     ratio, dof = _slowest_modes(whole, fit, interval_ps)
     less = chi2.cdf(ratio.mean() * dof, dof)

@@ -18,6 +18,10 @@ NO_CELL = (
     "no cell: positions that may be wrapped cannot be followed; write the cell into the file, or say that they are "
     "unwrapped"
 )
+NOT_PERIODIC = (
+    "no cell that is periodic: positions that may be wrapped cannot be followed; say in the file that its cell is "
+    "periodic, or that they are unwrapped"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +123,8 @@ def prepare(
     if not 0 <= equilibration_ps < np.inf:
         raise ValueError(f"equilibration of {equilibration_ps:g} ps must be zero or more and finite")
     if not unwrapped and not pbc.any():
-        return refused(Diffusivity(mobile, temperature_K, "refused", (), n_trajectories=len(runs)), NO_CELL)
+        nothing = Diffusivity(mobile, temperature_K, "refused", (), n_trajectories=len(runs))
+        return refused(nothing, NOT_PERIODIC if cell.any() else NO_CELL)
     whole = runs if unwrapped else [_followed(idx, run, cell, pbc) for idx, run in enumerate(runs)]
     skip = round(equilibration_ps / interval_ps)
     places = tuple(idx for idx, run in enumerate(whole) if len(run) > skip + 1)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import StringIO
 from itertools import islice
 from pathlib import Path
 
@@ -13,9 +12,11 @@ from ase.io import iread
 from ase.io.formats import UnknownFileTypeError, filetype, open_with_compression
 from numpy.typing import NDArray
 
+from curator.backends.base import one_line
 from curator.diffusion.h5md import read_h5md
-from curator.diffusion.lammps_dump import cut_off, read_lammps_dump
-from curator.diffusion.written import Floats, Written
+from curator.diffusion.lammps_dump import read_lammps_dump
+from curator.diffusion.written import Floats, Written, cut_off
+from curator.diffusion.xdatcar import is_xdatcar, read_xdatcar
 from curator.positions import atomic_number
 
 SAME_CELL_A = 1e-3
@@ -27,6 +28,7 @@ N_AGAIN = 3
 EQUAL_STEPS = 1e-3
 SINGLE_PRECISION = 2e-7
 """Times between frames are equal up to this share of theirs, and up to how times are rounded."""
+MAY_BE_CUT = "it may be cut off, or of no known format: extxyz, ASE traj, LAMMPS text dump, XDATCAR, H5MD (.h5)"
 WRAPPED_SPAN = 1 + 1e-4
 """Wrapped positions lie within one lattice vector, wherever the cell begins, but for how files round them."""
 
@@ -76,10 +78,7 @@ def load_positions(path: Path, elements: Sequence[str] | None = None) -> Positio
     """
     try:
         found = _read(path, elements)
-    except (
-        *(OSError, ValueError, KeyError, IndexError, StopIteration, RuntimeError, EOFError),
-        UnknownFileTypeError,
-    ) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} cannot be read as a trajectory: {error}") from error
     n_frames = len(found.positions)
     if n_frames < 2:
@@ -111,14 +110,9 @@ def _read(path: Path, elements: Sequence[str] | None) -> Written:
         raise ValueError("it is empty")
     if path.suffix in (".h5", ".h5md", ".hdf5"):
         return read_h5md(path, has_elements=elements is not None)
-    kind = filetype(str(path))
-    if kind == "lammps-dump-text":
-        return read_lammps_dump(path)
-    if kind == "extxyz":
-        return _of_images(_extxyz(path))
-    if kind == "vasp-xdatcar":
-        return _of_images(_xdatcar(path))
-    return _of_images(list(iread(path, index=":")))
+    if is_xdatcar(path):
+        return read_xdatcar(path)
+    return read_lammps_dump(path) if _kind(path) == "lammps-dump-text" else _of_images(_by_ase(path))
 
 
 def _numbers(path: Path, found: Written, elements: Sequence[str] | None) -> NDArray[np.int32]:
@@ -175,20 +169,37 @@ def _check_no_repeats(path: Path, positions: Floats) -> None:
     if resting.mean(axis=0).max() > RESTING:
         return
     seen: dict[int, int] = {}
-    n_again = 0
+    again: list[int] = []
     for idx, frame in enumerate(positions):
         first = seen.setdefault(hash(frame.tobytes()), idx)
-        n_again = n_again + 1 if first != idx else 0
-        if n_again == N_AGAIN:
-            one, other = idx - N_AGAIN + 1, first - N_AGAIN + 1
-            raise ValueError(
-                f"{path}: frame {one} is frame {other} once more, and so on; leave out what a restart wrote twice"
-            )
+        again = [*again, first] if first != idx else []
+        if len(again) == N_AGAIN:
+            one, other = idx - N_AGAIN + 1, again[0]
+            what = "what a restart wrote twice" if again[-1] > other else "frames that were never written"
+            raise ValueError(f"{path}: frame {one} is frame {other} once more, and so on; leave out {what}")
 
 
-def _extxyz(path: Path) -> list[Atoms]:
-    """Frames of an xyz file, without one at its end that was cut off."""
-    n_complete, index = 0, ":"
+def _kind(path: Path) -> str:
+    try:
+        return filetype(str(path))
+    except UnknownFileTypeError:
+        raise ValueError(MAY_BE_CUT) from None
+
+
+def _by_ase(path: Path) -> list[Atoms]:
+    try:
+        index = f":{n_complete}" if _kind(path) == "extxyz" and (n_complete := _n_complete(path)) else ":"
+        return list(iread(path, index=index, do_not_split_by_at_sign=True))
+    except OSError:
+        raise
+    except Exception as error:
+        # There is no end to what readers raise.
+        raise ValueError(f"{one_line(error)}; {MAY_BE_CUT}") from error
+
+
+def _n_complete(path: Path) -> int:
+    """Frames of an xyz file that ends within a frame, which is told; 0 of one that does not."""
+    n_complete = 0
     with open_with_compression(str(path), "r") as file:
         while (line := file.readline()).strip().isdigit():
             lines = list(islice(file, int(line) + 1))
@@ -196,23 +207,8 @@ def _extxyz(path: Path) -> list[Atoms]:
                 n_complete += 1
             elif n_complete:
                 cut_off(path, n_complete)
-                index = f":{n_complete}"
-    return list(iread(path, index=index))
-
-
-def _xdatcar(path: Path) -> list[Atoms]:
-    """Frames of an XDATCAR, without one at its end that was cut off."""
-    with open_with_compression(str(path), "r") as file:
-        lines = file.readlines()
-    starts = [idx for idx, line in enumerate(lines) if line.startswith("Direct configuration=")]
-    n_atoms = sum(map(int, lines[starts[0] - 1].split())) if starts else 0
-    ends = [start + 1 + n_atoms for start in starts]
-    while ends and (len(lines) < ends[-1] or not lines[ends[-1] - 1].endswith("\n")):
-        ends.pop()
-    if ends and "".join(lines[ends[-1] :]).strip():
-        cut_off(path, len(ends))
-        lines = lines[: ends[-1]]
-    return list(iread(StringIO("".join(lines)), index=":", format="vasp-xdatcar"))
+                return n_complete
+    return 0
 
 
 def _of_images(images: Sequence[Atoms]) -> Written:

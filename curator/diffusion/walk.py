@@ -278,6 +278,8 @@ def fall(whole: Spectrum, fit: WalkFit, longer: WalkFit, interval_ps: float) -> 
     """Standard errors by which the diffusivity falls from a shorter to a longer stride of the same spectrum."""
     tau_ps = 2 * interval_ps
     walk, noise = fit.D_A2_per_ps * tau_ps, fit.noise_A2
+    if walk == noise == 0:
+        return 0.0
     errors = [_fisher_error(whole, f.stride, walk, noise) / tau_ps for f in (fit, longer)]
     variance = (errors[1] ** 2 - errors[0] ** 2) * dispersion(whole, fit.stride, walk, noise)
     return (fit.D_A2_per_ps - longer.D_A2_per_ps) / math.sqrt(variance) if variance > 0 else 0.0

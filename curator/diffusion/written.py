@@ -1,9 +1,13 @@
 """A trajectory as another code wrote it."""
 
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from curator.datasets.notice import Notice
 
 Floats = NDArray[np.float64]
 
@@ -40,3 +44,14 @@ class Written:
     is_unwrapped: bool = False
     clock: Floats | None = None
     fs_per_unit: float | None = None
+
+
+def cut_off(path: Path, n_frames: int) -> None:
+    """Say that a file ends within a frame."""
+    warnings.warn(
+        Notice(
+            f"{path}: ends within frame {n_frames}, counted from 0, as where a run was killed; the {n_frames} complete "
+            "frames are used"
+        ),
+        stacklevel=3,
+    )

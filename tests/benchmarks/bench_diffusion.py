@@ -92,6 +92,8 @@ SETTINGS = (
     Setting("16 carriers", 16, 4000, 100, 2),
     Setting("16 carriers, 30 % of hops undone in 0.2 ps", 16, 320, 100, 1, 0.0, 0.3),
     Setting("16 carriers, cosine of successive hops -0.2", 16, 1000, 100, 2, -0.2),
+    Setting("defect, cosine of successive hops -0.2, slow", 1, 100, 200, 1, -0.2),
+    Setting("defect, cosine of successive hops -0.4, slow", 1, 200, 400, 1, -0.4),
 )
 COMPARED = (
     (Setting("interstitial", 1, 100, 200), 33),

@@ -31,7 +31,7 @@ def test_without_a_cell_wrapped_positions_are_refused():
     positions = kmc.collinear(np.random.default_rng(3), 0.5, 100, 0.1)
     found = measure([positions % kmc.CELL[0, 0]], unwrapped=False, pbc=[False] * 3)
     assert found.status == "refused"
-    assert found.reasons[0].startswith("no cell: positions that may be wrapped cannot be followed")
+    assert found.reasons[0].startswith("no cell that is periodic: positions that may be wrapped cannot be followed")
     assert measure([positions], pbc=[False] * 3).status == "measured"
 
 
@@ -140,6 +140,32 @@ def test_equilibration_is_a_time(equilibration_ps: float):
     run = kmc.collinear(np.random.default_rng(1), 1.0, 20, 0.1)
     with pytest.raises(ValueError, match=r"equilibration of .* ps must be zero or more and finite"):
         measure([run], equilibration_ps=equilibration_ps)
+
+
+def test_where_nothing_moves_there_is_a_bound():
+    """A walk on a lattice that never hopped: no vibration, and no warning of a division by nothing."""
+    still = np.repeat(kmc.collinear(np.random.default_rng(1), 0.5, 1, 0.1)[:1], 300, axis=0)
+    found = measure([still], tracer=True)
+    assert found.status == "bound"
+    assert found.reasons[0].startswith("too few hops: about 0.0 in 29.9 ps")
+    assert 0 < found.bound_A2_per_ps < 0.5
+
+
+def test_a_position_that_is_absurd_is_refused():
+    positions = kmc.collinear(np.random.default_rng(1), 0.5, 20, 0.1)
+    positions[50, 3, 0] = 1e300
+    with pytest.raises(
+        ValueError, match=r"an atom moves by .* lattice vectors from one frame to the next; is it broken"
+    ):
+        measure([positions], unwrapped=False)
+
+
+def test_a_cell_that_is_not_periodic_is_told_from_none():
+    positions = kmc.collinear(np.random.default_rng(1), 0.5, 20, 0.1)
+    for cell, begins in ((kmc.CELL, "no cell that is periodic: "), (np.zeros((3, 3)), "no cell: ")):
+        found = diffusivity_of_positions(positions, kmc.NUMBERS, cell, 100.0, mobile="Li", pbc=[False] * 3)
+        assert found.status == "refused"
+        assert found.reasons[0].startswith(begins)
 
 
 def test_a_hop_has_a_length():

@@ -12,6 +12,13 @@ from curator.diffusion.coefficient import Coefficient, MeasuredWalk, measure_tra
 from curator.diffusion.walk import Plateau, WalkFit
 
 
+def melted(
+    runs: list[np.ndarray], numbers: np.ndarray, is_mobile: np.ndarray, is_host: np.ndarray, length_A: float = 1.0
+) -> str:
+    moving = refusals.moving_hosts(runs, numbers, is_mobile, is_host, 0.1, length_A)
+    return refusals.melted(moving, len(np.unique(numbers[is_host])))
+
+
 def test_atoms_that_fly_apart_have_exploded_and_thermal_ones_have_not():
     rng = np.random.default_rng(0)
     numbers = np.array([3] * 32 + [9] * 32)
@@ -66,9 +73,9 @@ def test_a_host_of_which_a_part_diffuses_is_no_melt(n_host: int, begins: str):
     moves = np.array([1.0] * 8 + [0.5] * 8 + [0.0] * 8 * (n_host - 1))
     run = np.cumsum(rng.normal(scale=0.2, size=(1000, len(numbers), 3)) * moves[:, None], axis=0)
     run += rng.normal(scale=0.1, size=run.shape)
-    assert refusals.melted([run], numbers, numbers == 3, numbers != 3, 0.1, 1.0).startswith(begins)
+    assert melted([run], numbers, numbers == 3, numbers != 3).startswith(begins)
     run[:, 8:] = rng.normal(scale=0.1, size=run[:, 8:].shape)
-    assert refusals.melted([run], numbers, numbers == 3, numbers != 3, 0.1, 1.0) == ""
+    assert melted([run], numbers, numbers == 3, numbers != 3) == ""
 
 
 @pytest.mark.parametrize("n_frames", [7, 90])
@@ -76,13 +83,13 @@ def test_a_short_replica_hides_no_melt_and_makes_none(n_frames: int):
     rng = np.random.default_rng(8)
     numbers = np.array([3] * 8 + [9] * 8)
     melt = np.cumsum(rng.normal(scale=0.2, size=(600, 16, 3)), axis=0)
-    reason = refusals.melted([melt, melt[:n_frames]], numbers, numbers == 3, numbers != 3, 0.1, 1.0)
+    reason = melted([melt, melt[:n_frames]], numbers, numbers == 3, numbers != 3)
     assert reason.startswith("melted: the host diffuses")
-    assert refusals.melted([melt[:80]], numbers, numbers == 3, numbers != 3, 0.1, 1.0) == ""
+    assert melted([melt[:80]], numbers, numbers == 3, numbers != 3) == ""
     # Vibrations that nine picoseconds alone might take for diffusion.
     solid = lfilter([0.1], [1, -0.8], rng.normal(size=(600, 16, 3)), axis=0)
     solid[:, 0] += np.cumsum(rng.normal(scale=0.2, size=(600, 3)), axis=0)
-    assert refusals.melted([solid, solid[:n_frames]], numbers, numbers == 3, numbers != 3, 0.1, 1.0) == ""
+    assert melted([solid, solid[:n_frames]], numbers, numbers == 3, numbers != 3) == ""
 
 
 @pytest.mark.parametrize("memory_ps", [0.15, 0.3])
@@ -93,7 +100,7 @@ def test_vibrations_of_short_runs_are_no_melt(memory_ps: float):
     for n_frames in (9, 19, 39, 69, 81):
         for _ in range(10):
             solid = lfilter([0.15 * np.sqrt(1 - left**2)], [1, -left], rng.normal(size=(200, 32, 3)), axis=0)
-            assert refusals.melted([solid[-n_frames:]], numbers, numbers == 3, numbers != 3, 0.1, 2.8) == ""
+            assert melted([solid[-n_frames:]], numbers, numbers == 3, numbers != 3, 2.8) == ""
 
 
 @pytest.mark.parametrize(("n_turned", "diffuses"), [(3, False), (16, True)])
@@ -104,7 +111,7 @@ def test_a_few_atoms_that_turn_are_no_host_that_diffuses(n_turned: int, diffuses
     runs = [rng.normal(scale=0.1, size=(200, 32, 3)) for _ in range(2)]
     turned = 2.4 / np.sqrt(3) * rng.choice([-1, 1], size=(n_turned, 3))
     runs[0][120:, 16 : 16 + n_turned] += turned
-    reason = refusals.melted(runs, numbers, numbers == 3, numbers != 3, 0.1, 2.8)
+    reason = melted(runs, numbers, numbers == 3, numbers != 3, 2.8)
     assert reason.startswith("host diffuses: far faster") if diffuses else not reason
 
 
@@ -113,9 +120,32 @@ def test_a_host_that_leaves_the_mobile_species_behind_is_the_mobile_species():
     numbers = np.array([3] * 32 + [9] * 32)
     run = rng.normal(scale=0.1, size=(1000, 64, 3))
     run[:, :32] += np.cumsum(rng.normal(scale=0.2, size=(1000, 32, 3)), axis=0)
-    reason = refusals.melted([run], numbers, numbers == 9, numbers == 3, 0.1, 1.0)
+    reason = melted([run], numbers, numbers == 9, numbers == 3)
     assert reason.startswith("host diffuses: far faster than the mobile species: D of Li is ")
-    assert refusals.melted([run], numbers, numbers == 3, numbers == 9, 0.1, 1.0) == ""
+    assert melted([run], numbers, numbers == 3, numbers == 9) == ""
+
+
+def test_a_host_that_is_slow_beside_fast_ions_is_told():
+    """It diffuses by a thirtieth of what the ions do, and no atom stays within reach of its place."""
+    rng = np.random.default_rng(12)
+    numbers = np.array([3] * 4 + [9] * 27)
+    steps = np.where(numbers == 3, np.sqrt(2 * 1.2 * 0.1), np.sqrt(2 * 0.04 * 0.1))
+    run = np.cumsum(rng.normal(size=(2000, 31, 3)) * steps[:, None], axis=0)
+    moving = refusals.moving_hosts([run], numbers, numbers == 3, numbers == 9, 0.1, 2.8)
+    assert refusals.melted(moving, 1) == ""
+    (reason,) = refusals.unsteady_host(moving, 27, 4, 2.8)
+    assert reason.startswith("host moves too: D of F is 0.04 Å²/ps, that of the mobile species 1.2 Å²/ps")
+    run[:, 4:] = rng.normal(scale=0.1, size=(2000, 27, 3))
+    assert (
+        refusals.unsteady_host(refusals.moving_hosts([run], numbers, numbers == 3, numbers == 9, 0.1, 2.8), 27, 4, 2.8)
+        == ()
+    )
+
+
+@pytest.mark.parametrize(("n_host", "told"), [(1, "one atom stays, 27 move"), (5, "5 atoms stay, 27 move"), (7, "")])
+def test_a_host_of_few_atoms_is_told(n_host: int, told: str):
+    reasons = refusals.unsteady_host([], n_host, 27, 2.8)
+    assert reasons == ((f"host of few atoms: {told}; is that the right species?",) if told else ())
 
 
 def test_a_flight_is_ballistic():

@@ -80,7 +80,7 @@ def check(path: Path, positions: np.ndarray, elements: list[str] | None = None) 
     assert found.msd.msd_A2 == pytest.approx(expected.msd.msd_A2, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["run.extxyz", "run.traj", "XDATCAR"])
+@pytest.mark.parametrize("name", ["run.extxyz", "run.traj", "XDATCAR", "T800@run1.extxyz", "a@b.traj"])
 def test_formats_of_ase(tmp_path: Path, positions: np.ndarray, name: str):
     if name == "XDATCAR":
         write_vasp_xdatcar(tmp_path / name, images_of(positions))
@@ -315,6 +315,29 @@ def test_files_that_are_no_trajectories(tmp_path: Path):
         (tmp_path / name).write_text("3\nnonsense\nLi 0 0\n")
         with pytest.raises(ValueError, match=rf"{name} cannot be read"):
             load_positions(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["text.dat", "run.nc", "vasprun.xml", "OUTCAR", "run.traj", "run.xtc"])
+def test_files_that_cannot_be_read_are_told_in_a_line(tmp_path: Path, positions: np.ndarray, name: str):
+    """Cut off, or of another kind than the name says: whatever a reader of ASE raises."""
+    contents = {
+        "text.dat": b"hello world\n",
+        "run.nc": b"CDF\x01\x00",
+        "vasprun.xml": b'<?xml version="1.0" encoding="ISO-8859-1"?>\n<modeling>\n <generator>\n',
+        "OUTCAR": b" vasp.6.3.0\n POTCAR:    PAW_PBE Li_sv\n",
+        "run.xtc": b"\x00\x00\x07\xcb",
+    }
+    path = tmp_path / name
+    if name == "run.traj":
+        write(path, images_of(positions))
+        path.write_bytes(path.read_bytes()[:5000])
+    else:
+        path.write_bytes(contents[name])
+    with pytest.raises(
+        ValueError, match=rf"{name} cannot be read as a trajectory: .*may be cut off, or of no known"
+    ) as error:
+        load_positions(path)
+    assert "\n" not in str(error.value)
 
 
 def test_wrapped_positions_are_known_by_their_steps():
