@@ -112,7 +112,8 @@ def _read(path: Path, elements: Sequence[str] | None) -> Written:
         return read_h5md(path, has_elements=elements is not None)
     if is_xdatcar(path):
         return read_xdatcar(path)
-    return read_lammps_dump(path) if _kind(path) == "lammps-dump-text" else _of_images(_by_ase(path))
+    kind = _kind(path)
+    return read_lammps_dump(path) if kind == "lammps-dump-text" else _of_images(_by_ase(path, kind))
 
 
 def _numbers(path: Path, found: Written, elements: Sequence[str] | None) -> NDArray[np.int32]:
@@ -181,14 +182,15 @@ def _check_no_repeats(path: Path, positions: Floats) -> None:
 
 def _kind(path: Path) -> str:
     try:
-        return filetype(str(path))
+        kind: str = filetype(str(path))
     except UnknownFileTypeError:
         raise ValueError(MAY_BE_CUT) from None
+    return kind
 
 
-def _by_ase(path: Path) -> list[Atoms]:
+def _by_ase(path: Path, kind: str) -> list[Atoms]:
     try:
-        index = f":{n_complete}" if _kind(path) == "extxyz" and (n_complete := _n_complete(path)) else ":"
+        index = f":{n_complete}" if kind == "extxyz" and (n_complete := _n_complete(path)) else ":"
         return list(iread(path, index=index, do_not_split_by_at_sign=True))
     except OSError:
         raise
