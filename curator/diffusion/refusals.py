@@ -46,6 +46,8 @@ STAYING = 0.3
 they remember their hops, but keep more: vacancies in fcc 0.78, in a honeycomb a third, collinear interstitials 0.7."""
 CHANCE_OF_CAGES = 0.01
 """Probability below which the slow motion of a sum is more than that of ions that stay."""
+MELT_FRAMES = 8
+"""Frames that a run has more of if it is asked whether its host diffuses: two in each quarter."""
 FEW_HOSTS = 0.25
 """A host of fewer atoms than this share of the mobile ions may be the mobile species itself."""
 OUTPACED_D_RATIO = 10.0
@@ -124,12 +126,16 @@ def moving_hosts(
 ) -> list[MovingHost]:
     """Elements of the host whose mean squared displacement still grows in the runs that are long enough to tell.
 
-    Where neither they nor the mobile species have moved by as much as some hops, there is nothing to tell.
+    In runs too short for a diffusivity vibrations look like one, unless they lead half of a hop away. Where neither
+    host nor mobile species have moved by as much as some hops, there is nothing to tell.
     """
     stride = math.ceil(SHORTEST_PS / interval_ps)
-    runs = [run for run in runs if len(run) > MIN_PERIODS * stride]
+    are_long = any(len(run) > MIN_PERIODS * stride for run in runs)
+    runs = [run for run in runs if len(run) > (MIN_PERIODS * stride if are_long else MELT_FRAMES)]
     if not runs:
         return []
+    stride = min(stride, (max(len(run) for run in runs) - 1) // 4)
+    at_least_A2 = 0.0 if are_long else (hop_length_A / 2) ** 2
     time_ps = sum(len(run) - 1 for run in runs) * interval_ps
 
     def self_diffusivity(atoms: NDArray[np.bool_]) -> float:
@@ -145,7 +151,8 @@ def moving_hosts(
         squares = [((run - run[0])[:, atoms] ** 2).sum(axis=2).mean(axis=1) for run in runs]
         middle = float(np.mean([square[len(square) // 4 : len(square) // 2].mean() for square in squares]))
         late = float(np.mean([square[-(len(square) // 4) :].mean() for square in squares]))
-        if max(n_hops(D_mobile, is_mobile), n_hops(D, atoms)) >= FEW_HOPS and late > MELTED_GROWTH * middle:
+        has_hopped = max(n_hops(D_mobile, is_mobile), n_hops(D, atoms)) >= FEW_HOPS
+        if has_hopped and late > max(MELTED_GROWTH * middle, at_least_A2):
             found.append(MovingHost(int(number), D, D_mobile, middle, late))
     return found
 
