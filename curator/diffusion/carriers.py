@@ -17,7 +17,7 @@ from curator.diffusion.coefficient import (
     moved_together,
     upper_bound,
 )
-from curator.diffusion.walk import MIN_MODES, MIN_PERIODS, STRIDES, Floats, fall, fit_walk, spectrum
+from curator.diffusion.walk import Floats, fall, fit_walk, spectrum, strides_seen
 
 FOLLOWED = 1.0
 """Standard errors by which the diffusivity of a lone defect must fall for its interval to reach down."""
@@ -125,14 +125,11 @@ def _if_it_remembers(walks: Walks) -> Walks:
 
     One that finds all its sites alike forgets every hop. Traps, dumbbells and sites of two kinds do not let it.
     """
-    fit, wanted_ps = walks.of_sum.plateau.fit, N_RESIDENCES * walks.residence_ps
-    longest = max(len(path) for path in walks.paths) - 1
-    whole = spectrum(walks.paths)
-    stride = next((s for s in STRIDES if s * walks.interval_ps >= wanted_ps), longest)
-    is_seen = longest >= MIN_PERIODS * stride and (whole.half_period >= stride).sum() >= MIN_MODES
-    if stride <= fit.stride or not is_seen or refusals.too_few_hops(walks.of_sum, walks.time_ps):
+    fit, whole = walks.of_sum.plateau.fit, spectrum(walks.paths)
+    strides = strides_seen(whole, walks.interval_ps, N_RESIDENCES * walks.residence_ps)
+    if not strides or strides[0] <= fit.stride or refusals.too_few_hops(walks.of_sum, walks.time_ps):
         return walks
-    over_long = fit_walk(whole, walks.interval_ps, stride)
+    over_long = fit_walk(whole, walks.interval_ps, strides[0])
     fallen = fall(whole, fit, over_long, walks.interval_ps)
     low = walks.of_sum.coefficient.ci95_A2_per_ps[0]
     if fallen < FOLLOWED or low <= 0:
@@ -141,8 +138,8 @@ def _if_it_remembers(walks: Walks) -> Walks:
     doubt = (
         f"hops may be correlated: the diffusivity falls from {fit.D_A2_per_ps:.2g} Å²/ps over "
         f"{fit.stride * walks.interval_ps:g} ps to {over_long.D_A2_per_ps:.2g} Å²/ps over "
-        f"{stride * walks.interval_ps:g} ps, two residence times, and the interval reaches down as far; a single "
-        "defect forgets its hops only where all its sites are alike"
+        f"{over_long.stride * walks.interval_ps:g} ps, two residence times, and the interval reaches down as far; a "
+        "single defect forgets its hops only where all its sites are alike"
     )
     of_sum = _reaching_down(walks.of_sum, lowest / low)
     return replace(walks, of_sum=of_sum, doubts=(doubt,) if fallen > TOLD else ())

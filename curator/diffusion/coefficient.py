@@ -16,6 +16,7 @@ from curator.diffusion.walk import (
     Floats,
     Plateau,
     fall,
+    first_stride_ps,
     fit_walk,
     plateau,
     spectrum,
@@ -187,7 +188,7 @@ def length_for_memory(residence_ps: float, interval_ps: float, n_coordinates: in
         Coordinates of a path, and paths.
     """
     wanted_ps = max(SHORTEST_PS, N_RESIDENCES * residence_ps)
-    stride_ps = next((stride * interval_ps for stride in STRIDES if stride * interval_ps > wanted_ps - 1e-9), wanted_ps)
+    stride_ps = first_stride_ps(interval_ps, wanted_ps)
     return max(MIN_PERIODS, math.ceil(3 * MIN_MODES / (n_coordinates * n_paths))) * stride_ps
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from curator.diffusion.written import Floats, Written
 from curator.positions import atomic_number
 
-A_PER_UNIT = {"": 1.0, "angstrom": 1.0, "å": 1.0, "nm": 10.0, "pm": 0.01}
+A_PER_UNIT = {"angstrom": 1.0, "å": 1.0, "nm": 10.0, "pm": 0.01}
 FS_PER_UNIT = {"fs": 1.0, "ps": 1e3, "ns": 1e6}
 
 
@@ -39,11 +39,9 @@ def read_h5md(path: Path, *, has_elements: bool = False) -> Written:
             raise ValueError(f"it has no positions; write {group.name}/position/value")
         A_per_unit = _A_per_unit(group["position/value"], "positions")
         positions = np.asarray(group["position/value"], dtype=np.float64) * A_per_unit
-        species = _species(group["species/value"] if _has_value(group["species"]) else group["species"])
+        species = _species(_values(group["species"]))
         periodic = _periodic(group)
-        of_each_frame, cells = _cells(group, A_per_unit)
-        if cells is None and any(periodic):
-            raise ValueError(f"it has no cell; write {group.name}/box/edges")
+        of_each_frame, cells = _cells(group, any(periodic), A_per_unit)
         images = np.asarray(group["image/value"], dtype=np.float64) if "image/value" in group else None
         clock, fs_per_unit = _clock(group["position"], len(positions))
     if species.ndim == 2:
@@ -51,7 +49,6 @@ def read_h5md(path: Path, *, has_elements: bool = False) -> Written:
             raise ValueError("its species change from frame to frame")
         species = species[0]
     n_frames = len(positions)
-    cells = np.zeros((3, 3)) if cells is None else cells
     # Edges are three lengths or three vectors, once or for every frame.
     if cells.ndim == 1 + of_each_frame:
         cells = cells[..., None] * np.eye(3)
@@ -81,13 +78,16 @@ def _unit(dataset: h5py.Dataset) -> str:
 def _A_per_unit(dataset: h5py.Dataset, what: str, default: float = 1.0) -> float:
     """What a unit of lengths is in Å; the default where none is stated."""
     unit = _unit(dataset)
+    if not unit:
+        return default
     if unit.lower() not in A_PER_UNIT:
         raise ValueError(f"its {what} are in {unit}, not in Å, nm or pm")
-    return A_PER_UNIT[unit.lower()] if unit else default
+    return A_PER_UNIT[unit.lower()]
 
 
-def _has_value(entry: h5py.Group | h5py.Dataset) -> bool:
-    return isinstance(entry, h5py.Group) and "value" in entry
+def _values(element: h5py.Group | h5py.Dataset) -> h5py.Dataset:
+    """Values of what is the same in all frames, or given for each."""
+    return element["value"] if isinstance(element, h5py.Group) else element
 
 
 def _species(dataset: h5py.Dataset) -> NDArray[np.generic]:
@@ -115,14 +115,16 @@ def _periodic(group: h5py.Group) -> list[bool]:
     return [side == "periodic" for side in sides] * (3 // len(sides))
 
 
-def _cells(group: h5py.Group, A_per_unit: float) -> tuple[bool, Floats | None]:
-    """Whether there is a cell for every frame, and the edges of one or all, if any."""
+def _cells(group: h5py.Group, is_periodic: bool, A_per_unit: float) -> tuple[bool, Floats]:
+    """Whether there is a cell for every frame, and the edges of one or all; what is not periodic needs none."""
     edges = group["box"].get("edges")
+    if edges is None and is_periodic:
+        raise ValueError(f"it has no cell; write {group.name}/box/edges")
     if edges is None:
-        return False, None
-    of_each_frame = isinstance(edges, h5py.Group)
-    values = edges["value"] if of_each_frame else edges
-    return of_each_frame, np.asarray(values, dtype=np.float64) * _A_per_unit(values, "edges", A_per_unit)
+        return False, np.zeros((3, 3))
+    values = _values(edges)
+    A_per_unit = _A_per_unit(values, "edges", A_per_unit)
+    return isinstance(edges, h5py.Group), np.asarray(values, dtype=np.float64) * A_per_unit
 
 
 def _clock(position: h5py.Group, n_frames: int) -> tuple[Floats | None, float | None]:

@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell
 from ase.io import iread
-from ase.io.formats import UnknownFileTypeError, filetype, open_with_compression
+from ase.io.formats import filetype, open_with_compression
 from numpy.typing import NDArray
 
 from curator.backends.base import one_line
@@ -78,8 +78,11 @@ def load_positions(path: Path, elements: Sequence[str] | None = None) -> Positio
     """
     try:
         found = _read(path, elements)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a trajectory: {error}") from error
+    except Exception as error:
+        # There is no end to what readers raise.
+        raise ValueError(f"{path} cannot be read as a trajectory: {one_line(error)}; {MAY_BE_CUT}") from error
     n_frames = len(found.positions)
     if n_frames < 2:
         raise ValueError(f"{path}: a trajectory needs two frames or more; it has {n_frames}")
@@ -112,7 +115,7 @@ def _read(path: Path, elements: Sequence[str] | None) -> Written:
         return read_h5md(path, has_elements=elements is not None)
     if is_xdatcar(path):
         return read_xdatcar(path)
-    kind = _kind(path)
+    kind = filetype(str(path))
     return read_lammps_dump(path) if kind == "lammps-dump-text" else _of_images(_by_ase(path, kind))
 
 
@@ -180,22 +183,11 @@ def _check_no_repeats(path: Path, positions: Floats) -> None:
             raise ValueError(f"{path}: frame {one} is frame {other} once more, and so on; leave out {what}")
 
 
-def _kind(path: Path) -> str:
-    try:
-        kind: str = filetype(str(path))
-    except UnknownFileTypeError:
-        raise ValueError(MAY_BE_CUT) from None
-    return kind
-
-
 def _by_ase(path: Path, kind: str) -> list[Atoms]:
     try:
         index = f":{n_complete}" if kind == "extxyz" and (n_complete := _n_complete(path)) else ":"
         return list(iread(path, index=index, do_not_split_by_at_sign=True))
-    except OSError:
-        raise
-    except Exception as error:
-        # There is no end to what readers raise.
+    except ValueError as error:
         raise ValueError(f"{one_line(error)}; {MAY_BE_CUT}") from error
 
 

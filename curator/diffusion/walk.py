@@ -118,9 +118,14 @@ class Spectrum:
 
 def least_times_ps(interval_ps: float) -> tuple[float, float]:
     """What the longest path, and all paths together, must last in ps for a fit to frames ``interval_ps`` apart."""
-    strides_ps = (stride * interval_ps for stride in STRIDES)
-    stride_ps = next((each for each in strides_ps if each > SHORTEST_PS), SHORTEST_PS)
+    stride_ps = first_stride_ps(interval_ps, SHORTEST_PS)
     return MIN_PERIODS * stride_ps, MIN_MODES * stride_ps
+
+
+def first_stride_ps(interval_ps: float, shortest_ps: float) -> float:
+    """Length in ps of the first stride that is not shorter, of frames ``interval_ps`` apart."""
+    strides_ps = (stride * interval_ps for stride in STRIDES)
+    return next((each for each in strides_ps if each > shortest_ps - 1e-9), shortest_ps)
 
 
 def shortest_run_ps(n_runs: int) -> float:
@@ -258,20 +263,25 @@ def plateau(paths: Sequence[Floats], interval_ps: float, shortest_ps: float = SH
         Or None if the paths are too short for any stride.
     """
     whole = spectrum(paths)
-    longest = max(len(path) for path in paths) - 1
-    fits: list[WalkFit] = []
-    for stride in STRIDES:
-        n_modes = (whole.half_period >= stride).sum()
-        if n_modes * whole.n_coordinates < 3 * MIN_MODES or longest < MIN_PERIODS * stride:
-            break
-        if stride * interval_ps > shortest_ps - 1e-9:
-            fits.append(fit_walk(whole, interval_ps, stride))
+    fits = [fit_walk(whole, interval_ps, stride) for stride in strides_seen(whole, interval_ps, shortest_ps)]
     for idx, fit in enumerate(fits):
         longer = fits[idx + 1 :]
         if all(abs(fall(whole, fit, other, interval_ps)) <= N_ERRORS for other in longer):
             remembered = fit_walk(remembering(whole, fit.stride), interval_ps, fit.stride)
             return Plateau(fit, fits[0], len(longer), remembered.D_A2_per_ps)
     return None
+
+
+def strides_seen(whole: Spectrum, interval_ps: float, shortest_ps: float) -> list[int]:
+    """Strides, none shorter than ``shortest_ps``, that the longest path and the modes are enough for."""
+    longest = whole.half_period.max(initial=0.0) - 1
+    return [
+        stride
+        for stride in STRIDES
+        if stride * interval_ps > shortest_ps - 1e-9
+        and longest >= MIN_PERIODS * stride
+        and (whole.half_period >= stride).sum() * whole.n_coordinates >= 3 * MIN_MODES
+    ]
 
 
 def fall(whole: Spectrum, fit: WalkFit, longer: WalkFit, interval_ps: float) -> float:

@@ -1,6 +1,6 @@
 """How often the stopping rule stops too early, and what it costs, beside two rules of thumb on the same histories.
 
-Run it as ``python tests/benchmarks/bench_stopping.py``; it takes some fourteen minutes of one core and prints the tables
+Run it as ``python tests/benchmarks/bench_stopping.py``; it takes some 14 minutes of one core and prints the tables
 of ``docs/convergence.md``. Each line is 1,000 simulated campaigns of at most 12 rounds
 (``tests/curator/histories.py``). Errors of the model decay over the rounds as ``b exp(-k / τ)``: in the barrier, where
 the reference sees them; or in the activation energy or the diffusivities alone, where only molecular dynamics can.

@@ -237,16 +237,21 @@ def test_positions_that_are_wrapped_are_not_taken_for_unwrapped(folder: Path, tm
     assert "--unwrapped" not in str(error.value)
 
 
-def test_the_file_knows_its_time(folder: Path, tmp_path: Path):
-    file = tmp_path / "run.h5"
-    positions = kmc.collinear(np.random.default_rng(4), 1.0, 20, 0.1)
-    with h5py.File(file, "w") as h5:
+def write_timed(path: Path, interval_ps: float, seed: int) -> Path:
+    """A walk in an H5MD file that states the time of each frame."""
+    positions = kmc.collinear(np.random.default_rng(seed), 1.0, 20, interval_ps)
+    with h5py.File(path, "w") as h5:
         h5["particles/all/position/value"] = positions
-        h5["particles/all/position/time"] = 0.1 * np.arange(len(positions))
+        h5["particles/all/position/time"] = interval_ps * np.arange(len(positions))
         h5["particles/all/position/time"].attrs["unit"] = "ps"
         h5["particles/all/species"] = kmc.NUMBERS
         h5["particles/all/box/edges"] = kmc.CELL
         h5["particles/all/box"].attrs["boundary"] = [b"periodic"] * 3
+    return path
+
+
+def test_the_file_knows_its_time(folder: Path, tmp_path: Path):
+    file = write_timed(tmp_path / "run.h5", 0.1, 4)
     assert told(file, *LI, *at(800))["frame_interval_fs"] == pytest.approx(100)
     with pytest.raises(BadInput, match=r"run\.h5 states 100 fs between its frames, not 200 fs"):
         invoke(file, *LI, *at(800), "--frame-interval-fs", 200)
@@ -255,17 +260,9 @@ def test_the_file_knows_its_time(folder: Path, tmp_path: Path):
 
 
 def test_files_that_state_different_times_are_named(tmp_path: Path):
-    for name, interval_ps in (("one", 0.1), ("two", 0.2)):
-        positions = kmc.collinear(np.random.default_rng(round(10 * interval_ps)), 1.0, 20, interval_ps)
-        with h5py.File(tmp_path / f"{name}.h5", "w") as h5:
-            h5["particles/all/position/value"] = positions
-            h5["particles/all/position/time"] = interval_ps * np.arange(len(positions))
-            h5["particles/all/position/time"].attrs["unit"] = "ps"
-            h5["particles/all/species"] = kmc.NUMBERS
-            h5["particles/all/box/edges"] = kmc.CELL
-            h5["particles/all/box"].attrs["boundary"] = [b"periodic"] * 3
+    one, two = write_timed(tmp_path / "one.h5", 0.1, 1), write_timed(tmp_path / "two.h5", 0.2, 2)
     with pytest.raises(BadInput, match=r"two\.h5: states 200 fs between its frames, and .*one\.h5 100 fs; measure"):
-        invoke(tmp_path / "one.h5", tmp_path / "two.h5", *LI, *at(800, 900))
+        invoke(one, two, *LI, *at(800, 900))
 
 
 def test_replicas_are_periodic_alike(folder: Path, tmp_path: Path):

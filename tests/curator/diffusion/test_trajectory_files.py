@@ -1,5 +1,6 @@
 """The same walk from every format, and files that are no trajectories."""
 
+import gzip
 from pathlib import Path
 
 import h5py
@@ -317,7 +318,9 @@ def test_files_that_are_no_trajectories(tmp_path: Path):
             load_positions(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["text.dat", "run.nc", "vasprun.xml", "OUTCAR", "run.traj", "run.xtc"])
+@pytest.mark.parametrize(
+    "name", ["text.dat", "run.nc", "vasprun.xml", "OUTCAR", "run.traj", "run.xtc", "a.lammpstrj.gz"]
+)
 def test_files_that_cannot_be_read_are_told_in_a_line(tmp_path: Path, positions: np.ndarray, name: str):
     """Cut off, or of another kind than the name says: whatever a reader of ASE raises."""
     contents = {
@@ -328,7 +331,10 @@ def test_files_that_cannot_be_read_are_told_in_a_line(tmp_path: Path, positions:
         "run.xtc": b"\x00\x00\x07\xcb",
     }
     path = tmp_path / name
-    if name == "run.traj":
+    if name == "a.lammpstrj.gz":
+        write_lammps(path, images_of(positions[:40]), with_elements=True)
+        path.write_bytes(gzip.compress(path.read_bytes())[:-2000])
+    elif name == "run.traj":
         write(path, images_of(positions))
         path.write_bytes(path.read_bytes()[:5000])
     else:
