@@ -244,7 +244,7 @@ class Stop(Section):
         0.3,
         gt=0,
         lt=1,
-        description="Share of that error which, lost within the window, says that it still falls.",
+        description="Share of that error, lost since the models before on the same frames, that says it still falls.",
     )
 
 

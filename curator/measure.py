@@ -139,11 +139,13 @@ def fresh_errors(context: Context, round_: int, chosen: Chosen, calibration: Cal
 
     Those of the random share alone are unbiased; the others were chosen for being hard. Predicted errors are held
     against those of whatever they were predicted for, a committee's mean or the first member; the stopping rule judges
-    the first member, which is the model that a campaign ends with.
+    the first member, which is the model that a campaign ends with, and compares it with its predecessors on the same
+    frames: a few are hotter in one round than in the next by chance.
     """
     by_hash = {record.frame.hash: record for record in labelled(context)}
     candidates = read_candidates(context.folder.round(round_) / "explore" / "candidates.extxyz")
     forces, spreads, references, random = [], [], [], []
+    random_records = []
     for k, idx in enumerate(chosen.idx):
         record = by_hash.get(candidates[idx].frame.hash)
         if record is not None:
@@ -151,6 +153,8 @@ def fresh_errors(context: Context, round_: int, chosen: Chosen, calibration: Cal
             spreads.append(np.full(len(record.frame), np.nan) if chosen.spread is None else chosen.spread[k])
             references.append(record.label.forces)
             random.append(chosen.reasons[k] == "random")
+            if random[-1]:
+                random_records.append(record)
     spread, error = _pooled(spreads), _errors(forces, references)
     frame = np.repeat(np.arange(len(references)), np.array([len(reference) for reference in references], dtype=int))
     is_random = np.array(random, dtype=bool)[frame]
@@ -164,7 +168,29 @@ def fresh_errors(context: Context, round_: int, chosen: Chosen, calibration: Cal
     }
     of_first = _errors([each[:1] for each in forces], references)
     fresh = float(np.sqrt(np.mean(of_first[is_random] ** 2))) if is_random.any() else None
-    return Errors({"fresh_force_rmse_eV_per_A": fresh}, arrays)
+    numbers: Json = {
+        "fresh_force_rmse_eV_per_A": fresh,
+        "fresh_force_rmse_of_earlier_eV_per_A": _errors_of_earlier(context, round_, random_records),
+    }
+    return Errors(numbers, arrays)
+
+
+def _errors_of_earlier(context: Context, round_: int, records: Sequence[Record]) -> list[float]:
+    """Force errors of the models before the previous one on a round's random frames, the newest first.
+
+    Of the rounds in the window of the stopping rule; the foundation, which this campaign has not trained, is none.
+    """
+    rounds = range(round_ - 2, max(round_ - 1 - context.plan.rule.window, -1), -1)
+    if not records or not rounds:
+        return []
+    frames = [record.frame for record in records]
+    tasks = [
+        Task(predict_frames, (context.member(r, 0), frames, ("energy", "forces")), f"predict by round {r}")
+        for r in rounds
+    ]
+    outcomes = run_tasks(context, "md", tasks, round_=round_, stage="measure errors of earlier models")
+    found = cast(list[list[Prediction]], values_of(outcomes, "prediction on new frames"))
+    return [force_rmse(predictions, records) for predictions in found]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

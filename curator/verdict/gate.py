@@ -2,7 +2,7 @@
 
 It is free of the noise of sampling diffusion, hence it decides when that is worth its price: enough rounds that bought
 labels; a barrier that holds still, agrees with the reference and between the members; a force error, taken on labels
-the model had not seen, that is within its target and falls no more; no explosions.
+the model had not seen, that is within its target and no longer falls from model to model; no explosions.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def gate(history: Sequence[FinishedRound], rule: StopRule) -> Findings:
 
 def settled(history: Sequence[FinishedRound], rule: StopRule) -> Findings:
     """The part of the gate that must have passed before molecular dynamics is bought."""
-    return _label_gate(history, rule) + _barrier_gate(history, rule) + _force_gate(history, rule)
+    return _label_gate(history, rule) + _barrier_gate(history, rule) + _force_gate(history[-1], rule)
 
 
 def _barrier_gate(history: Sequence[FinishedRound], rule: StopRule) -> Findings:
@@ -94,9 +94,8 @@ def _label_gate(history: Sequence[FinishedRound], rule: StopRule) -> Findings:
     return Findings(tuple(faults))
 
 
-def _force_gate(history: Sequence[FinishedRound], rule: StopRule) -> Findings:
-    now, target = history[-1], rule.force_error_eV_per_A
-    error = now.fresh_eV_per_A
+def _force_gate(now: FinishedRound, rule: StopRule) -> Findings:
+    error, target = now.fresh_eV_per_A, rule.force_error_eV_per_A
     if error is None:
         unknown = "the force error on frames not yet trained on is not known: this round labelled no random frame"
         if target is None:
@@ -107,18 +106,13 @@ def _force_gate(history: Sequence[FinishedRound], rule: StopRule) -> Findings:
         return Findings(facts=(told,))
     if error >= target:
         return Findings((f"{told} (limit {target:.3f})",))
-    # Round 0 examines the foundation, which this campaign has not trained.
-    earlier = [
-        r.fresh_eV_per_A
-        for r in counted(history, rule)[-rule.window :]
-        if 0 < r.round < now.round and r.fresh_eV_per_A is not None
-    ]
+    earlier = now.fresh_of_earlier_eV_per_A[: rule.window - 1]
     if not earlier:
-        return Findings((f"{told}, and in no round before: it is not known whether it still falls",))
-    before = sum(earlier) / len(earlier)
-    if error < (1 - rule.force_error_fall) * before:
-        return Findings((f"{told}, and still falling: it was {before:.3f} in the rounds before",))
-    return Findings(facts=(f"{told}, {before:.3f} in the rounds before",))
+        return Findings((f"{told}, and of no earlier model: it is not known whether it still falls",))
+    before = f"{sum(earlier) / len(earlier):.3f} on the same frames with the models of the rounds before"
+    if error < (1 - rule.force_error_fall) * sum(earlier) / len(earlier):
+        return Findings((f"{told}, and still falling: {before}",))
+    return Findings(facts=(f"{told}; {before}",))
 
 
 def _md_gate(now: FinishedRound) -> Findings:

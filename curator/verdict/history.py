@@ -57,6 +57,8 @@ class FinishedRound:
         Barrier, barrier minus reference, barrier of each member, and what there is to say about them.
     fresh_eV_per_A
         Force error on this round's random frames before they were trained on.
+    fresh_of_earlier_eV_per_A
+        That of the models of earlier rounds on the same frames, the newest first.
     n_explosions
         Trajectories that exploded.
     points
@@ -76,6 +78,7 @@ class FinishedRound:
     members_eV: tuple[float | None, ...]
     barrier_reasons: tuple[str, ...]
     fresh_eV_per_A: float | None
+    fresh_of_earlier_eV_per_A: tuple[float, ...]
     n_explosions: float | None
     points: tuple[MeasuredPoint, ...]
     Ea: Estimate | None
@@ -107,6 +110,7 @@ def read_round(content: Mapping[str, Any]) -> FinishedRound:
         gap = barrier - reference
     fit = content.get("arrhenius") or {}
     points = [_read_point(entry) for entry in content.get("diffusion") or ()]
+    of_earlier = content.get("fresh_force_rmse_of_earlier_eV_per_A") or ()
     return FinishedRound(
         round=int(content.get("round", 0)),
         n_new_labels=_number(content.get("n_new_labels")) or 0.0,
@@ -115,6 +119,7 @@ def read_round(content: Mapping[str, Any]) -> FinishedRound:
         members_eV=tuple(_number(value) for value in content.get("barrier_members_eV") or ()),
         barrier_reasons=tuple(content.get("barrier_reasons") or ()),
         fresh_eV_per_A=_number(content.get("fresh_force_rmse_eV_per_A")),
+        fresh_of_earlier_eV_per_A=tuple(filter(None, map(_number, of_earlier))),
         n_explosions=_number(content.get("n_explosions")),
         points=tuple(sorted(points, key=lambda point: point.temperature_K)),
         Ea=_estimate(_number(fit.get("Ea_eV")), _number(fit.get("error_eV"))),

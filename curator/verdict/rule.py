@@ -23,7 +23,8 @@ class StopRule:
     force_error_eV_per_A
         Largest force error on random frames that were not yet trained on, in eV/Å; None tells it and judges nothing.
     force_error_fall
-        Share by which that error may be smaller than in the rounds before: if it is more, the model still learns.
+        Share by which that error may be smaller than that of earlier models on the same frames: if it is more, models
+        still learn.
     min_new_labels
         Labels below which a round counts as having bought none; an anchor alone is two.
     barrier, diffusion

@@ -75,10 +75,15 @@ class Campaign:
         """What training leaves to chance in the two members of round k."""
         return np.random.default_rng([seed, k, 0]).normal(0, self.seed_eV, 2)
 
+    def force_error(self, k: int) -> float:
+        """Force error of the model of round k in eV/Å."""
+        return 0.04 + 0.03 * math.exp(-k / self.decay)
+
     def round(self, k: int, seed: int = 0) -> dict:
         """Round k before any MD."""
         members = BARRIER_EV + self.bias_eV * math.exp(-k / self.decay) + self.chance_eV(k, seed)
-        rng = np.random.default_rng([seed, k, 1])
+        # Frames of one round are harder than those of another.
+        frames = math.exp(np.random.default_rng([seed, k, 1]).normal(0, 0.08))
         return {
             "round": k,
             "n_new_labels": 18,
@@ -87,7 +92,8 @@ class Campaign:
             "barrier_gap_eV": members[0] - BARRIER_EV,
             "barrier_members_eV": members.tolist(),
             "barrier_reasons": [],
-            "fresh_force_rmse_eV_per_A": (0.04 + 0.03 * math.exp(-k / self.decay)) * math.exp(rng.normal(0, 0.08)),
+            "fresh_force_rmse_eV_per_A": frames * self.force_error(k - 1),
+            "fresh_force_rmse_of_earlier_eV_per_A": [frames * self.force_error(j) for j in (k - 2, k - 3) if j >= 0],
             "n_explosions": 0,
             "diffusion": [],
             "arrhenius": None,

@@ -1,5 +1,6 @@
-"""What a round's measurement of diffusion makes of the campaign's own hop, and when it is due."""
+"""Errors on frames new to a model, what a measurement of diffusion makes of the campaign's hop, and when it is due."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,14 @@ from walks import D_PER_RATE, trajectory
 
 from curator import measure
 from curator.campaign import _md_is_due
+from curator.choose import Chosen
 from curator.config_measure import Diffusion
+from curator.context import buy_labels, labelled
+from curator.datasets.label import Provenance
 from curator.datasets.sources import build_seed
+from curator.explore import Candidate, write_candidates
+from curator.learners.foundation import load_foundation
+from curator.learners.metrics import force_rmse
 
 FILE = {
     "system": {"structure": "lif-interstitial", "cell": "given"},
@@ -62,3 +69,35 @@ def test_when_molecular_dynamics_is_due(
     without = {"measure": {"diffusion": None}, "stop": {"max_rounds": max_rounds}}
     with opened(FILE | without, tmp_path / "without") as context:
         assert not _md_is_due(context, rounds)
+
+
+def test_models_are_compared_on_the_random_frames_of_one_round(tmp_path: Path) -> None:
+    """The previous model and those before it, on frames that none has seen, but for those chosen for being hard."""
+    seed = build_seed("lif-interstitial", None).frame
+    rng = np.random.default_rng(0)
+    frames = [replace(seed, positions=seed.positions + rng.normal(0, 0.05, (len(seed), 3))) for _ in range(3)]
+    reasons = ("random", "uncertain", "random")
+    names = "mini-halides", "mini-halides:0.2.0-small", "mini-halides:0.3.0-small"
+    models = [load_foundation(name, device="cpu") for name in names]
+    with opened(FILE, tmp_path / "campaign") as context:
+        for round_, model in enumerate(models):
+            folder = context.member(round_, 0).folder
+            folder.mkdir(parents=True)
+            model.save(folder)
+        origins = [Provenance(3, str(i), str(i), "train", reason) for i, reason in enumerate(reasons)]
+        buy_labels(context, list(zip(frames, origins, strict=True)), round_=3, stage="label")
+        records = sorted(labelled(context), key=lambda record: record.provenance.source)
+
+        def error(model: Any) -> float:
+            return force_rmse(model.predict([frames[0], frames[2]]), [records[0], records[2]])
+
+        for round_, of_earlier in ((1, []), (2, [0]), (3, [1, 0])):
+            file = context.folder.round(round_) / "explore" / "candidates.extxyz"
+            file.parent.mkdir(parents=True)
+            write_candidates(file, [Candidate(frame, "g", "g @ 0 ps", False) for frame in frames])
+            previous = models[round_ - 1]
+            forces = tuple(prediction.forces[None] for prediction in previous.predict(frames))
+            found = measure.fresh_errors(context, round_, Chosen((0, 1, 2), reasons, forces, None), None).numbers
+            assert found["fresh_force_rmse_eV_per_A"] == pytest.approx(error(previous))
+            expected = [error(models[idx]) for idx in of_earlier]
+            assert found["fresh_force_rmse_of_earlier_eV_per_A"] == pytest.approx(expected)

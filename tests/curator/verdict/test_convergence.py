@@ -177,6 +177,7 @@ def test_diffusivities_that_shift_together_are_not_converged_though_Ea_holds():
         ({"fresh_force_rmse_eV_per_A": math.nan}, "force error"),
         ({"fresh_force_rmse_eV_per_A": 0.11}, "limit 0.100"),
         ({"fresh_force_rmse_eV_per_A": 0.01}, "still falling"),
+        ({"fresh_force_rmse_of_earlier_eV_per_A": []}, "not known whether it still falls"),
         ({"n_explosions": 2}, "2 trajectories exploded"),
         ({"n_explosions": None}, "not known whether"),
         ({"n_new_labels": 0}, "bought 0 labels"),
@@ -189,6 +190,16 @@ def test_the_gate_names_what_fails_and_buys_labels(changes, message):
     assert any(message in reason for reason in verdict.reasons)
     assert verdict.next_purchase.kind == "labels"
     assert verdict.next_purchase.amount >= 4
+
+
+@pytest.mark.parametrize("harder", [0.3, 2.0])
+def test_frames_that_are_easier_or_harder_in_one_round_are_no_fall_of_the_error(harder):
+    """Four random frames may all be cold; models are compared on the same ones."""
+    last = settled()[-1]
+    names = "fresh_force_rmse_eV_per_A", "fresh_force_rmse_of_earlier_eV_per_A"
+    changes = {names[0]: harder * last[names[0]], names[1]: [harder * error for error in last[names[1]]]}
+    assert judge(settled(**changes), RULE).verdict == "converged"
+    assert judge(settled(**{names[0]: changes[names[0]]}), RULE).verdict == ("not_yet" if harder < 1 else "converged")
 
 
 def test_rounds_without_labels_do_not_make_a_history():
