@@ -1,7 +1,7 @@
 """Diffusion in a crystal whose answer is known: an interstitial in classical LiF, run by LAMMPS, measured by curator.
 
-``python tests/benchmarks/bench_classical.py [WORK]`` takes a quarter of an hour of one core, and keeps the trajectories
-in WORK, if that is given, to measure them again. The potential is that of `FumiTosiLiF`, the cell is fixed at its
+``python tests/benchmarks/bench_classical.py [WORK]`` takes twenty minutes of one core, and keeps the trajectories in
+WORK, if that is given, to measure them again. The potential is that of `FumiTosiLiF`, the cell is fixed at its
 lattice constant at 0 K, and LAMMPS runs the input that ``curator export`` writes with the potential exchanged. The
 activation energy of the interstitial from its diffusivities is to be the barrier of its hop, and the diffusivity is to
 be the same in 65 and in 217 atoms; ``docs/engines.md`` tells what came out.
@@ -30,8 +30,10 @@ from curator.trajectory import MDSettings
 LATTICE_CONSTANT_A = 4.0314
 TEMPERATURES_K = (600.0, 800.0, 1000.0)
 EQUILIBRATION_PS = 2.0
-REPLICAS, DURATION_PS = {2: 8, 3: 4}, {2: 125.0, 3: 50.0}
-"""Trajectories at each temperature and their length after equilibration, by the number of cells along an edge."""
+REPLICAS = 8
+"""Trajectories at each temperature."""
+DURATION_PS = {2: 125.0, 3: 50.0}
+"""Their length after equilibration, by the number of cells along an edge."""
 POTENTIAL = Path(__file__).parents[1] / "lif-fumi-tosi.lammps"
 
 
@@ -62,7 +64,7 @@ def lammps_diffusivities(
     known = {"equilibration_ps": EQUILIBRATION_PS, "hop_length_A": cell.hop_length_A, "mobile": "Li"}
     log = folder / "log.lammps"
     if not (log.exists() and "Total wall time" in log.read_text()):
-        write_lammps_input(folder, cell.minimum, runs, replicas=REPLICAS[cell.n], **known)
+        write_lammps_input(folder, cell.minimum, runs, replicas=REPLICAS, **known)
         run_lammps(folder, "-var", "potential", str(POTENTIAL))
     found = []
     for run in runs:
