@@ -8,22 +8,18 @@ exam of its own.
 """
 
 from dataclasses import asdict, dataclass
-from typing import cast
 
 import numpy as np
 
 from curator.anchor import find_barriers
-from curator.backends.executor import Task
 from curator.build import N_EXAM_FRAMES
-from curator.context import Context, buy_labels, labelled, run_tasks, values_of
+from curator.context import Context, buy_labels, labelled
 from curator.datasets.frame import Frame
 from curator.datasets.label import Label, Provenance, Record
 from curator.datasets.sources import Hop
-from curator.learners.base import Prediction
-from curator.learners.metrics import force_rmse
+from curator.measure import force_errors_of
 from curator.setup import Setup
 from curator.state import CampaignFolder, Json, Stage, read_json, write_json
-from curator.tasks import predict_frames
 from curator.trajectory import frames, read_trajectory
 
 EXAM = "exam"
@@ -129,15 +125,9 @@ def _final_test(context: Context, round_: int) -> FinalTest:
     failed = tuple(f"label failed: {label.message}" for label in labels if not isinstance(label, Label))
     if not records:
         return FinalTest(None, 0, failed)
-    models = {"foundation": context.foundation, "model": context.members(round_)[0]}
-    tasks = [
-        Task(predict_frames, (model, [record.frame for record in records], ("energy", "forces")), f"predict {name}")
-        for name, model in models.items()
-    ]
-    outcomes = run_tasks(context, "md", tasks, round_=round_, stage="exam: force error on fresh frames")
-    found = cast(list[list[Prediction]], values_of(outcomes, "prediction on fresh frames"))
-    errors = {name: force_rmse(predictions, records) for name, predictions in zip(models, found, strict=True)}
-    return FinalTest(errors, len(records), failed)
+    models, stage = (context.foundation, context.members(round_)[0]), "exam: force error on fresh frames"
+    foundation, model = force_errors_of(context, models, records, round_=round_, stage=stage)
+    return FinalTest({"foundation": foundation, "model": model}, len(records), failed)
 
 
 def _drawn(context: Context, round_: int) -> list[tuple[Frame, Provenance]] | str:

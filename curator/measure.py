@@ -144,17 +144,15 @@ def fresh_errors(context: Context, round_: int, chosen: Chosen, calibration: Cal
     """
     by_hash = {record.frame.hash: record for record in labelled(context)}
     candidates = read_candidates(context.folder.round(round_) / "explore" / "candidates.extxyz")
-    forces, spreads, references, random = [], [], [], []
-    random_records = []
+    forces, spreads, records, random = [], [], [], []
     for k, idx in enumerate(chosen.idx):
         record = by_hash.get(candidates[idx].frame.hash)
         if record is not None:
             forces.append(chosen.forces[k])
             spreads.append(np.full(len(record.frame), np.nan) if chosen.spread is None else chosen.spread[k])
-            references.append(record.label.forces)
+            records.append(record)
             random.append(chosen.reasons[k] == "random")
-            if random[-1]:
-                random_records.append(record)
+    references = [record.label.forces for record in records]
     spread, error = _pooled(spreads), _errors(forces, references)
     frame = np.repeat(np.arange(len(references)), np.array([len(reference) for reference in references], dtype=int))
     is_random = np.array(random, dtype=bool)[frame]
@@ -168,9 +166,10 @@ def fresh_errors(context: Context, round_: int, chosen: Chosen, calibration: Cal
     }
     of_first = _errors([each[:1] for each in forces], references)
     fresh = float(np.sqrt(np.mean(of_first[is_random] ** 2))) if is_random.any() else None
+    drawn = [record for record, is_drawn in zip(records, random, strict=True) if is_drawn]
     numbers: Json = {
         "fresh_force_rmse_eV_per_A": fresh,
-        "fresh_force_rmse_of_earlier_eV_per_A": _errors_of_earlier(context, round_, random_records),
+        "fresh_force_rmse_of_earlier_eV_per_A": _errors_of_earlier(context, round_, drawn),
     }
     return Errors(numbers, arrays)
 
@@ -183,13 +182,20 @@ def _errors_of_earlier(context: Context, round_: int, records: Sequence[Record])
     rounds = range(round_ - 2, max(round_ - 1 - context.plan.rule.window, -1), -1)
     if not records or not rounds:
         return []
+    models = [context.member(r, 0) for r in rounds]
+    return force_errors_of(context, models, records, round_=round_, stage="measure errors of earlier models")
+
+
+def force_errors_of(
+    context: Context, models: Sequence[ModelAt], records: Sequence[Record], *, round_: int, stage: str
+) -> list[float]:
+    """Force error of each of some models on the same labelled frames, eV/Å."""
     frames = [record.frame for record in records]
     tasks = [
-        Task(predict_frames, (context.member(r, 0), frames, ("energy", "forces")), f"predict by round {r}")
-        for r in rounds
+        Task(predict_frames, (model, frames, ("energy", "forces")), f"predict {model.folder.name}") for model in models
     ]
-    outcomes = run_tasks(context, "md", tasks, round_=round_, stage="measure errors of earlier models")
-    found = cast(list[list[Prediction]], values_of(outcomes, "prediction on new frames"))
+    outcomes = run_tasks(context, "md", tasks, round_=round_, stage=stage)
+    found = cast(list[list[Prediction]], values_of(outcomes, "prediction on labelled frames"))
     return [force_rmse(predictions, records) for predictions in found]
 
 

@@ -109,10 +109,11 @@ def _force_gate(now: FinishedRound, rule: StopRule) -> Findings:
     earlier = now.fresh_of_earlier_eV_per_A[: rule.window - 1]
     if not earlier:
         return Findings((f"{told}, and of no earlier model: it is not known whether it still falls",))
-    before = f"{sum(earlier) / len(earlier):.3f} on the same frames with the models of the rounds before"
-    if error < (1 - rule.force_error_fall) * sum(earlier) / len(earlier):
-        return Findings((f"{told}, and still falling: {before}",))
-    return Findings(facts=(f"{told}; {before}",))
+    before = sum(earlier) / len(earlier)
+    compared = f"{before:.3f} on the same frames with the models of the rounds before"
+    if error < (1 - rule.force_error_fall) * before:
+        return Findings((f"{told}, and still falling: {compared}",))
+    return Findings(facts=(f"{told}; {compared}",))
 
 
 def _md_gate(now: FinishedRound) -> Findings:
